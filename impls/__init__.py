@@ -1,0 +1,1 @@
+"""Plugin adapters: one small file per library."""

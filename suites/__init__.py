@@ -1,0 +1,1 @@
+"""The properties: each turns a claim into a result."""

@@ -1,0 +1,251 @@
+"""What all grid convolutions share: the signature, the checks, one dense convolution with an expanded bank."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .expansion import expand, joint_table, tap_table
+from .geometry import check_alignment, check_fibre, flipped_axes
+from .groups import GroupLike, IntArray, grid_group
+
+BACKENDS = ("auto", "fast", "reference")
+
+
+class GridModule(nn.Module):
+    """A module that knows its group and its geometry. Base of every convolution here, not a layer itself."""
+
+    def __init__(
+        self,
+        group: GroupLike,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int,
+        padding: int,
+        padding_mode: str,
+        backend: str,
+        allow_misaligned: bool,
+    ) -> None:
+        super().__init__()
+        _check_arguments(in_channels, out_channels, kernel_size, stride, padding, padding_mode, backend)
+        self.group = grid_group(group)
+        self.order = self.group.order
+        self.dim = self.group.dim
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        self.padding_mode = padding_mode
+        self.backend = backend
+        self.allow_misaligned = allow_misaligned
+        self._flipped = flipped_axes(self.group)
+
+    def check_input(self, x: Tensor, fibre: tuple[int, ...]) -> None:
+        """Refuse a wrong shape, and a box whose strided grid would be off centre."""
+        check_fibre(x, (self.in_channels, *fibre), self.dim, type(self).__name__)
+        if not self.allow_misaligned:
+            circular = self.padding_mode == "circular"
+            size = x.shape[x.dim() - self.dim :]
+            check_alignment(size, self.kernel_size, self.stride, self.padding, circular=circular, flipped=self._flipped)
+
+    def geometry(self) -> dict[str, Any]:
+        """Stride and padding as the reference takes them."""
+        return {"stride": self.stride, "padding": self.padding, "mode": self.padding_mode}
+
+    def extra_repr(self) -> str:
+        """The arguments, as torch's own layers print them."""
+        text = f"{self.group.name}, {self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
+        text += f", stride={self.stride}, padding={self.padding}, padding_mode={self.padding_mode}"
+        return f"{text}, backend={self.backend}"
+
+
+class GridConv(GridModule):
+    """A layer whose fast path is one dense convolution. Subclasses say how their filter fills the dense bank."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    table: Tensor
+    inverse: Tensor
+
+    # Whether the input and the output carry the axis of the group or of a vector, one entry each; set by subclasses.
+    in_fibre: tuple[int, ...]
+    out_fibre: tuple[int, ...]
+
+    def __init__(
+        self,
+        group: GroupLike,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        padding_mode: str = "zeros",
+        bias: bool = True,
+        backend: str = "auto",
+        allow_misaligned: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            group,
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            padding_mode=padding_mode,
+            backend=backend,
+            allow_misaligned=allow_misaligned,
+        )
+        self.in_fibre, self.out_fibre, filter_fibre = self._fibres()
+        shape = (out_channels, in_channels, *filter_fibre, *(kernel_size,) * self.dim)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
+        self.register_buffer("table", torch.from_numpy(self._joint_table()).to(device), persistent=False)
+        self.register_buffer("inverse", torch.from_numpy(self.group.inv).to(device), persistent=False)
+        self.reset_parameters()
+
+    @abstractmethod
+    def _fibres(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Axes between channels and space of the input, of the output and of the filter."""
+
+    @abstractmethod
+    def _fibre_table(self) -> IntArray:
+        """Index of g^-1 a for the fibre index a of the filter: [|G|, A]."""
+
+    @abstractmethod
+    def filter_bank(self) -> Tensor:
+        """The dense filters [out, in, *k] of this layer, channels and fibres flattened; differentiable."""
+
+    @abstractmethod
+    def reference(self, x: Tensor) -> Tensor:
+        """The layer by its formula, without bias: slow, any dtype."""
+
+    def _joint_table(self) -> IntArray:
+        return joint_table(self._fibre_table(), tap_table(self.group, self.kernel_size))
+
+    def reset_parameters(self) -> None:
+        """Draw weights that keep the variance of white noise; the bias starts at zero.
+
+        One output sums cin * |in fibre| * k^d terms, whatever the shape of the weight suggests: that is the fan.
+        """
+        fan = self.in_channels * math.prod(self.in_fibre) * self.kernel_size**self.dim
+        uniform_with_variance(self.weight, 1 / fan)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve; shapes as in the class description."""
+        self.check_input(x, self.in_fibre)
+        if self.backend == "reference":
+            y = self.reference(x)
+            if self.bias is not None:
+                y = y + self.bias.view(-1, *(1,) * (y.dim() - 2))
+            return y
+        flat = x.flatten(1, 1 + len(self.in_fibre)) if self.in_fibre else x
+        y = convolve(flat, self.filter_bank(), self._dense_bias(), self.stride, self.padding, self.padding_mode)
+        return y.view(y.shape[0], self.out_channels, *self.out_fibre, *y.shape[2:])
+
+    def fold(self) -> nn.Conv2d | nn.Conv3d:
+        """This layer as a plain torch convolution, for inference and export.
+
+        Returns:
+            nn.Conv2d or nn.Conv3d with copies of the expanded weights. Its channels are this layer's channels and
+            fibre flattened: ``layer.fold()(x.flatten(1, 2))`` equals ``layer(x).flatten(1, 2)`` where both ends have a
+            fibre axis.
+        """
+        return dense_conv(self.filter_bank(), self._dense_bias(), self.stride, self.padding, self.padding_mode)
+
+    def _expanded(self) -> Tensor:
+        """The transformed filters [o, g, i, A, *k], A = 1 for a filter without a fibre."""
+        o, i, k = self.out_channels, self.in_channels, (self.kernel_size,) * self.dim
+        return expand(self.weight.reshape(o, i, -1), self.table, self.inverse).view(o, self.order, i, -1, *k)
+
+    def _dense_bias(self) -> Tensor | None:
+        """One bias per channel, repeated along the output fibre."""
+        if self.bias is None:
+            return None
+        copies = math.prod(self.out_fibre)
+        return self.bias[:, None].expand(-1, copies).reshape(-1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        was_meta = self.table.is_meta
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if was_meta and not self.table.is_meta:
+            # to_empty() leaves arbitrary memory in buffers that no state_dict will fill.
+            self.table.copy_(torch.from_numpy(self._joint_table()))
+            self.inverse.copy_(torch.from_numpy(self.group.inv))
+        return self
+
+
+_CONV: dict[int, Callable[..., Tensor]] = {2: F.conv2d, 3: F.conv3d}
+_CONV_MODULE: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+
+
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, mode: str, groups: int = 1
+) -> Tensor:
+    """Cross-correlation of [B, in, *space] with [out, in / groups, *k], zero or circular padding."""
+    dim = weight.dim() - 2
+    if mode == "circular" and padding:
+        x = F.pad(x, (padding,) * (2 * dim), mode="circular")
+        padding = 0
+    return _CONV[dim](x, weight, bias, stride=stride, padding=padding, groups=groups)
+
+
+@torch.no_grad()
+def dense_conv(
+    weight: Tensor, bias: Tensor | None, stride: int, padding: int, mode: str, groups: int = 1
+) -> nn.Conv2d | nn.Conv3d:
+    """The torch module of `convolve`, owning copies of weight and bias."""
+    dim = weight.dim() - 2
+    # skip_init: drawing weights that are overwritten at once would disturb the global random state.
+    conv: nn.Conv2d | nn.Conv3d = torch.nn.utils.skip_init(  # type: ignore[no-untyped-call]
+        _CONV_MODULE[dim],
+        weight.shape[1] * groups,
+        weight.shape[0],
+        weight.shape[2],
+        stride=stride,
+        padding=padding,
+        padding_mode=mode,
+        groups=groups,
+        bias=bias is not None,
+        device=weight.device,
+        dtype=weight.dtype,
+    )
+    conv.weight.copy_(weight)
+    if bias is not None and conv.bias is not None:
+        conv.bias.copy_(bias)
+    return conv
+
+
+@torch.no_grad()
+def uniform_with_variance(weight: Tensor, variance: float) -> None:
+    """Fill with U(-a, a), a = sqrt(3 variance); bounded, so that small filters vary less in norm than Gaussian ones."""
+    a = math.sqrt(3 * variance)
+    weight.uniform_(-a, a)
+
+
+def _check_arguments(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int, padding_mode: str, backend: str
+) -> None:
+    least = {"in_channels": 1, "out_channels": 1, "kernel_size": 1, "stride": 1, "padding": 0}
+    given = (in_channels, out_channels, kernel_size, stride, padding)
+    for (name, low), value in zip(least.items(), given, strict=True):
+        if not isinstance(value, int) or value < low:
+            raise ValueError(
+                f"{name} must be one integer >= {low}, the same on all axes (a grid symmetry may exchange them); "
+                f"got {value!r}"
+            )
+    if padding_mode not in ("zeros", "circular"):
+        raise ValueError(f"padding_mode must be 'zeros' or 'circular'; got {padding_mode!r}")
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown backend {backend!r}; there are {', '.join(map(repr, BACKENDS))}")

@@ -1,0 +1,63 @@
+"""The layers written as their formulas, tap by tap: slow, any dtype, differentiable, the oracle of the fast paths.
+
+Nothing here is shared with the filter banks of the fast path: the moved tap g^-1 t is computed from the matrix of g,
+and no bank is ever formed.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .groups import GridGroup, IntArray
+
+
+def lifting(x: Tensor, w: Tensor, group: GridGroup, *, stride: int, padding: int, mode: str) -> Tensor:
+    """y_o(X, g) = sum_{i,t} w_oi(g^-1 t) x_i(X + t): [B, i, *X], [o, i, *k] to [B, o, g, *X]."""
+    k, y = w.shape[-1], []
+    for m in group.elements:
+        y_g = x.new_zeros(())
+        for t, x_t in _windows(x, group.dim, k, stride, padding, mode):
+            y_g = y_g + torch.einsum("oi,bi...->bo...", _tap(w, _moved(m.T, t, k)), x_t)
+        y.append(y_g)
+    return torch.stack(y, 2)
+
+
+def regular(x: Tensor, w: Tensor, group: GridGroup, *, stride: int, padding: int, mode: str) -> Tensor:
+    """y_o(X, g) = sum_{i,h,t} w_oi(g^-1 t, g^-1 h) F_i(X + t, h): [B, i, h, *X], [o, i, u, *k] to [B, o, g, *X]."""
+    k, y = w.shape[-1], []
+    for g, m in enumerate(group.elements):
+        u = group.mul[group.inv[g]].tolist()  # u[h] = g^-1 h
+        y_g = x.new_zeros(())
+        for t, x_t in _windows(x, group.dim, k, stride, padding, mode):
+            y_g = y_g + torch.einsum("oih,bih...->bo...", _tap(w, _moved(m.T, t, k))[:, :, u], x_t)
+        y.append(y_g)
+    return torch.stack(y, 2)
+
+
+def _tap(w: Tensor, t: tuple[int, ...]) -> Tensor:
+    """w(..., t), its last axes indexed by t."""
+    return w.flatten(-len(t))[..., int(np.ravel_multi_index(t, w.shape[-len(t) :]))]
+
+
+def _moved(m: IntArray, t: tuple[int, ...], k: int) -> tuple[int, ...]:
+    """Index of the tap m t, for the tap with index t; centred coordinates are t - (k-1)/2, doubled to stay integers."""
+    return tuple(int(c + k - 1) // 2 for c in m @ [2 * i - (k - 1) for i in t])
+
+
+def _windows(
+    x: Tensor, dim: int, k: int, stride: int, padding: int, mode: str
+) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+    """For every tap index t, the values x(X + t) for all outputs X: input index s X - p + t."""
+    lead = x.shape[: x.dim() - dim]
+    flat = x.reshape(lead[0], -1, *x.shape[x.dim() - dim :])
+    padded = F.pad(flat, (padding,) * (2 * dim), mode="circular" if mode == "circular" else "constant")
+    padded = padded.reshape(*lead, *padded.shape[2:])
+    last = [(n - k) // stride * stride for n in padded.shape[x.dim() - dim :]]
+    for t in torch.cartesian_prod(*[torch.arange(k)] * dim).tolist():
+        x_t = padded
+        for axis, (i, n) in enumerate(zip(t, last, strict=True), start=x.dim() - dim):
+            x_t = x_t[(slice(None),) * axis + (slice(i, i + n + 1, stride),)]
+        yield tuple(t), x_t

@@ -1,0 +1,110 @@
+"""Lifting and regular group convolutions."""
+
+import numpy as np
+from torch import Tensor
+
+from . import reference
+from .conv import GridConv
+from .expansion import regular_table
+from .groups import IntArray
+
+
+class LiftingConv(GridConv):
+    """G-equivariant for planes or volumes to group feature maps: exactly for every element of the group.
+
+    y_o(X, g) = b_o + sum_{i,t} w_oi(g^-1 t) x_i(X + t), so that (L_u f)(x) = f(u^-1 x) on the input becomes
+    (L_u y)(X, g) = y(u^-1 X, u^-1 g) on the output. Exact for boxes with (N + 2p - k) mod s = 0 on every axis that
+    an element reverses; approximately, to the offset of the grid, with ``allow_misaligned=True`` elsewhere.
+
+    Args:
+        group: name ("C2", "C4", "D4", "O", "Oh", ...), signed permutation matrices [|G|, d, d], or an object with
+            such an ``elements`` array.
+        in_channels: channels of the input [B, in_channels, *space], any floating dtype.
+        out_channels: channels of the output [B, out_channels, |G|, *space].
+        kernel_size: k, odd or even, equal on all axes.
+        stride: s, equal on all axes.
+        padding: p on both sides of all axes.
+        padding_mode: "zeros" or "circular".
+        bias: whether to add b_o, shared over the group.
+        backend: "auto" or "fast" (one dense convolution with the expanded filters), "reference" (the formula, slow).
+        allow_misaligned: accept boxes that break the symmetry.
+        device: of weight [o, i, *k] and bias [o].
+        dtype: of weight and bias.
+
+    Raises:
+        ValueError: at construction for a wrong argument; at every forward for an input of the wrong shape or a
+            misaligned box.
+
+    Example:
+        >>> import torch
+        >>> layer = LiftingConv("C4", 3, 8, 5, padding=2)
+        >>> layer(torch.randn(2, 3, 9, 7)).shape
+        torch.Size([2, 8, 4, 9, 7])
+
+    Source: Cohen & Welling, Group Equivariant Convolutional Networks, ICML 2016, equation 10.
+    """
+
+    def _fibres(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        return (), (self.order,), ()
+
+    def _fibre_table(self) -> IntArray:
+        return np.zeros((self.order, 1), dtype=np.int64)
+
+    def filter_bank(self) -> Tensor:
+        """W[(o, g), i, t] = w_oi(g^-1 t), differentiable."""
+        return self._expanded().flatten(2, 3).flatten(0, 1)
+
+    def reference(self, x: Tensor) -> Tensor:
+        """The formula without bias, by loops over g and t."""
+        return reference.lifting(x, self.weight, self.group, **self.geometry())
+
+
+class GroupConv(GridConv):
+    """G-equivariant for group feature maps to group feature maps: exactly for every element of the group.
+
+    y_o(X, g) = b_o + sum_{i,h,t} w_oi(g^-1 t, g^-1 h) F_i(X + t, h), so that (L_u F)(x, h) = F(u^-1 x, u^-1 h) on the
+    input becomes the same action on the output. Exact for boxes with (N + 2p - k) mod s = 0 on every axis that an
+    element reverses; approximately, to the offset of the grid, with ``allow_misaligned=True`` elsewhere.
+
+    Args:
+        group: name ("C2", "C4", "D4", "O", "Oh", ...), signed permutation matrices [|G|, d, d], or an object with
+            such an ``elements`` array.
+        in_channels: channels of the input [B, in_channels, |G|, *space], any floating dtype.
+        out_channels: channels of the output [B, out_channels, |G|, *space].
+        kernel_size: k, odd or even, equal on all axes.
+        stride: s, equal on all axes.
+        padding: p on both sides of all axes.
+        padding_mode: "zeros" or "circular".
+        bias: whether to add b_o, shared over the group.
+        backend: "auto" or "fast" (one dense convolution with the expanded filters), "reference" (the formula, slow).
+        allow_misaligned: accept boxes that break the symmetry.
+        device: of weight [o, i, u, *k], u = g^-1 h, and bias [o].
+        dtype: of weight and bias.
+
+    Raises:
+        ValueError: at construction for a wrong argument; at every forward for an input of the wrong shape or a
+            misaligned box.
+
+    Example:
+        >>> import torch
+        >>> layer = GroupConv("O", 2, 3, 3, stride=2, padding=1)
+        >>> layer(torch.randn(1, 2, 24, 5, 5, 7)).shape
+        torch.Size([1, 3, 24, 3, 3, 4])
+
+    Source: Cohen & Welling, Group Equivariant Convolutional Networks, ICML 2016, equation 11; in three dimensions
+    Winkels & Cohen, 3D G-CNNs for Pulmonary Nodule Detection, MIDL 2018.
+    """
+
+    def _fibres(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        return (self.order,), (self.order,), (self.order,)
+
+    def _fibre_table(self) -> IntArray:
+        return regular_table(self.group)
+
+    def filter_bank(self) -> Tensor:
+        """W[(o, g), (i, h), t] = w_oi(g^-1 t, g^-1 h), differentiable."""
+        return self._expanded().flatten(2, 3).flatten(0, 1)
+
+    def reference(self, x: Tensor) -> Tensor:
+        """The formula without bias, by loops over g and t."""
+        return reference.regular(x, self.weight, self.group, **self.geometry())

@@ -8,11 +8,18 @@ from typing import Any
 
 # Public name -> module of this package that defines it.
 _PUBLIC = {
+    "AntialiasedPool": ".grid.resample",
     "GlobalPool": ".grid.pooling",
     "GridGroup": ".grid.groups",
+    "GroupBatchNorm": ".grid.norm",
     "GroupConv": ".grid.regular",
+    "GroupInstanceNorm": ".grid.norm",
     "GroupPool": ".grid.pooling",
     "LiftingConv": ".grid.regular",
+    "SeparableGroupConv": ".grid.separable",
+    "Upsample": ".grid.resample",
+    "VectorLift": ".grid.vector",
+    "VectorProjection": ".grid.vector",
 }
 
 __all__ = sorted(_PUBLIC)

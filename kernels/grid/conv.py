@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .expansion import expand, joint_table, tap_table
+from .expansion import expand
 from .geometry import check_alignment, check_fibre, flipped_axes
 from .groups import GroupLike, IntArray, grid_group
 
@@ -46,6 +46,24 @@ class GridModule(nn.Module):
         self.backend = backend
         self.allow_misaligned = allow_misaligned
         self._flipped = flipped_axes(self.group)
+
+    @abstractmethod
+    def tables(self) -> dict[str, IntArray]:
+        """The index tables of this layer by buffer name, derived from the group and the kernel size."""
+
+    def _register_tables(self, device: torch.device | str | None) -> None:
+        """Tables are buffers, to follow the module to a device, but no state: they are derived, not learned."""
+        for name, table in self.tables().items():
+            self.register_buffer(name, torch.from_numpy(table).to(device), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        was_meta = any(buffer.is_meta for buffer in self.buffers(recurse=False))
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if was_meta:
+            # to_empty() leaves arbitrary memory in buffers that no state_dict will fill.
+            for name, table in self.tables().items():
+                self.get_buffer(name).copy_(torch.from_numpy(table))
+        return self
 
     def check_input(self, x: Tensor, fibre: tuple[int, ...]) -> None:
         """Refuse a wrong shape, and a box whose strided grid would be off centre."""
@@ -109,8 +127,7 @@ class GridConv(GridModule):
         shape = (out_channels, in_channels, *filter_fibre, *(kernel_size,) * self.dim)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
-        self.register_buffer("table", torch.from_numpy(self._joint_table()).to(device), persistent=False)
-        self.register_buffer("inverse", torch.from_numpy(self.group.inv).to(device), persistent=False)
+        self._register_tables(device)
         self.reset_parameters()
 
     @abstractmethod
@@ -118,8 +135,8 @@ class GridConv(GridModule):
         """Axes between channels and space of the input, of the output and of the filter."""
 
     @abstractmethod
-    def _fibre_table(self) -> IntArray:
-        """Index of g^-1 a for the fibre index a of the filter: [|G|, A]."""
+    def tables(self) -> dict[str, IntArray]:
+        """Buffer "table": index of g^-1 (a, t), [|G|, A * K], a the fibre index of the filter; "inverse": of g^-1."""
 
     @abstractmethod
     def filter_bank(self) -> Tensor:
@@ -128,9 +145,6 @@ class GridConv(GridModule):
     @abstractmethod
     def reference(self, x: Tensor) -> Tensor:
         """The layer by its formula, without bias: slow, any dtype."""
-
-    def _joint_table(self) -> IntArray:
-        return joint_table(self._fibre_table(), tap_table(self.group, self.kernel_size))
 
     def reset_parameters(self) -> None:
         """Draw weights that keep the variance of white noise; the bias starts at zero.
@@ -176,17 +190,8 @@ class GridConv(GridModule):
         copies = math.prod(self.out_fibre)
         return self.bias[:, None].expand(-1, copies).reshape(-1)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        was_meta = self.table.is_meta
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if was_meta and not self.table.is_meta:
-            # to_empty() leaves arbitrary memory in buffers that no state_dict will fill.
-            self.table.copy_(torch.from_numpy(self._joint_table()))
-            self.inverse.copy_(torch.from_numpy(self.group.inv))
-        return self
 
-
-_CONV: dict[int, Callable[..., Tensor]] = {2: F.conv2d, 3: F.conv3d}
+CONV: dict[int, Callable[..., Tensor]] = {2: F.conv2d, 3: F.conv3d}
 _CONV_MODULE: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 
 
@@ -198,7 +203,7 @@ def convolve(
     if mode == "circular" and padding:
         x = F.pad(x, (padding,) * (2 * dim), mode="circular")
         padding = 0
-    return _CONV[dim](x, weight, bias, stride=stride, padding=padding, groups=groups)
+    return CONV[dim](x, weight, bias, stride=stride, padding=padding, groups=groups)
 
 
 @torch.no_grad()

@@ -49,6 +49,15 @@ def regular_table(group: GridGroup) -> IntArray:
     return table
 
 
+def vector_table(group: GridGroup) -> tuple[IntArray, IntArray]:
+    """How g moves the components of a vector: g^-1 e_a = sign * e_b.
+
+    Returns:
+        The index b and the sign, int64 [|G|, d] each.
+    """
+    return np.abs(group.elements).argmax(axis=2), group.elements.sum(axis=2)
+
+
 def joint_table(fibre: IntArray, taps: IntArray) -> IntArray:
     """Flat index of g^-1 (a, t) from those of g^-1 a [|G|, A] and g^-1 t [|G|, K]: int64 [|G|, A * K]."""
     joint = fibre[:, :, None] * taps.shape[1] + taps[:, None, :]
@@ -74,6 +83,21 @@ class _Expand(torch.autograd.Function):
         return _contract(grads[0], table, inverse), None, None
 
 
+class _ExpandEager(_Expand):
+    """`_Expand` with forward-mode derivatives and vmap, which torch.compile refuses in the functions that it traces."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+        ctx.save_for_forward(*inputs[1:])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        return expand(tangents[0], *ctx.saved_tensors)
+
+
 class _Contract(torch.autograd.Function):
     """w[o, i, j] = sum_g W[o, g, i, table[g^-1, j]]; the adjoint is `_Expand`."""
 
@@ -89,6 +113,21 @@ class _Contract(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
         table, inverse = ctx.saved_tensors
         return expand(grads[0], table, inverse), None, None
+
+
+class _ContractEager(_Contract):
+    """`_Contract` with forward-mode derivatives and vmap."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+        ctx.save_for_forward(*inputs[1:])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        return _contract(tangents[0], *ctx.saved_tensors)
 
 
 def expand(weight: Tensor, table: Tensor, inverse: Tensor) -> Tensor:
@@ -107,10 +146,12 @@ def expand(weight: Tensor, table: Tensor, inverse: Tensor) -> Tensor:
         >>> expand(weight, torch.tensor([[0, 1], [1, 0]]), torch.tensor([0, 1])).flatten().tolist()
         [1.0, 2.0, 2.0, 1.0]
     """
-    bank: Tensor = _Expand.apply(weight, table, inverse)  # type: ignore[no-untyped-call]
+    function = _Expand if torch.compiler.is_compiling() else _ExpandEager
+    bank: Tensor = function.apply(weight, table, inverse)  # type: ignore[no-untyped-call]
     return bank
 
 
 def _contract(bank: Tensor, table: Tensor, inverse: Tensor) -> Tensor:
-    weight: Tensor = _Contract.apply(bank, table, inverse)  # type: ignore[no-untyped-call]
+    function = _Contract if torch.compiler.is_compiling() else _ContractEager
+    weight: Tensor = function.apply(bank, table, inverse)  # type: ignore[no-untyped-call]
     return weight

@@ -39,9 +39,14 @@ def check_alignment(
         flipped: from `flipped_axes`.
 
     Raises:
-        ValueError: (N + 2p - k) mod s != 0 on an axis that some element reverses.
+        ValueError: (N + 2p - k) mod s != 0 on an axis that some element reverses, or a box smaller than the kernel.
     """
     for axis, (n, flips) in enumerate(zip(size, flipped, strict=True)):
+        if n + 2 * padding < kernel_size:
+            raise ValueError(
+                f"axis {axis} of length {n} with padding={padding} is shorter than kernel_size={kernel_size}; "
+                f"use padding={(kernel_size - n + 1) // 2} or a smaller kernel"
+            )
         rest = (n + 2 * padding - kernel_size) % stride
         if flips and rest != 0 and not (circular and rest % n == 0):
             raise ValueError(
@@ -55,7 +60,8 @@ def check_alignment(
 def _alignment_fix(n: int, kernel_size: int, stride: int, padding: int) -> str:
     """The nearest geometries that are aligned, as advice."""
     rest = (n + 2 * padding - kernel_size) % stride
-    fixes = [f"Use a box of length {n - rest} or {n - rest + stride}"]
+    lengths = [str(m) for m in (n - rest, n - rest + stride) if m >= max(1, kernel_size - 2 * padding)]
+    fixes = [f"Use a box of length {' or '.join(lengths)}"]
     for p in range(padding, padding + stride):
         if (n + 2 * p - kernel_size) % stride == 0:
             fixes.append(f"padding={p}")

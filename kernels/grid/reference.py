@@ -37,6 +37,60 @@ def regular(x: Tensor, w: Tensor, group: GridGroup, *, stride: int, padding: int
     return torch.stack(y, 2)
 
 
+def vector_lifting(x: Tensor, w: Tensor, group: GridGroup, *, stride: int, padding: int, mode: str) -> Tensor:
+    """y_o(X, g) = sum_{i,a,t} w_oia(g^-1 t) (M_g^-1 v_i(X + t))_a: [B, i, d, *X], [o, i, a, *k] to [B, o, g, *X]."""
+    k, y = w.shape[-1], []
+    for m in group.elements:
+        m_inverse = torch.tensor(m.T.tolist(), dtype=w.dtype, device=w.device)
+        y_g = x.new_zeros(())
+        for t, v_t in _windows(x, group.dim, k, stride, padding, mode):
+            y_g = y_g + torch.einsum("oia,ab,zib...->zo...", _tap(w, _moved(m.T, t, k)), m_inverse, v_t)
+        y.append(y_g)
+    return torch.stack(y, 2)
+
+
+def vector_projection(x: Tensor, w: Tensor, group: GridGroup, *, stride: int, padding: int, mode: str) -> Tensor:
+    """y_oa(X) = sum_{i,h,t} (M_h w_oi(h^-1 t))_a F_i(X + t, h): [B, i, h, *X], [o, i, a, *k] to [B, o, d, *X]."""
+    k, y = w.shape[-1], x.new_zeros(())
+    for t, x_t in _windows(x, group.dim, k, stride, padding, mode):
+        for h, m in enumerate(group.elements):
+            m_h = torch.tensor(m.tolist(), dtype=w.dtype, device=w.device)
+            y = y + torch.einsum("ab,oib,zi...->zoa...", m_h, _tap(w, _moved(m.T, t, k)), x_t[:, :, h])
+    return y
+
+
+def pointwise(x: Tensor, a: Tensor, group: GridGroup) -> Tensor:
+    """z_o(x, g) = sum_{i,h} a_oi(g^-1 h) F_i(x, h): [B, i, h, *X] and [o, i, u] to [B, o, g, *X]."""
+    z = []
+    for g in range(group.order):
+        u = group.mul[group.inv[g]].tolist()  # u[h] = g^-1 h
+        z.append(torch.einsum("oih,bih...->bo...", a[:, :, u], x))
+    return torch.stack(z, 2)
+
+
+def depthwise(x: Tensor, s: Tensor, group: GridGroup, *, stride: int, padding: int, mode: str) -> Tensor:
+    """y_c(X, g) = sum_t s_c(g^-1 t) F_c(X + t, g): [B, c, g, *X] and [c, *k] to [B, c, g, *X]."""
+    k, y = s.shape[-1], []
+    for g, m in enumerate(group.elements):
+        y_g = x.new_zeros(())
+        for t, x_t in _windows(x[:, :, g], group.dim, k, stride, padding, mode):
+            y_g = y_g + torch.einsum("c,bc...->bc...", _tap(s, _moved(m.T, t, k)), x_t)
+        y.append(y_g)
+    return torch.stack(y, 2)
+
+
+def pairwise(x: Tensor, a: Tensor, s: Tensor, group: GridGroup, *, stride: int, padding: int, mode: str) -> Tensor:
+    """y_o(X, g) = sum_{i,h,t} a_oi(g^-1 h) s_oi(g^-1 t) F_i(X + t, h): [o, i, u] and [o, i, *k]."""
+    k, y = s.shape[-1], []
+    for g, m in enumerate(group.elements):
+        u = group.mul[group.inv[g]].tolist()  # u[h] = g^-1 h
+        y_g = x.new_zeros(())
+        for t, x_t in _windows(x, group.dim, k, stride, padding, mode):
+            y_g = y_g + torch.einsum("oih,oi,bih...->bo...", a[:, :, u], _tap(s, _moved(m.T, t, k)), x_t)
+        y.append(y_g)
+    return torch.stack(y, 2)
+
+
 def _tap(w: Tensor, t: tuple[int, ...]) -> Tensor:
     """w(..., t), its last axes indexed by t."""
     return w.flatten(-len(t))[..., int(np.ravel_multi_index(t, w.shape[-len(t) :]))]

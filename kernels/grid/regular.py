@@ -1,11 +1,10 @@
 """Lifting and regular group convolutions."""
 
-import numpy as np
 from torch import Tensor
 
 from . import reference
 from .conv import GridConv
-from .expansion import regular_table
+from .expansion import joint_table, regular_table, tap_table
 from .groups import IntArray
 
 
@@ -47,8 +46,9 @@ class LiftingConv(GridConv):
     def _fibres(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         return (), (self.order,), ()
 
-    def _fibre_table(self) -> IntArray:
-        return np.zeros((self.order, 1), dtype=np.int64)
+    def tables(self) -> dict[str, IntArray]:
+        """Index of g^-1 t, and of g^-1."""
+        return {"table": tap_table(self.group, self.kernel_size), "inverse": self.group.inv}
 
     def filter_bank(self) -> Tensor:
         """W[(o, g), i, t] = w_oi(g^-1 t), differentiable."""
@@ -98,8 +98,10 @@ class GroupConv(GridConv):
     def _fibres(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         return (self.order,), (self.order,), (self.order,)
 
-    def _fibre_table(self) -> IntArray:
-        return regular_table(self.group)
+    def tables(self) -> dict[str, IntArray]:
+        """Index of (g^-1 h, g^-1 t), and of g^-1."""
+        table = joint_table(regular_table(self.group), tap_table(self.group, self.kernel_size))
+        return {"table": table, "inverse": self.group.inv}
 
     def filter_bank(self) -> Tensor:
         """W[(o, g), (i, h), t] = w_oi(g^-1 t, g^-1 h), differentiable."""

@@ -78,9 +78,24 @@ def act(x, m, fibre, matrices):
     return torch.from_numpy(np.ascontiguousarray(moved))
 
 
+def preimages(m, k):
+    """For every tap t of a k^d kernel, the index of m^-1 t: one index array per axis."""
+    d = len(m)
+    taps = 2 * np.indices((k,) * d).reshape(d, -1) - (k - 1)
+    return tuple(((m.T @ taps + (k - 1)) // 2).reshape(d, *(k,) * d))
+
+
 def integers(seed, *shape):
     """Integers in [-3, 3] as float64: sums of their products are exact in float32 up to 2^24."""
     return np.random.default_rng(seed).integers(-3, 4, shape).astype(np.float64)
+
+
+@pytest.fixture
+def fresh_compiler():
+    """No compiled frames, guards or remembered shapes of other tests, before and after."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +105,8 @@ def grid():
     class Helpers:
         pass
 
-    for helper in (signed_permutations, rotations, as_argument, move, index_of, left_quotients, act, integers):
+    helpers = (signed_permutations, as_argument, move, index_of, left_quotients, act, preimages, integers)
+    for helper in helpers:
         setattr(Helpers, helper.__name__, staticmethod(helper))
     Helpers.MATRICES = MATRICES
     return Helpers

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from equiharness.kernels import GroupConv, LiftingConv
+from equiharness.kernels import GroupConv, LiftingConv, SeparableGroupConv, VectorLift, VectorProjection
 
 
 def moved(m, t, k):
@@ -28,10 +28,24 @@ def regular_terms(grid, E, t, k):
         yield g, list(range(len(E))), grid.left_quotients(E, g), moved(m.T, t, k), 1
 
 
+def vector_lift_terms(grid, E, t, k):
+    for g, m in enumerate(E):
+        for a, b in np.argwhere(m.T):  # (M_g^-1 v)_a = sum_b (M_g^-1)_ab v_b
+            yield g, b, a, moved(m.T, t, k), m.T[a, b]
+
+
+def vector_projection_terms(grid, E, t, k):
+    for h, m in enumerate(E):
+        for a, b in np.argwhere(m):  # (M_h w)_a = sum_b (M_h)_ab w_b
+            yield a, h, b, moved(m.T, t, k), m[a, b]
+
+
 # Layer, its terms, fibres of input, output and filter ("G": the group, "d": a vector, "": none).
 LAYERS = {
     "lifting": (LiftingConv, lifting_terms, "", "G", ""),
     "regular": (GroupConv, regular_terms, "G", "G", "G"),
+    "vector lift": (VectorLift, vector_lift_terms, "d", "G", "d"),
+    "vector projection": (VectorProjection, vector_projection_terms, "G", "d", "d"),
 }
 
 
@@ -119,3 +133,57 @@ def test_layer_is_its_definition_on_integers(grid, kind, name, box, k, stride, p
         np.testing.assert_array_equal(layer.weight.grad.numpy().reshape(dw.shape), dw)
         if layer.bias is not None:
             np.testing.assert_array_equal(layer.bias.grad.numpy(), cotangent.sum(axis=(0, *range(2, 3 + d))))
+
+
+def separable_filter(grid, variant, E, a, s):
+    """w[o, i, u, t] of the regular convolution that a separable one is; gradients of a and s given that of w."""
+    d, k = len(E[0]), s.shape[-1]
+    ones = (1,) * d
+    if variant == "depthwise_first":  # w_oi(t, u) = a_oi(u) s_i(u^-1 t)
+        spread = np.stack([s[(..., *grid.preimages(m, k))] for m in E], 1)[None]
+    else:  # w_oi(t, u) = a_oi(u) s_o(t) or a_oi(u) s_oi(t)
+        spread = (s[:, None] if variant == "pointwise_first" else s)[:, :, None]
+    w = a.reshape(*a.shape, *ones) * spread
+
+    def gradients(dw):
+        da = (dw * spread).sum(axis=tuple(range(3, 3 + d)))
+        ds = dw * a.reshape(*a.shape, *ones)
+        if variant == "pointwise_first":
+            return da, ds.sum(axis=(1, 2))
+        if variant == "per_pair":
+            return da, ds.sum(axis=2)
+        # Tap u^-1 t of s collects what w has at t: the tap t' of s, what w has at u t'.
+        return da, sum(ds.sum(axis=0)[(slice(None), u, *grid.preimages(m.T, k))] for u, m in enumerate(E))
+
+    return w, gradients
+
+
+@pytest.mark.parametrize("mode", ["zeros", "circular"])
+@pytest.mark.parametrize(("name", "box", "k", "stride", "padding"), GEOMETRIES)
+@pytest.mark.parametrize("variant", ["pointwise_first", "depthwise_first", "per_pair"])
+def test_separable_is_its_factorised_definition_on_integers(grid, variant, name, box, k, stride, padding, mode):
+    E = grid.MATRICES[name]
+    d = len(E[0])
+    options = {"variant": variant, "stride": stride, "padding": padding, "padding_mode": mode}
+    layer = SeparableGroupConv(grid.as_argument(name), 2, 3, k, **options)
+    a, s = grid.integers(0, *layer.group_weight.shape), grid.integers(1, *layer.spatial_weight.shape)
+    x = grid.integers(2, 2, 2, len(E), *box)
+    cotangent = grid.integers(3, 2, 3, len(E), *[(side + 2 * padding - k) // stride + 1 for side in box])
+    w, gradients = separable_filter(grid, variant, E, a, s)
+    expected, dx, dw = brute(grid, regular_terms, E, x, w, cotangent, stride, padding, mode)
+    with torch.no_grad():
+        layer.group_weight.copy_(torch.from_numpy(a))
+        layer.spatial_weight.copy_(torch.from_numpy(s))
+        layer.bias.copy_(torch.tensor([1.0, -2.0, 3.0]))
+    expected += np.reshape([1.0, -2.0, 3.0], (3, 1, *(1,) * d))
+    np.testing.assert_array_equal(layer.factorised_weight().detach().numpy(), w)
+    for backend in ("fast", "reference"):
+        layer.backend = backend
+        layer.zero_grad()
+        tx = torch.from_numpy(x.astype(np.float32)).requires_grad_()
+        y = layer(tx)
+        y.backward(torch.from_numpy(cotangent.astype(np.float32)))
+        np.testing.assert_array_equal(y.detach().numpy(), expected)
+        np.testing.assert_array_equal(tx.grad.numpy(), dx)
+        for parameter, gradient in zip((layer.group_weight, layer.spatial_weight), gradients(dw), strict=True):
+            np.testing.assert_array_equal(parameter.grad.numpy(), gradient)

@@ -17,9 +17,10 @@ from .groups import GridGroup, IntArray
 def lifting(x: Tensor, w: Tensor, group: GridGroup, *, stride: int, padding: int, mode: str) -> Tensor:
     """y_o(X, g) = sum_{i,t} w_oi(g^-1 t) x_i(X + t): [B, i, *X], [o, i, *k] to [B, o, g, *X]."""
     k, y = w.shape[-1], []
+    windows = list(_windows(x, group.dim, k, stride, padding, mode))
     for m in group.elements:
         y_g = x.new_zeros(())
-        for t, x_t in _windows(x, group.dim, k, stride, padding, mode):
+        for t, x_t in windows:
             y_g = y_g + torch.einsum("oi,bi...->bo...", _tap(w, _moved(m.T, t, k)), x_t)
         y.append(y_g)
     return torch.stack(y, 2)
@@ -28,10 +29,11 @@ def lifting(x: Tensor, w: Tensor, group: GridGroup, *, stride: int, padding: int
 def regular(x: Tensor, w: Tensor, group: GridGroup, *, stride: int, padding: int, mode: str) -> Tensor:
     """y_o(X, g) = sum_{i,h,t} w_oi(g^-1 t, g^-1 h) F_i(X + t, h): [B, i, h, *X], [o, i, u, *k] to [B, o, g, *X]."""
     k, y = w.shape[-1], []
+    windows = list(_windows(x, group.dim, k, stride, padding, mode))
     for g, m in enumerate(group.elements):
         u = group.mul[group.inv[g]].tolist()  # u[h] = g^-1 h
         y_g = x.new_zeros(())
-        for t, x_t in _windows(x, group.dim, k, stride, padding, mode):
+        for t, x_t in windows:
             y_g = y_g + torch.einsum("oih,bih...->bo...", _tap(w, _moved(m.T, t, k))[:, :, u], x_t)
         y.append(y_g)
     return torch.stack(y, 2)
@@ -41,10 +43,10 @@ def vector_lifting(x: Tensor, w: Tensor, group: GridGroup, *, stride: int, paddi
     """y_o(X, g) = sum_{i,a,t} w_oia(g^-1 t) (M_g^-1 v_i(X + t))_a: [B, i, d, *X], [o, i, a, *k] to [B, o, g, *X]."""
     k, y = w.shape[-1], []
     for m in group.elements:
-        m_inverse = torch.tensor(m.T.tolist(), dtype=w.dtype, device=w.device)
+        turned = torch.einsum("ab,zib...->zia...", torch.tensor(m.T.tolist()).to(x), x)  # M_g^-1 v
         y_g = x.new_zeros(())
-        for t, v_t in _windows(x, group.dim, k, stride, padding, mode):
-            y_g = y_g + torch.einsum("oia,ab,zib...->zo...", _tap(w, _moved(m.T, t, k)), m_inverse, v_t)
+        for t, v_t in _windows(turned, group.dim, k, stride, padding, mode):
+            y_g = y_g + torch.einsum("oia,zia...->zo...", _tap(w, _moved(m.T, t, k)), v_t)
         y.append(y_g)
     return torch.stack(y, 2)
 
@@ -54,8 +56,8 @@ def vector_projection(x: Tensor, w: Tensor, group: GridGroup, *, stride: int, pa
     k, y = w.shape[-1], x.new_zeros(())
     for t, x_t in _windows(x, group.dim, k, stride, padding, mode):
         for h, m in enumerate(group.elements):
-            m_h = torch.tensor(m.tolist(), dtype=w.dtype, device=w.device)
-            y = y + torch.einsum("ab,oib,zi...->zoa...", m_h, _tap(w, _moved(m.T, t, k)), x_t[:, :, h])
+            turned = torch.einsum("ab,oib->oia", torch.tensor(m.tolist()).to(w), _tap(w, _moved(m.T, t, k)))  # M_h w
+            y = y + torch.einsum("oia,zi...->zoa...", turned, x_t[:, :, h])
     return y
 
 
@@ -82,11 +84,12 @@ def depthwise(x: Tensor, s: Tensor, group: GridGroup, *, stride: int, padding: i
 def pairwise(x: Tensor, a: Tensor, s: Tensor, group: GridGroup, *, stride: int, padding: int, mode: str) -> Tensor:
     """y_o(X, g) = sum_{i,h,t} a_oi(g^-1 h) s_oi(g^-1 t) F_i(X + t, h): [o, i, u] and [o, i, *k]."""
     k, y = s.shape[-1], []
+    windows = list(_windows(x, group.dim, k, stride, padding, mode))
     for g, m in enumerate(group.elements):
         u = group.mul[group.inv[g]].tolist()  # u[h] = g^-1 h
         y_g = x.new_zeros(())
-        for t, x_t in _windows(x, group.dim, k, stride, padding, mode):
-            y_g = y_g + torch.einsum("oih,oi,bih...->bo...", a[:, :, u], _tap(s, _moved(m.T, t, k)), x_t)
+        for t, x_t in windows:
+            y_g = y_g + torch.einsum("oih,bih...->bo...", a[:, :, u] * _tap(s, _moved(m.T, t, k))[..., None], x_t)
         y.append(y_g)
     return torch.stack(y, 2)
 

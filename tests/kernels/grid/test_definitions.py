@@ -187,3 +187,15 @@ def test_separable_is_its_factorised_definition_on_integers(grid, variant, name,
         np.testing.assert_array_equal(tx.grad.numpy(), dx)
         for parameter, gradient in zip((layer.group_weight, layer.spatial_weight), gradients(dw), strict=True):
             np.testing.assert_array_equal(parameter.grad.numpy(), gradient)
+
+
+def test_the_definition_notices_filters_that_turn_the_wrong_way(grid):
+    E = grid.MATRICES["C4"]
+    layer = GroupConv("C4", 1, 1, 3, bias=False)
+    x, w = grid.integers(0, 1, 1, 4, 5, 7), grid.integers(1, *layer.weight.shape)
+    expected, *_ = brute(grid, regular_terms, E, x, w, np.zeros((1, 1, 4, 3, 5)), 1, 0, "zeros")
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(w))
+        assert np.array_equal(layer(torch.from_numpy(x).float()).numpy(), expected)
+        layer.table.copy_(layer.table[layer.inverse])
+        assert not np.array_equal(layer(torch.from_numpy(x).float()).numpy(), expected)

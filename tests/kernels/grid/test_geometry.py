@@ -57,6 +57,7 @@ def test_every_strided_convolution_refuses_an_off_centre_grid(Layer, group, box)
     Layer(group, 1, 1, 3, allow_misaligned=True, **options)(x)
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracer
 def test_a_compiled_layer_refuses_too(fresh_compiler):
     layer = torch.compile(LiftingConv("C4", 1, 1, 3, stride=2), backend="eager")
     layer(torch.ones(1, 1, 5, 5))

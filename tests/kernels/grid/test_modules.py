@@ -187,6 +187,14 @@ def test_fold_is_a_plain_torch_convolution_with_the_same_output(kind):
     assert all(torch.equal(p, q) for p, q in zip(before, layer.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_the_memory_layout_of_the_input_does_not_matter(kind):
+    layer, x = build(kind)
+    scattered = x.movedim(1, -1).contiguous().movedim(-1, 1)
+    assert not scattered.is_contiguous() or x.shape[1] == 1
+    torch.testing.assert_close(layer(scattered), layer(x))
+
+
 def test_folding_draws_no_random_numbers():
     layer, _ = build("regular")
     state = torch.random.get_rng_state()

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from equiharness.kernels import AntialiasedPool, GroupBatchNorm, GroupInstanceNorm, GroupPool, Upsample
+from equiharness.kernels import AntialiasedPool, GlobalPool, GroupBatchNorm, GroupInstanceNorm, GroupPool, Upsample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -166,10 +166,18 @@ def test_norms_share_their_statistics_over_group_and_space(Norm, axes):
 
 
 @pytest.mark.parametrize("mode", ["max", "mean"])
-def test_pooling_integers_over_the_group_is_exact(grid, mode):
-    x = grid.integers(0, 2, 3, 8, 3, 4)
-    y = GroupPool("D4", mode)(torch.from_numpy(x.astype(np.float32)))
-    np.testing.assert_array_equal(y.numpy(), x.max(axis=2) if mode == "max" else x.mean(axis=2))
+@pytest.mark.parametrize(("Pool", "axes"), [(GroupPool, (2,)), (GlobalPool, (2, 3, 4))])
+def test_pooling_integers_is_exact_forward_and_backward(grid, Pool, axes, mode):
+    x = grid.integers(0, 2, 3, 8, 4, 8)
+    values = x.max(axis=axes, keepdims=True) if mode == "max" else x.mean(axis=axes, keepdims=True)
+    # The maximum shares its gradient among ties, the mean among all: 8 or 256 entries, powers of two.
+    share = (x == values).astype(np.float32) if mode == "max" else np.ones(x.shape, np.float32)
+    cotangent = grid.integers(1, *values.shape).astype(np.float32)
+    tx = torch.from_numpy(x.astype(np.float32)).requires_grad_()
+    y = Pool("D4", mode)(tx)
+    y.backward(torch.from_numpy(cotangent.squeeze(axes)))
+    np.testing.assert_array_equal(y.detach().numpy(), values.squeeze(axes))
+    np.testing.assert_allclose(tx.grad.numpy(), cotangent * share / share.sum(axis=axes, keepdims=True), rtol=1e-7)
 
 
 @pytest.mark.parametrize(

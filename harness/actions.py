@@ -1,0 +1,91 @@
+"""How an element moves the points of a domain: exactly where it permutes the grid, by interpolation elsewhere.
+
+Every action is linear, differentiable, and written for torch tensors of any dtype whose last axes are the domain.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .groups import Matrix
+
+#: Points of the one-dimensional interpolation stencil: six give polynomials of degree 5 exactly, error O(h^6).
+STENCIL = 6
+
+
+def permuted_shape(matrix: Matrix, shape: Sequence[int]) -> tuple[int, ...]:
+    """Shape of a box of pixels after a signed permutation: axis i of the result is axis p(i) of the source."""
+    return tuple(shape[p] for p in np.abs(matrix).argmax(1))
+
+
+def permute_grid(matrix: Matrix, x: torch.Tensor) -> torch.Tensor:
+    """(L_g f)(X) = f(g^-1 X) for a signed permutation g of the last d axes: a transpose and flips, exact in any dtype.
+
+    With g[i, p(i)] = s_i the point g^-1 X has coordinate s_i X_i on axis p(i), so axis i of the result runs along
+    axis p(i) of the source, backwards where s_i = -1.
+    """
+    d = len(matrix)
+    p = np.abs(matrix).argmax(1)
+    lead = x.dim() - d
+    y = x.permute(*range(lead), *(lead + int(a) for a in p))
+    flips = [lead + i for i in range(d) if matrix[i, p[i]] < 0]
+    return y.flip(flips) if flips else y
+
+
+def interpolate_grid(matrix: Matrix, x: torch.Tensor) -> torch.Tensor:
+    """(L_g f)(X) = f(g^-1 X) by tensor-product Lagrange interpolation of degree 5; zero outside the box.
+
+    Source: the Lagrange form of the interpolating polynomial (e.g. Berrut and Trefethen, SIAM Review 46, 2004).
+    """
+    d = len(matrix)
+    shape = tuple(x.shape[-d:])
+    index, weight = _stencil(matrix.tobytes(), d, shape)
+    flat = x.reshape(*x.shape[:-d], -1)
+    y = torch.zeros_like(flat)
+    weights = weight.to(device=x.device, dtype=x.dtype)
+    for i, w in zip(index.to(x.device), weights, strict=True):  # one tap at a time: memory stays that of the signal
+        y = y + flat.index_select(-1, i) * w
+    return y.reshape(x.shape)
+
+
+@functools.lru_cache(maxsize=32)
+def _stencil(raw: bytes, d: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Source indices and weights [STENCIL^d, points] of the rotated grid."""
+    matrix = np.frombuffer(raw, dtype=np.float64).reshape(d, d)
+    centre = (np.array(shape) - 1) / 2
+    axes = [np.arange(n) - c for n, c in zip(shape, centre, strict=True)]
+    target = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, d)
+    source = target @ matrix + centre  # rows of X g are g^-1 X
+    inside = ((source > -SLACK) & (source < np.array(shape) - 1 + SLACK)).all(1)
+    taps, weights = zip(*(_axis_stencil(source[:, a], shape[a]) for a in range(d)), strict=True)
+    indices, values = [], []
+    for offsets in itertools.product(*(range(len(t)) for t in taps)):
+        flat: NDArray[np.int64] = np.zeros(len(source), dtype=np.int64)
+        value = inside.astype(np.float64)
+        for a, o in enumerate(offsets):
+            flat = flat * shape[a] + taps[a][o]
+            value = value * weights[a][o]
+        indices.append(flat)
+        values.append(value)
+    return torch.from_numpy(np.stack(indices)), torch.from_numpy(np.stack(values))
+
+
+#: A point this many pixels outside the box still belongs to its edge: rounding of the rotated coordinates.
+SLACK = 1e-9
+
+
+def _axis_stencil(position: NDArray[np.float64], length: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Nearest window of STENCIL nodes inside the axis, and the Lagrange basis at ``position``."""
+    width = min(STENCIL, length)
+    first = np.clip(np.floor(position).astype(np.int64) - (width // 2 - 1), 0, length - width)
+    nodes = first + np.arange(width)[:, None]
+    weights = np.ones((width, len(position)))
+    for i, j in itertools.permutations(range(width), 2):
+        weights[i] *= (position - nodes[j]) / (i - j)
+    return nodes, weights

@@ -1,0 +1,167 @@
+"""Claims: f(a_g x) = b_g f(x). A callable, a group, a source field, a target field, a contract."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from .errors import UsageError
+from .fields import Acted, Field, Grid, Invariant, replace_domain
+from .groups import Element, Group, group
+from .trees import Tree, leaves, tree_map
+
+
+@dataclass(frozen=True)
+class Exact:
+    """The claim holds to rounding for every element whose action needs no interpolation."""
+
+
+@dataclass(frozen=True)
+class Approximate:
+    """The claim holds in the limit of fine grids, or (``ceiling``) up to a stated error on one grid.
+
+    Args:
+        order: if declared, the error must fall at least like h^order.
+        ceiling: if declared, an error below it is accepted at a single resolution.
+        factors: sizes of the grids relative to the claim's own; at least three.
+    """
+
+    order: float | None = None
+    ceiling: float | None = None
+    factors: tuple[float, ...] = (0.5, 1.0, 2.0)
+
+
+Contract = Exact | Approximate
+
+
+@dataclass(frozen=True)
+class Claim:
+    """f is equivariant from ``source`` to ``target`` under ``group``.
+
+    Args:
+        function: the layer; takes the source's tree (a single tensor, positional for tuples, keywords for dicts whose
+            keys are its parameters, else the dict) and returns the target's tree.
+        group: the group.
+        source: a field or a tree of fields.
+        target: a field or a tree of fields.
+        dtype: working precision p.
+        device: where it runs.
+        seed: seeds the inputs.
+        contract: how elements off the grid are judged; ``Approximate()`` unless the claim says more.
+        reference: f_* built natively in float64; by default the function is recast.
+        inputs: (count, generator) -> tree of float64 tensors; by default white noise on the source.
+        modules: modules whose buffers must not change; found in the function where it is a module or closes over one.
+        call_seed: set before every call of a stochastic layer.
+        name: what reports call it.
+        reproduce: one line to paste.
+    """
+
+    function: Callable[..., Any]
+    group: Group
+    source: Tree
+    target: Tree
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+    seed: int = 0
+    contract: Contract = field(default_factory=Approximate)
+    reference: Callable[..., Any] | None = None
+    inputs: Callable[[int, torch.Generator], Tree] | None = None
+    modules: tuple[torch.nn.Module, ...] = ()
+    call_seed: int | None = None
+    name: str = ""
+    reproduce: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "group", group(self.group))
+        for side, tree in (("source", self.source), ("target", self.target)):
+            for path, leaf in leaves(tree):
+                if not isinstance(leaf, (Field, Invariant, Acted)):
+                    raise UsageError(
+                        f"The {side}{' leaf ' + path if path else ''} is {leaf!r}, not a Field or Invariant()."
+                    )
+                if isinstance(leaf, Field) and leaf.group is not self.group and leaf.group.name != self.group.name:
+                    raise UsageError(
+                        f"The {side} {leaf} belongs to {leaf.group.name} and the claim to {self.group.name}: "
+                        "build the field with the same group."
+                    )
+        if not self.modules:
+            object.__setattr__(self, "modules", tuple(find_modules(self.function)))
+
+    def exact(self, g: Element) -> bool:
+        """Whether g moves source and target without interpolation."""
+        return all(leaf.exact(g) for tree in (self.source, self.target) for _, leaf in leaves(tree))
+
+    def act(self, side: Tree, g: Element, values: Tree) -> Tree:
+        """Move a tree of tensors by the fields of one side."""
+        return tree_map(lambda leaf, x: leaf.act(g, x), side, values)
+
+    def draw(self, count: int) -> Tree:
+        """Inputs of this claim, float64 values on its device, reproducible from its seed."""
+        generator = torch.Generator().manual_seed(self.seed)
+        if self.inputs is not None:
+            values = self.inputs(count, generator)
+        else:
+            values = tree_map(lambda leaf: self._noise(leaf, count, generator), self.source)
+        return tree_map(lambda leaf, x: self._placed(leaf, x), self.source, values)
+
+    def _noise(self, leaf: Any, count: int, generator: torch.Generator) -> torch.Tensor:
+        if isinstance(leaf, Field):
+            return leaf.random(count, generator)
+        raise UsageError(f"{leaf} has no shape to draw inputs from: pass inputs=, a tree of tensors like the source.")
+
+    def _placed(self, leaf: Any, x: torch.Tensor) -> torch.Tensor:
+        leaf.require_fit(x, "The input")
+        return x.to(self.device, torch.float64) if x.is_floating_point() else x.to(self.device)
+
+    def bind(self, function: Callable[..., Any]) -> Callable[[Tree], Tree]:
+        """The function as a map from the source's tree to the target's."""
+        if isinstance(self.source, dict):
+            try:
+                parameters = inspect.signature(getattr(function, "forward", function)).parameters
+            except (TypeError, ValueError):
+                parameters = {}  # type: ignore[assignment]
+            if set(self.source) <= set(parameters):
+                return lambda tree: function(**tree)
+            return function
+        if isinstance(self.source, (list, tuple)):
+            return lambda tree: function(*tree)
+        return function
+
+    def grids(self) -> Sequence[Field]:
+        """Source leaves on grids: the ones that can be refined."""
+        return [leaf for _, leaf in leaves(self.source) if isinstance(leaf, Field) and isinstance(leaf.domain, Grid)]
+
+
+def refit(leaf: Any, x: torch.Tensor) -> Any:
+    """The target leaf on the grid that an output really has: used where the source was refined."""
+    if isinstance(leaf, Field) and isinstance(leaf.domain, Grid):
+        return replace_domain(leaf, Grid(*x.shape[-leaf.domain.dim :]))
+    return leaf
+
+
+def find_modules(function: Any) -> list[torch.nn.Module]:
+    """Modules a callable is, is bound to, or closes over."""
+    found: list[torch.nn.Module] = []
+    pending, seen = [function], set()
+    while pending:
+        item = pending.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, torch.nn.Module):
+            found.append(item)
+            continue
+        pending += [c.cell_contents for c in getattr(item, "__closure__", None) or () if _filled(c)]
+        pending += [a for a in (getattr(item, "__self__", None), getattr(item, "func", None)) if a is not None]
+    return found
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:  # a name not assigned yet
+        return False

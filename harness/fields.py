@@ -1,0 +1,367 @@
+"""Fields: what a tensor means. A domain (where it lives), a fibre (how its channels mix), a group that moves both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import registry
+from .actions import interpolate_grid, permute_grid, permuted_shape
+from .errors import UsageError
+from .groups import Element, Group, group
+from .representations import Fibre, Representation, fibre
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where a signal lives. Subclasses say where its axes stand and how an element moves its points."""
+
+    def channels_first(self, x: torch.Tensor) -> torch.Tensor:
+        """View [batch, channels, *domain] of a tensor in the domain's own layout."""
+        raise NotImplementedError
+
+    def exact(self, g: Element) -> bool:
+        """Whether the element moves the points without interpolation."""
+        return True
+
+
+@dataclass(frozen=True, init=False)
+class Grid(Domain):
+    """A box of pixels or voxels: ``Grid(h, w)`` or ``Grid(d, h, w)``, points at i - (n - 1)/2 on each axis.
+
+    Tensors are [batch, *channels, *shape]; several channel axes (fields, group) count as one, row-major.
+    """
+
+    shape: tuple[int, ...]
+
+    def __init__(self, *shape: int) -> None:
+        if len(shape) not in (2, 3) or any(not isinstance(n, int) or n < 1 for n in shape):
+            raise UsageError(f"Grid takes two or three positive sizes, for example Grid(33, 33); got {shape}.")
+        object.__setattr__(self, "shape", shape)
+
+    def __str__(self) -> str:
+        return f"Grid({', '.join(map(str, self.shape))})"
+
+    @property
+    def dim(self) -> int:
+        """Number of spatial axes."""
+        return len(self.shape)
+
+    def channels_first(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, channels, *shape], the channel axes flattened."""
+        return x.flatten(1, -1 - self.dim) if x.dim() != self.dim + 2 else x
+
+    def exact(self, g: Element) -> bool:
+        """True for signed permutations."""
+        return g.is_signed_permutation
+
+    def resized(self, factor: float) -> Grid:
+        """The same physical box with ``factor`` times as many intervals (odd sizes) or points (even sizes)."""
+        return Grid(*(max(2, round((n - n % 2) * factor) + n % 2) for n in self.shape))
+
+
+@dataclass(frozen=True)
+class Points(Domain):
+    """n points of a cloud: tensors [batch, n, channels]. The group moves the fibre, not the numbering."""
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"Points({self.count})"
+
+    def channels_first(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, channels, n]."""
+        return x.movedim(-1, 1)
+
+
+@dataclass(frozen=True)
+class Vector(Domain):
+    """No domain left: tensors [batch, *channels]."""
+
+    def __str__(self) -> str:
+        return "Vector()"
+
+    def channels_first(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, channels]."""
+        return x.flatten(1) if x.dim() > 2 else x
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """A leaf that no element moves: scalars, index tensors, labels. Any shape [batch, ...]."""
+
+    def act(self, g: object, x: torch.Tensor) -> torch.Tensor:
+        """The tensor itself."""
+        return x
+
+    def exact(self, g: object) -> bool:
+        """Always: nothing moves."""
+        return True
+
+    def summands(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, 1, values]: an invariant leaf is one summand."""
+        return x.reshape(len(x), 1, -1)
+
+    def require_fit(self, x: torch.Tensor, what: str) -> Invariant:
+        """Any tensor with a batch axis fits."""
+        if x.dim() == 0:
+            raise UsageError(f"{what} is a single number: return one value per sample, shape [batch] or [batch, ...].")
+        return self
+
+    def permuted_fibre(self, x: torch.Tensor) -> None:
+        """None: there is no fibre to permute."""
+
+    def __str__(self) -> str:
+        return "Invariant()"
+
+
+@dataclass(frozen=True, init=False, eq=False)
+class Field:
+    """A field on a domain with values in a fibre, moved by a group: (g f)(X) = rho(g) f(g^-1 X).
+
+    Args:
+        domain: Grid(h, w), Grid(d, h, w), Points(n), Vector().
+        group: a group or its name; may be left out where ``fibre`` is a library's own type that knows it.
+        fibre: a sum such as "3*trivial + 8*regular", a ``Fibre``, or a library's type (an escnn ``FieldType``).
+
+    Raises:
+        UsageError: group and domain have different dimensions, or the fibre cannot be read.
+
+    Example:
+        >>> import torch
+        >>> field = Field(Grid(5, 5), "C4", "3*trivial + 2*regular")
+        >>> field.act(1, torch.zeros(1, 11, 5, 5)).shape
+        torch.Size([1, 11, 5, 5])
+    """
+
+    domain: Domain
+    group: Group
+    fibre: Fibre
+
+    def __init__(self, domain: Domain, group_: Any = None, fibre_: Any = "trivial", **named: Any) -> None:
+        group_, fibre_ = named.pop("group", group_), named.pop("fibre", fibre_)
+        if named:
+            raise UsageError(f"Field takes domain, group and fibre, not {sorted(named)}.")
+        if not isinstance(domain, Domain):
+            raise UsageError(f"The first argument of Field is a domain such as Grid(33, 33), not {domain!r}.")
+        if not isinstance(fibre_, (str, Fibre)):
+            group_, fibre_ = registry.read_type(fibre_, group(group_) if group_ is not None else None)
+        if group_ is None:
+            raise UsageError("Field needs a group: Field(Grid(33, 33), 'C4', '8*regular').")
+        object.__setattr__(self, "domain", domain)
+        object.__setattr__(self, "group", group(group_))
+        object.__setattr__(self, "fibre", fibre(fibre_, self.group))
+        if isinstance(domain, Grid) and domain.dim != self.group.dim:
+            raise UsageError(
+                f"{self.group.name} acts on {self.group.dim} axes and {domain} has {domain.dim}: "
+                f"take a group of the {'plane' if domain.dim == 2 else 'space'} or another grid."
+            )
+
+    def __str__(self) -> str:
+        return f"Field({self.domain}, {self.group.name}, '{self.fibre}')"
+
+    def exact(self, g: object) -> bool:
+        """Whether the action of g needs no interpolation."""
+        return self.domain.exact(self.group.element(g))
+
+    def act(self, g: object, x: torch.Tensor) -> torch.Tensor:
+        """Move a tensor by g: points by g, channels by rho(g). Exact (a permutation) where ``exact(g)`` says so.
+
+        Args:
+            g: an Element, an index into the group, or a matrix.
+            x: [batch, *channels, *domain] ([batch, n, channels] on Points), any dtype; the result keeps it.
+
+        Raises:
+            UsageError: the tensor does not fit the field, or the group lacks the element.
+        """
+        element = self.group.element(g)
+        self.require_fit(x, "The tensor")
+        moved = self._move_points(element, x)
+        y = self._mix_channels(element, self.domain.channels_first(moved))
+        if isinstance(self.domain, Points):
+            return y.movedim(1, -1)
+        return y.reshape(moved.shape) if y.shape != moved.shape else y
+
+    def _move_points(self, g: Element, x: torch.Tensor) -> torch.Tensor:
+        if not isinstance(self.domain, Grid) or g.is_identity:
+            return x
+        if g.is_signed_permutation:
+            return permute_grid(g.matrix, x)
+        if len(set(self.domain.shape)) > 1:
+            raise UsageError(f"{g} turns {self.domain} out of itself: take a square or cubic grid for it.")
+        return interpolate_grid(g.matrix, x)
+
+    def _mix_channels(self, g: Element, x: torch.Tensor) -> torch.Tensor:
+        """rho(g) on axis 1, block by block."""
+        if g.is_identity or all(rep.name == "trivial" for _, rep in self.fibre.terms):
+            return x
+        parts, start = [], 0
+        for count, rep in self.fibre.terms:
+            part = x.narrow(1, start, count * rep.dim).unflatten(1, (count, rep.dim))
+            start += count * rep.dim
+            parts.append(_apply(rep, g, part).flatten(1, 2))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def permuted_fibre(self, x: torch.Tensor) -> torch.Tensor | None:
+        """The tensor with the components of every fibre block cyclically shifted; None where blocks are single."""
+        if all(rep.dim == 1 for _, rep in self.fibre.terms):
+            return None
+        index: list[int] = []
+        for rep in self.fibre.blocks:
+            index += [len(index) + (i + 1) % rep.dim for i in range(rep.dim)]
+        y = self.domain.channels_first(x)[:, index]
+        return y.movedim(1, -1) if isinstance(self.domain, Points) else y.reshape(x.shape)
+
+    def summands(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, summand, values]: one row for each block of the fibre, zero-padded where blocks differ in size."""
+        y = self.domain.channels_first(x)
+        if len({rep.dim for _, rep in self.fibre.terms}) == 1:
+            return y.reshape(len(y), -1, self.fibre.terms[0][1].dim * math.prod(y.shape[2:]))
+        blocks = y.split([rep.dim for rep in self.fibre.blocks], 1)
+        rows = torch.zeros(len(y), len(blocks), max(b[0].numel() for b in blocks), dtype=y.dtype, device=y.device)
+        for i, block in enumerate(blocks):
+            rows[:, i, : block[0].numel()] = block.flatten(1)
+        return rows
+
+    def random(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """White noise [count, channels, *domain], float64."""
+        return torch.randn(self.tensor_shape(count), generator=generator, dtype=torch.float64)
+
+    def tensor_shape(self, count: int) -> tuple[int, ...]:
+        """Shape of a batch in the flat layout."""
+        if isinstance(self.domain, Grid):
+            return (count, self.fibre.size, *self.domain.shape)
+        if isinstance(self.domain, Points):
+            return (count, self.domain.count, self.fibre.size)
+        return (count, self.fibre.size)
+
+    def require_fit(self, x: torch.Tensor, what: str) -> Field:
+        """This field, on a permuted box where the tensor has one.
+
+        Raises:
+            UsageError: number of channels or domain sizes differ.
+        """
+        if isinstance(self.domain, Grid):
+            space = tuple(x.shape[-self.domain.dim :])
+            channels = math.prod(x.shape[1 : -self.domain.dim]) if x.dim() > self.domain.dim + 1 else 0
+            good = sorted(space) == sorted(self.domain.shape)
+            fitted = self if space == self.domain.shape or not good else replace_domain(self, Grid(*space))
+        elif isinstance(self.domain, Points):
+            channels = x.shape[-1] if x.dim() >= 3 else 0
+            good, fitted = x.dim() == 3 and x.shape[1] == self.domain.count, self
+        else:
+            channels, good, fitted = math.prod(x.shape[1:]), x.dim() >= 2, self
+        if channels != self.fibre.size or not good:
+            want = ["batch", *self.tensor_shape(1)[1:]]
+            raise UsageError(
+                f"{what} has shape {list(x.shape)}, which does not fit {self}: expected [{', '.join(map(str, want))}]. "
+                f"Change the fibre's multiplicities or the domain's sizes to those of the tensor."
+            )
+        return fitted
+
+    def integral(self, x: torch.Tensor) -> torch.Tensor:
+        """Invariant part [batch, blocks]: mean over the domain, then the invariant functional of each block.
+
+        Raises:
+            UsageError: no block of the fibre has an invariant.
+        """
+        y = self.domain.channels_first(x)
+        means = y.flatten(2).mean(-1) if y.dim() > 2 else y
+        return self._pool_blocks(means)
+
+    def naive_mean(self, x: torch.Tensor) -> torch.Tensor:
+        """What is mistaken for the integral: space pooled but the group not, or a window that misses the last row."""
+        y = self.domain.channels_first(x)
+        if any(rep.dim > 1 for _, rep in self.fibre.terms) or y.dim() == 2:
+            first = np.cumsum([0, *(rep.dim for rep in self.fibre.blocks)])[:-1]
+            return (y.flatten(2).mean(-1) if y.dim() > 2 else y)[:, first]
+        window = tuple(slice(0, max(1, n - 1)) for n in y.shape[2:])
+        return y[(slice(None), slice(None), *window)].flatten(2).mean(-1)
+
+    @property
+    def has_integral(self) -> bool:
+        """Whether some block of the fibre has an invariant."""
+        return any(rep.invariant is not None for _, rep in self.fibre.terms)
+
+    def _pool_blocks(self, means: torch.Tensor) -> torch.Tensor:
+        pooled = [
+            block @ torch.as_tensor(rep.invariant, dtype=means.dtype, device=means.device)
+            for rep, block in zip(self.fibre.blocks, means.split([r.dim for r in self.fibre.blocks], 1), strict=True)
+            if rep.invariant is not None
+        ]
+        if not pooled:
+            raise UsageError(f"{self} has no invariant part to integrate.")
+        return torch.stack(pooled, 1)
+
+
+def replace_domain(field: Field, domain: Domain) -> Field:
+    """The same fibre and group on another domain."""
+    return Field(domain, field.group, field.fibre)
+
+
+def _apply(rep: Representation, g: Element, x: torch.Tensor) -> torch.Tensor:
+    """rho(g) on axis 2 of [batch, copies, dim, ...]: a gather for permutations, a small product otherwise."""
+    permutation = rep.permutation(g)
+    if permutation is not None:
+        return x.index_select(2, torch.as_tensor(permutation, device=x.device))
+    matrix = torch.as_tensor(np.ascontiguousarray(rep.of(g)), dtype=x.dtype, device=x.device)
+    return torch.einsum("ij,bcj...->bci...", matrix, x)
+
+
+AnyField = Field | Invariant
+Act = Callable[[Any, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Acted:
+    """The escape hatch: a leaf whose action is a function (element, tensor) -> tensor."""
+
+    function: Act
+
+    def permuted_fibre(self, x: torch.Tensor) -> None:
+        """None: there is no fibre to permute."""
+
+    def act(self, g: object, x: torch.Tensor) -> torch.Tensor:
+        """The function's own result."""
+        return self.function(g, x)
+
+    def exact(self, g: object) -> bool:
+        """Taken at its word; the homomorphism property checks it."""
+        return True
+
+    def summands(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, 1, values]."""
+        return x.reshape(len(x), 1, -1)
+
+    def require_fit(self, x: torch.Tensor, what: str) -> Acted:
+        """Any tensor fits."""
+        return self
+
+    def __str__(self) -> str:
+        return getattr(self.function, "__name__", "a function")
+
+
+def shape_after(field: Field, g: Element) -> tuple[int, ...]:
+    """Shape of the domain after g: two elements can be compared on a tensor only where these agree."""
+    if isinstance(field.domain, Grid) and g.is_signed_permutation:
+        return permuted_shape(g.matrix, field.domain.shape)
+    return ()
+
+
+__all__ = [
+    "Acted",
+    "AnyField",
+    "Domain",
+    "Field",
+    "Grid",
+    "Invariant",
+    "Points",
+    "Vector",
+    "replace_domain",
+    "shape_after",
+]

@@ -1,0 +1,55 @@
+"""Commuting diagrams: small pictures of x, gx, f(x), g f(x), f(gx) and the difference, cut to one channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from .fields import Field, Grid
+from .record import PANEL_SIDE, Attachment, Panel
+from .trees import Tree, leaves
+
+
+def diagram(claim: Any, element: str, x: Tree, gx: Tree, fx: Tree, gfx: Tree, fgx: Tree) -> Attachment:
+    """The diagram of the first sample and channel of the first leaf that moves, source and target."""
+    source, target = _moving(claim.source), _moving(claim.target)
+    panels = [
+        _panel("x", *_pick(claim.source, source, x)),
+        _panel("g x", *_pick(claim.source, source, gx)),
+        _panel("f(x)", *_pick(claim.target, target, fx)),
+        _panel("g f(x)", *_pick(claim.target, target, gfx)),
+        _panel("f(g x)", *_pick(claim.target, target, fgx)),
+    ]
+    leaf, wanted = _pick(claim.target, target, gfx)
+    panels.append(_panel("f(g x) - g f(x)", leaf, _pick(claim.target, target, fgx)[1] - wanted))
+    return Attachment(id="", element=element, panels=tuple(panels))
+
+
+def _moving(tree: Tree) -> str:
+    """Path of the first leaf that an element moves, else of the first leaf."""
+    listed = list(leaves(tree))
+    return next((path for path, leaf in listed if isinstance(leaf, Field)), listed[0][0])
+
+
+def _pick(fields: Tree, path: str, values: Tree) -> tuple[Any, torch.Tensor]:
+    return dict(leaves(fields))[path], dict(leaves(values))[path]
+
+
+def _panel(title: str, leaf: Any, value: torch.Tensor) -> Panel:
+    image = _image(leaf, value[:1].detach().double().cpu())
+    steps = [max(1, -(-n // PANEL_SIDE)) for n in image.shape]
+    small = np.ascontiguousarray(image[:: steps[0], :: steps[1]], dtype="<f4")
+    return Panel.of(title, *small.shape, small.tobytes())
+
+
+def _image(leaf: Any, value: torch.Tensor) -> Any:
+    """Channel 0 of a plane, its middle slice along axis 0 of a volume, else channels by points."""
+    if isinstance(leaf, Field):
+        x = leaf.domain.channels_first(value)[0]
+        if isinstance(leaf.domain, Grid):
+            plane = x[0]
+            return (plane[plane.shape[0] // 2] if plane.dim() == 3 else plane).numpy()
+        return x.reshape(x.shape[0], -1).numpy()
+    return value.reshape(1, -1).numpy()

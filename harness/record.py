@@ -1,0 +1,278 @@
+"""Records: what a run measured, as JSON lines that are validated when read and never rewritten in place.
+
+A record file is one line for the run (schema, environment, plan), one line for each finished check or measurement,
+and a closing line. Every line is flushed when written, so an interrupted run keeps all that it had finished.
+Pictures lie in a side file of the same name, ``*.attachments.jsonl``.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from .errors import RecordError
+from .verdict import CheckResult, Data
+
+SCHEMA = 1
+#: One picture panel is at most this many pixels a side, one side file at most this many bytes.
+PANEL_SIDE = 64
+ATTACHMENTS_LIMIT = 8 << 20
+
+
+class RunLine(Data):
+    """Opens a record: what was planned, where, with which versions."""
+
+    kind: Literal["run"] = "run"
+    schema_version: int = SCHEMA
+    started: str
+    command: str
+    seed: int
+    planned: int
+    environment: dict[str, Any]
+
+
+class CheckLine(Data):
+    """One finished check."""
+
+    kind: Literal["check"] = "check"
+    result: CheckResult
+
+
+class Measurement(Data):
+    """One measured quantity; raw samples are kept and statistics derived from them."""
+
+    kind: Literal["measurement"] = "measurement"
+    implementation: str = ""
+    case: str
+    quantity: str
+    value: float
+    unit: str
+    better: Literal["lower", "higher"]
+    samples: tuple[float, ...] = ()
+
+
+class EndLine(Data):
+    """Closes a record: the run was not interrupted."""
+
+    kind: Literal["end"] = "end"
+    seconds: float
+    seconds_in_layers: float
+    counts: dict[str, int]
+
+
+Line = RunLine | CheckLine | Measurement | EndLine
+_LINE: TypeAdapter[Line] = TypeAdapter(Line)
+
+
+class Panel(Data):
+    """One small picture: a title and a row-major array of float32, base64."""
+
+    title: str
+    rows: int
+    columns: int
+    data: str
+
+    @classmethod
+    def of(cls, title: str, rows: int, columns: int, values: bytes) -> Self:
+        """A panel from the raw bytes of float32 values."""
+        return cls(title=title, rows=rows, columns=columns, data=base64.b64encode(values).decode())
+
+    def raw(self) -> bytes:
+        """The float32 values, row-major, native little-endian."""
+        return base64.b64decode(self.data)
+
+
+class Attachment(Data):
+    """The commuting diagram of one claim: x, gx, f(x), g f(x), f(gx) and their difference."""
+
+    id: str
+    element: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass
+class Run:
+    """A record in memory."""
+
+    header: RunLine
+    checks: list[CheckResult] = field(default_factory=list)
+    measurements: list[Measurement] = field(default_factory=list)
+    end: EndLine | None = None
+    attachments: dict[str, Attachment] = field(default_factory=dict)
+    #: Set where the last line was cut off: all lines before it were used.
+    truncated: str = ""
+
+
+class RecordWriter:
+    """Appends lines to a record and pictures to its side file, flushing each.
+
+    Raises:
+        RecordError: the path cannot be written.
+    """
+
+    def __init__(self, path: Path, header: RunLine) -> None:
+        self.path = path
+        self._attached = 0
+        self._ids: set[str] = set()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", encoding="utf-8")
+            self._side = attachments_path(path).open("w", encoding="utf-8")
+        except OSError as error:
+            raise RecordError(f"Cannot write {path}: {error.strerror}. Give another place with --out.") from error
+        self.write(header)
+
+    def write(self, line: Line) -> None:
+        """Append one line and flush it."""
+        self._append(self._file, line.model_dump_json(exclude_defaults=False))
+
+    def attach(self, attachment: Attachment, *, always: bool) -> bool:
+        """Append one diagram; beyond the size limit only failures (``always``) are kept, up to twice the limit."""
+        text = attachment.model_dump_json()
+        limit = ATTACHMENTS_LIMIT * (2 if always else 1)
+        if attachment.id in self._ids or self._attached + len(text) > limit:
+            return False
+        self._ids.add(attachment.id)
+        self._attached += len(text)
+        self._append(self._side, text)
+        return True
+
+    def _append(self, stream: io.TextIOWrapper, text: str) -> None:
+        try:
+            stream.write(text + "\n")
+            stream.flush()
+        except OSError as error:
+            raise RecordError(
+                f"Cannot write {self.path}: {error.strerror}. What was recorded before is kept."
+            ) from error
+
+    def close(self) -> None:
+        """Close both files."""
+        self._file.close()
+        self._side.close()
+
+
+def attachments_path(path: Path) -> Path:
+    """The side file with the pictures of a record."""
+    return path.with_suffix(".attachments.jsonl")
+
+
+def read_run(path: Path) -> Run:
+    """Read and validate a record with its pictures.
+
+    A last line that was cut off is left out and named in ``Run.truncated``; any other fault refuses the file.
+
+    Raises:
+        RecordError: no such file, another schema version, or an invalid line; the message names the line.
+    """
+    lines = _text_lines(path)
+    if not lines:
+        raise RecordError(f"{path} is empty: no run was recorded. Run `equiharness verify --out DIR` again.")
+    parsed: list[Line] = []
+    truncated = ""
+    for number, text in enumerate(lines, 1):
+        try:
+            parsed.append(_LINE.validate_json(text))
+        except ValidationError as error:
+            if number == len(lines) and number > 1 and not text.endswith("}\n"):
+                truncated = (
+                    f"{path}, line {number}: the last line is cut off; the {number - 2} results before it were used."
+                )
+                break
+            raise RecordError(_fault(path, number, text, error)) from error
+    header = parsed[0]
+    if not isinstance(header, RunLine):
+        raise RecordError(f"{path}, line 1: a record opens with its run line and this is a {header.kind} line.")
+    run = Run(header, truncated=truncated)
+    for line in parsed[1:]:
+        if isinstance(line, CheckLine):
+            run.checks.append(line.result)
+        elif isinstance(line, Measurement):
+            run.measurements.append(line)
+        elif isinstance(line, EndLine):
+            run.end = line
+    run.attachments = _read_attachments(attachments_path(path))
+    return run
+
+
+def _text_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except FileNotFoundError as error:
+        raise RecordError(f"There is no record {path}. Make one: equiharness verify --out {path.parent}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"Cannot read {path}: {error}. Give a record written by `equiharness verify`.") from error
+
+
+def _fault(path: Path, number: int, text: str, error: ValidationError) -> str:
+    try:
+        version = json.loads(text).get("schema_version", SCHEMA)
+    except (json.JSONDecodeError, AttributeError):
+        return f"{path}, line {number}: not JSON. The file is damaged; take a copy from before, or verify again."
+    if version != SCHEMA:
+        return (
+            f"{path} has schema version {version}, this equiharness reads {SCHEMA}. Install the version that wrote it."
+        )
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"][1:])) or "the line"
+    return f"{path}, line {number}: {where}: {first['msg']}. The file was edited or damaged; verify again."
+
+
+def _read_attachments(path: Path) -> dict[str, Attachment]:
+    """Pictures are a convenience: a missing side file or a damaged line costs the picture, never the record."""
+    found = {}
+    if path.exists():
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                attachment = Attachment.model_validate_json(text)
+            except ValidationError:
+                continue
+            found[attachment.id] = attachment
+    return found
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a document so that a reader sees the old or the new one, never half.
+
+    Raises:
+        RecordError: the path cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise RecordError(f"Cannot write {path}: {error.strerror}. Give another place with --out.") from error
+
+
+def counts(results: Iterable[CheckResult]) -> dict[str, int]:
+    """Number of checks of each verdict."""
+    tally: dict[str, int] = {}
+    for result in results:
+        tally[result.verdict] = tally.get(result.verdict, 0) + 1
+    return tally
+
+
+def environment_summary(environment: dict[str, Any], keys: Sequence[str] = ("equiharness", "torch", "numpy")) -> str:
+    """Versions in one line."""
+    versions = environment.get("versions", {})
+    return ", ".join(f"{k} {versions[k]}" for k in keys if k in versions)
+
+
+ResultSink = Callable[[CheckResult], None]

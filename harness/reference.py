@@ -1,0 +1,111 @@
+"""Running one callable in another precision: the float64 reference f_* and the float32 run behind the bounds."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+_LOW = (torch.float16, torch.bfloat16, torch.float32)
+_COMPLEX = {torch.float64: torch.complex128, torch.float32: torch.complex64}
+_COMPLEX_DTYPES = (torch.complex32, torch.complex64, torch.complex128)
+#: Methods that name a dtype by being called.
+_CASTS = {torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16, torch.Tensor.double}
+#: Reading an attribute or a size needs no conversion; converting would cost a copy of every parameter.
+_READS = {"__get__", "size", "dim", "stride", "numel", "is_floating_point", "is_complex", "__len__", "requires_grad_"}
+
+
+class Recast(TorchFunctionMode):
+    """Within this mode every floating tensor and every floating dtype that a torch function meets becomes ``dtype``.
+
+    Works for lambdas, closures, buffers and modules that refuse ``deepcopy().double()``, because nothing of the
+    callable is touched: its parameters are converted on the way into each function.
+    """
+
+    def __init__(self, dtype: torch.dtype, perturbation: float = 0.0, seed: int = 0) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self._perturbation = perturbation
+        self._generator = torch.Generator().manual_seed(seed)
+        self._converted: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Convert the arguments, then call."""
+        name = getattr(func, "__name__", "")
+        if name in _READS:
+            return func(*args, **(kwargs or {}))
+        args = [self._convert(a) for a in args]
+        kwargs = {k: self._convert(v) for k, v in (kwargs or {}).items()}
+        if func in _CASTS:
+            return args[0].to(self.dtype) if args[0].is_floating_point() or not args[0].is_complex() else args[0]
+        return func(*args, **kwargs)
+
+    def _convert(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self._tensor(value)
+        if isinstance(value, torch.dtype):
+            if value.is_floating_point:
+                return self.dtype
+            return _COMPLEX[self.dtype] if value in _COMPLEX_DTYPES else value
+        if type(value) in (list, tuple):
+            return type(value)(self._convert(v) for v in value)
+        return value
+
+    def _tensor(self, value: torch.Tensor) -> torch.Tensor:
+        target = _COMPLEX[self.dtype] if value.is_complex() else self.dtype
+        if value.dtype == target or not (value.is_floating_point() or value.is_complex()):
+            return value
+        # Parameters and buffers come back in every function: one copy each serves a whole call. The source is kept
+        # beside its copy so that its identity cannot be reused while the copy lives.
+        key = (id(value), value._version)
+        if key not in self._converted:
+            self._converted[key] = (value, self._perturbed(value.to(target)))
+        return self._converted[key][1]
+
+    def _perturbed(self, value: torch.Tensor) -> torch.Tensor:
+        """What rounding the constant to a coarser precision could have made of it: random relative signs."""
+        if not self._perturbation:
+            return value
+        signs = torch.randint(0, 2, value.shape, generator=self._generator).to(value.device) * 2 - 1
+        return value * (1 + self._perturbation * signs)
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def recast(
+    function: Callable[..., Any], dtype: torch.dtype, *, perturbation: float = 0.0, seed: int = 0
+) -> Callable[..., Any]:
+    """``function`` computed in ``dtype`` throughout, whatever dtypes it was written with.
+
+    Args:
+        function: any callable on tensors.
+        dtype: torch.float64 or torch.float32.
+        perturbation: relative size of random changes made to every constant on its way in (parameters, buffers,
+            tables held in a lower precision): how far the output depends on the rounding of constants.
+        seed: of those changes.
+
+    Example:
+        >>> low = torch.tensor([0.1])
+        >>> recast(lambda x: x * low, torch.float64)(torch.ones(1, dtype=torch.float64)).dtype
+        torch.float64
+    """
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with _default_dtype(dtype), Recast(dtype, perturbation, seed) as mode:
+            try:
+                return function(*args, **kwargs)
+            finally:
+                mode._converted.clear()
+
+    return run

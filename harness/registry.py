@@ -1,0 +1,198 @@
+"""What is on offer: implementations and library types, found by entry points, loaded only when used."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib.metadata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from .errors import MissingDependencyError, UsageError
+
+if TYPE_CHECKING:
+    from .claim import Claim
+    from .groups import Group
+    from .representations import Fibre
+
+IMPLEMENTATIONS = "equiharness.implementations"
+TYPE_READERS = "equiharness.type_readers"
+
+Value = str | int | float | bool | None
+
+
+class Family(StrEnum):
+    """Kinds of layers, by the domain of their signals."""
+
+    PLANAR = "planar"
+    OCTAHEDRAL = "octahedral"
+    SPHERICAL = "spherical"
+    POINTS = "points"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One configuration, as plain data: a name for people and the parameters ``build`` needs."""
+
+    name: str
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.parameters[key]
+
+    @classmethod
+    def of(cls, **parameters: Value) -> Case:
+        """A case named after its parameters.
+
+        Example:
+            >>> Case.of(group="C4", size=33).name
+            'group=C4 size=33'
+        """
+        return cls(" ".join(f"{k}={v}" for k, v in parameters.items()), parameters)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Work of one forward pass, and of forward with backward, from first principles: flops and bytes."""
+
+    flops: float
+    bytes: float
+    backward_flops: float
+    backward_bytes: float
+
+
+class Implementation:
+    """An adapter: one layer of one library. Subclass, and register under ``equiharness.implementations``.
+
+    Attributes:
+        name: "library.Layer", unique.
+        library: the distribution that provides it; version and availability come from it.
+        family: the domain of its signals.
+        install: the command that installs the library.
+        invariant: whether its output can be integrated to an invariant.
+    """
+
+    name: str
+    library: str
+    family: Family
+    install: str = ""
+
+    def cases(self) -> Iterable[Case]:
+        """A small fixed matrix of configurations, for reports and regression."""
+        raise NotImplementedError
+
+    def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
+        """The claim of one configuration."""
+        raise NotImplementedError
+
+    def cost(self, case: Case) -> Cost:
+        """Flops and bytes of one configuration."""
+        raise NotImplementedError
+
+    @property
+    def version(self) -> str | None:
+        """Installed version of the library; None where it is missing."""
+        return distribution_version(self.library)
+
+    def require(self) -> None:
+        """Raise MissingDependencyError with the install command unless the library is there."""
+        if self.version is None:
+            raise MissingDependencyError(
+                f"{self.name} needs {self.library}, which is not installed. Install it: "
+                f"{self.install or f'pip install {self.library}'}"
+            )
+
+
+@functools.cache
+def distribution_version(name: str) -> str | None:
+    """Version of an installed distribution, or None; imports nothing of it."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def implementations() -> tuple[Implementation, ...]:
+    """Every registered adapter, installed or not, in order of name.
+
+    Raises:
+        UsageError: an adapter cannot be loaded or lacks what an Implementation has; the message names the plugin.
+    """
+    loaded = []
+    for point in importlib.metadata.entry_points(group=IMPLEMENTATIONS):
+        try:
+            adapter = point.load()()
+        except Exception as error:
+            raise UsageError(
+                f"The plugin {point.name} = {point.value} cannot be loaded: {error!r}. Update or remove it."
+            ) from error
+        missing = [a for a in ("name", "library", "family", "cases", "build") if not hasattr(adapter, a)]
+        if missing:
+            raise UsageError(f"The plugin {point.name} = {point.value} lacks {', '.join(missing)}: see Implementation.")
+        loaded.append(adapter)
+    return tuple(sorted(loaded, key=lambda i: i.name))
+
+
+def find(name: str) -> Implementation:
+    """The implementation of this name.
+
+    Raises:
+        UsageError: there is none; the message suggests the closest.
+    """
+    known = {i.name: i for i in implementations()}
+    if name not in known:
+        raise UsageError(unknown("implementation", name, known))
+    return known[name]
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """'Unknown KIND NAME', with the closest known names."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3)
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(known)}."
+    return f"Unknown {kind} {name!r}. {hint}"
+
+
+@dataclass(frozen=True)
+class TypedLayer:
+    """A layer whose own types say its whole claim: its function on plain tensors, group, source and target fibres."""
+
+    function: Callable[..., Any]
+    group: Group
+    source: Any
+    target: Any
+
+
+def _reader(obj: object) -> Any | None:
+    """The type reader of the library that an object's class comes from, matched by the top-level package's name."""
+    points = {p.name: p for p in importlib.metadata.entry_points(group=TYPE_READERS)}
+    for cls in type(obj).__mro__:
+        package = cls.__module__.partition(".")[0]
+        if package in points:
+            return points[package].load()()
+    return None
+
+
+def read_layer(layer: object) -> TypedLayer | None:
+    """What a library's own layer says of itself, or None where its types say nothing."""
+    reader = _reader(layer)
+    found: TypedLayer | None = reader.layer(layer) if reader is not None else None
+    return found
+
+
+def read_type(spec: object, of: Group | None) -> tuple[Group, Fibre]:
+    """Group and fibre of a library's field type.
+
+    Raises:
+        UsageError: no registered library knows the type.
+    """
+    reader = _reader(spec)
+    if reader is None:
+        raise UsageError(
+            f"Cannot read {spec!r} as a fibre: write '3*trivial + 8*regular', or install the library whose type it is."
+        )
+    found: tuple[Group, Fibre] = reader.fibre(spec, of)
+    return found

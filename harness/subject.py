@@ -1,0 +1,127 @@
+"""A layer under examination: calls it in several precisions, guards its state, counts the time spent inside it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from .claim import Claim
+from .errors import UsageError
+from .reference import recast
+from .trees import Tree, leaves, tree_map
+
+
+class Subject:
+    """The claim's function in its working precision, in float32 and in float64.
+
+    Outputs are float64 copies on the claim's device, checked against the target's structure. ``seconds`` adds up the
+    time inside the layer.
+    """
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.seconds = 0.0
+        self.calls: list[tuple[str, Tree]] | None = None
+        self._native = claim.bind(claim.function)
+        self._double = claim.bind(claim.reference or recast(claim.function, torch.float64))
+        self._single = claim.bind(recast(claim.function, torch.float32))
+        self.has_reference = True
+
+    def working(self, x: Tree) -> Tree:
+        """f_p(x) for float64 values x, rounded to the working precision first."""
+        return self._call("working", self._native, self.rounded(x))
+
+    def single(self, x: Tree) -> Tree:
+        """f in float32, whatever the working precision."""
+        if self.claim.dtype is torch.float32:
+            return self.working(x)
+        return self._call("single", self._single, tree_map(lambda v: _to(v, torch.float32), x))
+
+    def reference(self, x: Tree) -> Tree:
+        """f_*(x), float64 throughout."""
+        if self.claim.dtype is torch.float64 and self.claim.reference is None:
+            return self.working(x)
+        return self._call("reference", self._double, x)
+
+    def perturbed(self, x: Tree, perturbation: float, seed: int) -> Tree:
+        """f_* with every lower-precision constant of the function changed by a relative ``perturbation``."""
+        moved = recast(self.claim.function, torch.float64, perturbation=perturbation, seed=seed)
+        return self._call("reference", self.claim.bind(moved), x)
+
+    def rounded(self, x: Tree) -> Tree:
+        """x in the working dtype."""
+        return tree_map(lambda v: _to(v, self.claim.dtype), x)
+
+    def through(self, x: Tree, dtype: torch.dtype) -> Tree:
+        """x rounded to a dtype and back to float64."""
+        return tree_map(lambda v: _to(_to(v, dtype), torch.float64), x)
+
+    def probe_reference(self, x: Tree) -> Tree | None:
+        """f_*(x), or None where the function cannot be computed in float64: bounds are then estimated."""
+        try:
+            y = self.reference(x)
+        except UsageError:
+            raise
+        except Exception:  # the recast run fails in ways of the library's own; the working run has already succeeded
+            self.has_reference = False
+            return None
+        self.has_reference = self._was_double
+        return y if self.has_reference else None
+
+    def _call(self, kind: str, function: Callable[[Tree], Tree], x: Tree) -> Tree:
+        if self.calls is not None:
+            self.calls.append((kind, x))
+        if self.claim.call_seed is not None:
+            torch.manual_seed(self.claim.call_seed)
+        start = time.perf_counter()
+        with torch.no_grad(), full_float32():
+            y = function(x)
+            if self.claim.device != "cpu":
+                torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - start
+        outputs = [v for _, v in leaves(y) if isinstance(v, torch.Tensor)]
+        self._was_double = all(v.dtype is torch.float64 for v in outputs if v.is_floating_point())
+        return tree_map(self._output, self.claim.target, y)
+
+    def _output(self, leaf: Any, y: Any) -> torch.Tensor:
+        if not isinstance(y, torch.Tensor):
+            raise UsageError(f"The layer returned {type(y).__name__} where the target is {leaf}: return a tensor.")
+        if y.is_complex():
+            y = torch.view_as_real(y)
+        return y.double()
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[list[str]]:
+        """Within, collect the names of buffers that calls changed; afterwards put them back as they were."""
+        saved = [(n, b, b.detach().clone()) for m in self.claim.modules for n, b in m.named_buffers() if b is not None]
+        changed: list[str] = []
+        try:
+            yield changed
+        finally:
+            for name, buffer, before in saved:
+                if not torch.equal(torch.nan_to_num(buffer), torch.nan_to_num(before)):
+                    changed.append(name)
+                    with torch.no_grad():
+                        buffer.copy_(before)
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """float32 means float32: TF32 is off within."""
+    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    if not (matmul or cudnn):
+        yield
+        return
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+
+
+def _to(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return value.to(dtype) if value.is_floating_point() else value

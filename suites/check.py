@@ -1,0 +1,225 @@
+"""``check``: every property that applies to one layer, and the worst of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ..harness import registry
+from ..harness.claim import Approximate, Claim, Contract
+from ..harness.errors import UsageError
+from ..harness.fields import Acted, Field, Grid, Invariant, Points, Vector
+from ..harness.groups import Group
+from ..harness.groups import group as as_group
+from ..harness.reference import recast
+from ..harness.trees import Tree, leaves, tree_map
+from ..harness.verdict import CheckResult, Reason, Verdict, worst
+from .equivariance import Outcome, describe, equivariance
+from .homomorphism import homomorphism
+from .integration import integration
+from .off_grid import off_grid
+
+#: Grid that a layer is checked on when its types say everything but the size.
+DEFAULT_SIZE = {2: 33, 3: 9}
+
+#: Properties in the order they are checked and shown.
+PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {
+    "homomorphism": lambda claim: Outcome(homomorphism(claim)),
+    "equivariance": equivariance,
+    "off_grid": off_grid,
+    "integration": integration,
+}
+
+
+def run_property(name: str, claim: Claim) -> Outcome:
+    """One property of one claim; a layer that raises gives CRASHED.
+
+    Raises:
+        UsageError: the property is unknown, or the claim's fields do not fit its tensors.
+    """
+    if name not in PROPERTIES:
+        raise UsageError(registry.unknown("property", name, PROPERTIES))
+    try:
+        return PROPERTIES[name](claim)
+    except (UsageError, AssertionError):
+        raise
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        return Outcome(describe(claim, name, Verdict.CRASHED, Reason(code="CRASHED", message=message)))
+
+
+def check(
+    layer: Any,
+    group: Any = None,
+    source: Tree = None,
+    target: Tree = None,
+    *,
+    dtype: torch.dtype | str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    contract: Contract | None = None,
+    inputs: Tree = None,
+    act_in: Callable[..., torch.Tensor] | None = None,
+    act_out: Callable[..., torch.Tensor] | None = None,
+    call_seed: int | None = None,
+) -> CheckResult:
+    """Is the layer equivariant? Homomorphism, equivariance and, where they apply, off-grid elements and integrals.
+
+    Args:
+        layer: a module or any callable on tensors.
+        group: a group or its name; with source and target may be left out for layers that carry their types (escnn).
+        source: field, or tree of fields (dict: keywords; tuple: positional arguments), of the input.
+        target: field or tree of fields of the output.
+        dtype: working precision; by default that of the layer's parameters, else float32.
+        seed: of inputs and of elements drawn from continuous groups.
+        device: where to run; inputs are made there.
+        contract: how elements off the grid are judged: ``Approximate()`` (default) or ``Exact()`` to leave them out.
+        inputs: a batch of at least 4 samples, a tree of tensors like the source; by default white noise.
+        act_in: instead of a source field, a function (element, tensor) -> tensor; needs ``inputs``.
+        act_out: the same for the target.
+        call_seed: seed to set before every call of a stochastic layer.
+
+    Returns:
+        The worst part's result with all parts in ``parts``; ``print`` it.
+
+    Raises:
+        UsageError: fields, group and tensors do not fit together.
+
+    Example:
+        >>> import torch
+        >>> field = Field(Grid(9, 9), "C4", "2*trivial")
+        >>> check(torch.nn.ReLU(), "C4", field, field).verdict
+        <Verdict.EXACT: 'EXACT'>
+    """
+    claim = make_claim(layer, group, source, target, inputs=inputs, act_in=act_in, act_out=act_out)
+    working = _dtype(dtype) if dtype is not None else _dtype_of(claim)
+    function = claim.function
+    if dtype is not None and any(p.dtype is not working for m in claim.modules for p in m.parameters()):
+        if working not in (torch.float64, torch.float32):
+            raise UsageError(f"The layer's parameters are not {working}: convert the layer first, layer.to({working}).")
+        function = recast(function, working)
+    claim = replace(
+        claim,
+        function=function,
+        dtype=working,
+        seed=seed,
+        device=device,
+        contract=contract or Approximate(),
+        call_seed=call_seed,
+        modules=claim.modules,
+    )
+    return check_claim(claim)
+
+
+def check_claim(claim: Claim) -> CheckResult:
+    """The properties of one claim, composed: the worst part decides."""
+    parts = [run_property(name, claim).result for name in _applicable(claim)]
+    decisive = worst(parts)
+    seconds = {"seconds": sum(p.seconds for p in parts), "seconds_in_layer": sum(p.seconds_in_layer for p in parts)}
+    return decisive.model_copy(update={**seconds, "parts": tuple(parts)})
+
+
+def _applicable(claim: Claim) -> list[str]:
+    names = ["homomorphism", "equivariance"]
+    if isinstance(claim.contract, Approximate) and any(
+        isinstance(leaf, Field) and isinstance(leaf.domain, Grid) for _, leaf in leaves(claim.source)
+    ):
+        on_grid = claim.group.order is not None and all(g.is_signed_permutation for g in claim.group)
+        names += [] if on_grid else ["off_grid"]
+    targets = [leaf for _, leaf in leaves(claim.target)]
+    if all(isinstance(leaf, Field) and isinstance(leaf.domain, Vector) for leaf in targets):
+        names += ["integration"]
+    return names
+
+
+def make_claim(
+    layer: Any,
+    group: Any,
+    source: Tree,
+    target: Tree,
+    *,
+    inputs: Tree = None,
+    act_in: Callable[..., torch.Tensor] | None = None,
+    act_out: Callable[..., torch.Tensor] | None = None,
+) -> Claim:
+    """The claim that the arguments of ``check`` speak of."""
+    if not callable(layer):
+        raise UsageError(f"{layer!r} is not callable: pass a module or a function of tensors.")
+    typed = registry.read_layer(layer)
+    if source is None and target is None and act_in is None and typed is not None:
+        domain = Grid(*([DEFAULT_SIZE[typed.group.dim]] * typed.group.dim))
+        return Claim(
+            typed.function,
+            typed.group,
+            Field(domain, typed.group, typed.source),
+            _target_of(typed.function, Field(domain, typed.group, typed.source), typed.target),
+            modules=(layer,) if isinstance(layer, torch.nn.Module) else (),
+        )
+    if group is None:
+        raise UsageError(
+            "Which group? check(layer, 'C4', source, target); only layers that carry their types need none."
+        )
+    function = typed.function if typed is not None else layer
+    of = as_group(group)
+    source = Acted(act_in) if act_in is not None else _fields(source, of, "source", inputs)
+    target = Acted(act_out) if act_out is not None else _fields(target, of, "target", inputs)
+    batch = _batch(inputs, source)
+    modules = (layer,) if isinstance(layer, torch.nn.Module) else ()
+    return Claim(function, of, source, target, inputs=batch, modules=modules)
+
+
+def _target_of(function: Callable[..., Any], source: Field, fibre: Any) -> Field:
+    """The target field on the grid that the layer's output has on this source."""
+    with torch.no_grad():
+        y = function(torch.zeros(source.tensor_shape(1)))
+    space = y.shape[2:]
+    return Field(Grid(*space) if space else Vector(), source.group, fibre)
+
+
+def _fields(tree: Tree, of: Group, side: str, inputs: Tree) -> Tree:
+    """Fields of one side; a library's field type takes its grid from the default size."""
+    if tree is None:
+        raise UsageError(
+            f"The {side} is missing: give a Field, for example Field(Grid(33, 33), {of.name!r}, '8*regular')."
+        )
+
+    def read(leaf: Any) -> Any:
+        if isinstance(leaf, (Field, Invariant, Acted)):
+            return leaf
+        return Field(Grid(*([DEFAULT_SIZE[of.dim]] * of.dim)), of, leaf)
+
+    return tree_map(read, tree)
+
+
+def _batch(inputs: Tree, source: Tree) -> Callable[[int, torch.Generator], Tree] | None:
+    if inputs is None:
+        if any(isinstance(leaf, Acted) for _, leaf in leaves(source)):
+            raise UsageError("act_in needs inputs=: a batch of at least 4 samples to move.")
+        return None
+    sizes = {
+        len(v) if isinstance(v, torch.Tensor) and v.dim() else 0
+        for _, v in leaves(tree_map(lambda _, v: v, source, inputs))
+    }
+    if len(sizes) != 1 or min(sizes) < 4:
+        raise UsageError(
+            f"inputs must be tensors with one batch of at least 4 samples; found batch sizes {sorted(sizes)}."
+        )
+    return lambda count, generator: inputs
+
+
+def _dtype(name: torch.dtype | str) -> torch.dtype:
+    found = name if isinstance(name, torch.dtype) else getattr(torch, name, None)
+    if found not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        raise UsageError(f"Unknown dtype {name!r}. Known: float64, float32, bfloat16, float16.")
+    return found  # type: ignore[return-value]
+
+
+def _dtype_of(claim: Claim) -> torch.dtype:
+    floats = {p.dtype for m in claim.modules for p in m.parameters() if p.is_floating_point()}
+    return floats.pop() if len(floats) == 1 else torch.float32
+
+
+__all__ = ["PROPERTIES", "Points", "check", "check_claim", "make_claim", "run_property"]

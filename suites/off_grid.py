@@ -1,0 +1,303 @@
+"""Equivariance off the grid: elements that need interpolation, judged in the limit of fine grids.
+
+Inputs are smooth and fixed in physical units, so that finer grids sample one function and the moved input is sampled
+exactly; only the moved output is interpolated. The claim is APPROXIMATE where the interval of the extrapolated limit
+contains zero. A single resolution proves nothing unless the claim declares a ceiling.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..harness.claim import Approximate, Claim, refit
+from ..harness.fields import Field, Grid, Vector, replace_domain
+from ..harness.groups import Element
+from ..harness.pictures import diagram
+from ..harness.subject import Subject
+from ..harness.trees import leaves, tree_map
+from ..harness.verdict import ElementError, Reason, Resolution, Verdict
+from .equivariance import Outcome, describe
+
+SAMPLES = 8
+#: Elements tried: the off-grid elements of a finite group, thinned to this many, or Haar samples.
+ELEMENTS = 4
+#: Bumps of a smooth random input: width and spread in units of half the box, so that all stay well inside it.
+BUMPS, WIDTH, SPREAD = 6, 0.16, 0.35
+#: Errors are compared inside this disk (half the box = 1): outside, a rotated box and its padding differ by right.
+DISK = 0.8
+#: Slower convergence than h^0.2 cannot be told from a plateau with three resolutions.
+LEAST_ORDER = 0.2
+#: Half-width of the interval of the limit, in standard errors over samples (Student, 7 degrees of freedom, 95%).
+STUDENT = 2.36
+
+
+@dataclass(frozen=True)
+class SmoothInput:
+    """A sum of Gaussian bumps with random centres and fibre values, defined on the continuum."""
+
+    centres: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, count: int, channels: int, dim: int) -> SmoothInput:
+        """``count`` samples of random bumps."""
+        centres = rng.standard_normal((count, BUMPS, dim))
+        centres *= SPREAD * rng.random((count, BUMPS, 1)) / np.linalg.norm(centres, axis=-1, keepdims=True)
+        return cls(centres, rng.standard_normal((count, BUMPS, channels)))
+
+    def moved(self, field: Field, g: Element) -> SmoothInput:
+        """(a_g f)(X) = rho(g) f(g^-1 X): centres turned by g, values by rho(g)."""
+        flat = torch.from_numpy(self.values.reshape(-1, self.values.shape[-1]))
+        mixed = replace_domain(field, Vector()).act(g, flat).numpy().reshape(self.values.shape)
+        return SmoothInput(self.centres @ g.matrix.T, mixed)
+
+    def sample(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """Values [count, channels, *shape] on a grid whose half width is 1."""
+        half = (max(shape) - 1) / 2
+        axes = [(np.arange(n) - (n - 1) / 2) / half for n in shape]
+        profile = np.ones((*self.centres.shape[:2], *([1] * len(shape))))
+        for a, axis in enumerate(axes):
+            view = [1] * len(shape)
+            view[a] = -1
+            distance = axis.reshape(view) - self.centres[..., a].reshape(*self.centres.shape[:2], *([1] * len(shape)))
+            profile = profile * np.exp(-0.5 * (distance / WIDTH) ** 2)
+        samples, bumps = self.centres.shape[:2]
+        mixed = np.einsum("sbc,sbp->scp", self.values, profile.reshape(samples, bumps, -1))
+        return torch.from_numpy(mixed.reshape(samples, -1, *shape))
+
+
+def off_grid(claim: Claim) -> Outcome:
+    """f(a_g x) against b_g f(x) for elements off the grid, over the resolutions of the claim's contract.
+
+    Args:
+        claim: source and target are single fields on square or cubic grids (the target may have lost its domain).
+
+    Returns:
+        APPROXIMATE with the fitted order, the interval of the limit and the gain over an unconstrained layer; BROKEN
+        where the limit is not zero; AMBIGUOUS at a single resolution; SKIPPED where there are no such elements.
+    """
+    start = time.perf_counter()
+    skipped = _not_applicable(claim)
+    if skipped:
+        return Outcome(describe(claim, "off_grid", Verdict.SKIPPED, Reason(code="NOT_OFF_GRID", message=skipped)))
+    contract = claim.contract if isinstance(claim.contract, Approximate) else Approximate()
+    rng = np.random.default_rng(claim.seed)
+    elements = _elements(claim, rng)
+    subject = Subject(claim)
+    source: Field = claim.source
+    inputs = SmoothInput.draw(rng, SAMPLES, source.fibre.size, source.group.dim)
+    table, picture = [], None
+    with subject.guarded():
+        for factor in contract.factors:
+            row, picture = _at(subject, replace_domain(source, _domain(source).resized(factor)), inputs, elements)
+            table.append(row)
+    verdict, reason, limit, order = judge_convergence(table, contract)
+    finest = table[-1]
+    errors = finest.errors.max(1)
+    result = describe(claim, "off_grid", verdict, reason).model_copy(
+        update={
+            "samples": SAMPLES,
+            "element": elements[int(errors.argmax())].name,
+            "seen": float(errors.max()),
+            "resolutions": tuple(r.summary() for r in table),
+            "elements": tuple(
+                ElementError(element=g.name, error=float(e), bound=math.nan)
+                for g, e in zip(elements, errors, strict=True)
+            ),
+            "limit": limit,
+            "order": order,
+            "gain": finest.control / float(errors.max()) if errors.max() > 0 else math.inf,
+            "seconds": time.perf_counter() - start,
+            "seconds_in_layer": subject.seconds,
+        }
+    )
+    return Outcome(result, picture)
+
+
+@dataclass(frozen=True)
+class ResolutionErrors:
+    """Errors [element, sample] at one resolution, with what the action and an unconstrained layer do there."""
+
+    size: int
+    errors: NDArray[np.float64]
+    floor: float
+    control: float
+
+    def summary(self) -> Resolution:
+        """The row of the report."""
+        return Resolution(size=self.size, error=float(self.errors.max(1).max()), floor=self.floor, control=self.control)
+
+    @property
+    def spacing(self) -> float:
+        """Grid spacing, half the box = 1."""
+        return 2 / (self.size - 1)
+
+
+def judge_convergence(
+    table: list[ResolutionErrors], contract: Approximate
+) -> tuple[Verdict, Reason, tuple[float, float] | None, float | None]:
+    """Verdict from errors over resolutions: does the interval of the extrapolated limit contain zero?
+
+    With spacings in one ratio, e = L + c h^q gives L = (e1 e3 - e2^2) / (e1 + e3 - 2 e2) (Aitken); each sample gives
+    one limit and their mean and standard error the interval. Differences that do not shrink leave no positive limit.
+    """
+    # An element's error for each sample is its own sequence; the worst element decides.
+    if not all(np.isfinite(t.errors).all() for t in table):
+        reason = Reason(code="NONFINITE", message="the output has NaN or infinite values where the input is finite.")
+        return Verdict.BROKEN, reason, None, None
+    worst = int(table[-1].errors.mean(1).argmax())
+    series = np.stack([t.errors[worst] for t in table])
+    finest = float(series[-1].max())
+    if contract.ceiling is not None:
+        good = finest <= contract.ceiling
+        text = f"error {finest:.3g} at the finest grid, declared ceiling {contract.ceiling:.3g}"
+        return (Verdict.APPROXIMATE if good else Verdict.BROKEN), Reason(code="CEILING", message=text), None, None
+    if len(table) < 3:
+        text = "one resolution cannot tell discretisation from a fault: give three factors, or declare a ceiling."
+        return Verdict.AMBIGUOUS, Reason(code="SINGLE_RESOLUTION", message=text), None, None
+    if series.max() <= 1e-6:
+        return (
+            Verdict.APPROXIMATE,
+            Reason(code="ROUNDING", message="errors are at rounding level."),
+            (0.0, finest),
+            None,
+        )
+    limit = _limit(series[-3:])
+    order = _order(series[-2:], table[-2].spacing / table[-1].spacing)
+    rates = f"errors {', '.join(f'{t.errors[worst].mean():.3g}' for t in table)} at sizes {', '.join(str(t.size) for t in table)}"
+    if limit[0] > 0 or order < LEAST_ORDER:
+        text = f"{rates}: the limit of fine grids is {max(limit[0], 0):.2g} to {limit[1]:.2g}, not zero."
+        return Verdict.BROKEN, Reason(code="LIMIT", message=text), limit, order
+    if contract.order is not None and order < contract.order:
+        text = f"{rates}: they fall like h^{order:.2f}, the claim declares h^{contract.order:g}."
+        return Verdict.BROKEN, Reason(code="ORDER", message=text), limit, order
+    return (
+        Verdict.APPROXIMATE,
+        Reason(code="CONVERGES", message=f"{rates}: they fall like h^{order:.2f}."),
+        limit,
+        order,
+    )
+
+
+def _limit(series: NDArray[np.float64]) -> tuple[float, float]:
+    e1, e2, e3 = series
+    bend = e1 + e3 - 2 * e2
+    falls = (e1 > e2) & (e2 > e3)
+    # Concave or straight decay has no positive limit; growth has at least the last value as its limit.
+    aitken = np.where(bend > 0, (e1 * e3 - e2**2) / np.where(bend > 0, bend, 1), -e3)
+    limits = np.where(falls, aitken, e3)
+    error = STUDENT * limits.std(ddof=1) / math.sqrt(len(limits))
+    return float(limits.mean() - error), float(max(limits.mean() + error, 0))
+
+
+def _order(pair: NDArray[np.float64], refinement: float) -> float:
+    coarse, fine = pair.mean(1)
+    return float(math.log(coarse / fine) / math.log(refinement)) if fine > 0 else math.inf
+
+
+def _not_applicable(claim: Claim) -> str:
+    if not isinstance(claim.source, Field) or not isinstance(claim.source.domain, Grid):
+        return "the source is not a single field on a grid."
+    if claim.inputs is not None:
+        return "inputs are given, and refining the grid needs inputs of every size."
+    if not isinstance(claim.target, Field) and len(list(leaves(claim.target))) != 1:
+        return "the target is a tree."
+    if len(set(claim.source.domain.shape)) > 1:
+        return "the grid is not square or cubic."
+    if claim.group.order is not None and all(g.is_signed_permutation for g in claim.group):
+        return f"every element of {claim.group.name} maps the grid onto itself."
+    return ""
+
+
+def _domain(field: Field) -> Grid:
+    assert isinstance(field.domain, Grid)
+    return field.domain
+
+
+def _elements(claim: Claim, rng: np.random.Generator) -> list[Element]:
+    if claim.group.order is None:
+        return claim.group.sample(rng, ELEMENTS)
+    off = [g for g in claim.group if not g.is_signed_permutation]
+    return off[:: max(1, len(off) // ELEMENTS)][:ELEMENTS]
+
+
+def _at(subject: Subject, source: Field, inputs: SmoothInput, elements: list[Element]) -> tuple[ResolutionErrors, Any]:
+    """Errors of all elements at one resolution."""
+    claim = subject.claim
+    shape = _domain(source).shape
+    x = inputs.sample(shape).to(claim.device)
+    y = subject.working(x)
+    target = tree_map(refit, claim.target, y)
+    control = _unconstrained(claim, x, y, shape)
+    control_y = control(x)
+    errors, controls, floors, picture = [], [], [], None
+    for g in elements:
+        moved = inputs.moved(source, g).sample(shape).to(claim.device)
+        fgx, gfx = subject.working(moved), tree_map(lambda leaf, v, g=g: leaf.act(g, v), target, y)
+        errors.append(_relative(target, fgx, gfx, y))
+        controls.append(float(_relative(target, control(moved), target.act(g, control_y), control_y).max()))
+        floors.append(float(_relative(source, moved, source.act(g, x), x).max()))
+        picture = picture or diagram(replace(claim, source=source, target=target), g.name, x, moved, y, gfx, fgx)
+    return ResolutionErrors(shape[0], np.stack(errors), max(floors), max(controls)), picture
+
+
+def _relative(leaf: Any, a: torch.Tensor, b: torch.Tensor, y: torch.Tensor) -> NDArray[np.float64]:
+    """Error [sample] of the worst fibre summand inside the disk, relative to the deviation of y from its mean.
+
+    A summand far smaller than the largest is measured against a thousandth of it: smooth inputs leave high-frequency
+    filters almost silent, and their relative error says nothing.
+    """
+    mask = _disk(leaf, y)
+    rows = leaf.summands((a - b) * mask).norm(dim=-1)
+    deviation = leaf.summands((y - y.mean(0, keepdim=True)) * mask).norm(dim=-1)
+    size = torch.maximum(deviation, 1e-3 * deviation.square().mean(0, keepdim=True).sqrt())
+    size = torch.maximum(size, 1e-3 * size.amax(1, keepdim=True))
+    relative = torch.where(rows == 0, torch.zeros_like(rows), rows / size).amax(1)
+    found: NDArray[np.float64] = relative.cpu().numpy()
+    return found
+
+
+def _disk(leaf: Any, y: torch.Tensor) -> torch.Tensor:
+    if not isinstance(leaf, Field) or not isinstance(leaf.domain, Grid):
+        return torch.ones((), dtype=y.dtype, device=y.device)
+    shape = y.shape[-leaf.domain.dim :]
+    axes = [(torch.arange(n, dtype=torch.float64) - (n - 1) / 2) / ((n - 1) / 2) for n in shape]
+    radius = torch.stack(torch.meshgrid(*axes, indexing="ij")).norm(dim=0)
+    return (radius <= DISK).to(y)
+
+
+def _unconstrained(claim: Claim, x: torch.Tensor, y: torch.Tensor, shape: tuple[int, ...]) -> Any:
+    """A random convolution from the source's to the target's channels and size: what no symmetry would give."""
+    target: Field = claim.target
+    dim = len(shape)
+    generator = torch.Generator().manual_seed(claim.seed)
+    channels = target.fibre.size
+    weight = torch.randn(channels, x.shape[1], *([5] * dim), generator=generator, dtype=torch.float64).to(x.device)
+    convolve = torch.nn.functional.conv2d if dim == 2 else torch.nn.functional.conv3d
+
+    def control(v: torch.Tensor) -> torch.Tensor:
+        z = convolve(v, weight, padding=2)
+        if isinstance(target.domain, Grid):
+            size = tuple(y.shape[-dim:])
+            mode = "bilinear" if dim == 2 else "trilinear"
+            z = (
+                z
+                if z.shape[-dim:] == size
+                else torch.nn.functional.interpolate(z, size=size, mode=mode, align_corners=True)
+            )
+            return z.reshape(y.shape)
+        return (z * _position(shape).to(z)).flatten(2).mean(-1).reshape(y.shape)
+
+    return control
+
+
+def _position(shape: tuple[int, ...]) -> torch.Tensor:
+    """A ramp, so that a pooled control depends on where its input lies."""
+    return torch.linspace(0, 1, shape[-1], dtype=torch.float64).expand(shape)

@@ -45,18 +45,14 @@ def interpolate_grid(matrix: Matrix, x: torch.Tensor) -> torch.Tensor:
     """
     d = len(matrix)
     shape = tuple(x.shape[-d:])
-    index, weight = _stencil(matrix.tobytes(), d, shape)
-    flat = x.reshape(*x.shape[:-d], -1)
-    y = torch.zeros_like(flat)
-    weights = weight.to(device=x.device, dtype=x.dtype)
-    for i, w in zip(index.to(x.device), weights, strict=True):  # one tap at a time: memory stays that of the signal
-        y = y + flat.index_select(-1, i) * w
-    return y.reshape(x.shape)
+    operator = _stencil(matrix.tobytes(), d, shape).to(device=x.device, dtype=x.dtype)
+    y = torch.sparse.mm(operator, x.reshape(-1, operator.shape[1]).T)
+    return y.T.reshape(x.shape)
 
 
 @functools.lru_cache(maxsize=32)
-def _stencil(raw: bytes, d: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Source indices and weights [STENCIL^d, points] of the rotated grid."""
+def _stencil(raw: bytes, d: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """Sparse matrix [points, points] with STENCIL^d weights a row: values on the grid to values on the rotated grid."""
     matrix = np.frombuffer(raw, dtype=np.float64).reshape(d, d)
     centre = (np.array(shape) - 1) / 2
     axes = [np.arange(n) - c for n, c in zip(shape, centre, strict=True)]
@@ -64,16 +60,19 @@ def _stencil(raw: bytes, d: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, 
     source = target @ matrix + centre  # rows of X g are g^-1 X
     inside = ((source > -SLACK) & (source < np.array(shape) - 1 + SLACK)).all(1)
     taps, weights = zip(*(_axis_stencil(source[:, a], shape[a]) for a in range(d)), strict=True)
-    indices, values = [], []
+    columns, values = [], []
     for offsets in itertools.product(*(range(len(t)) for t in taps)):
         flat: NDArray[np.int64] = np.zeros(len(source), dtype=np.int64)
         value = inside.astype(np.float64)
         for a, o in enumerate(offsets):
             flat = flat * shape[a] + taps[a][o]
             value = value * weights[a][o]
-        indices.append(flat)
+        columns.append(flat)
         values.append(value)
-    return torch.from_numpy(np.stack(indices)), torch.from_numpy(np.stack(values))
+    rows = np.tile(np.arange(len(source)), len(columns))
+    index = torch.from_numpy(np.stack([rows, np.concatenate(columns)]))
+    size = (len(source), len(source))
+    return torch.sparse_coo_tensor(index, torch.from_numpy(np.concatenate(values)), size).coalesce()
 
 
 #: A point this many pixels outside the box still belongs to its edge: rounding of the rotated coordinates.

@@ -46,6 +46,10 @@ class Scale:
         """Relative Euclidean error [sample, summand] of a leaf-shaped difference."""
         return _quotient(_norm(self.field.summands(difference)), self.euclidean)
 
+    def relative_of(self, sample: int, difference: torch.Tensor) -> torch.Tensor:
+        """Relative Euclidean error [1, summand] of one sample's difference."""
+        return _quotient(_norm(self.field.summands(difference)), self.euclidean[sample : sample + 1])
+
     def centred(self, difference: torch.Tensor) -> torch.Tensor:
         """Relative error of what remains of a difference without its mean over samples: constants drop out."""
         return self.rounding(difference - difference.mean(0, keepdim=True))

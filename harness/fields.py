@@ -128,6 +128,8 @@ class Field:
         domain: Grid(h, w), Grid(d, h, w), Points(n), Vector().
         group: a group or its name; may be left out where ``fibre`` is a library's own type that knows it.
         fibre: a sum such as "3*trivial + 8*regular", a ``Fibre``, or a library's type (an escnn ``FieldType``).
+        split: whether drawn tensors keep copies and components on axes of their own, [batch, 8, |G|, *domain] for
+            "8*regular" (the project's kernels), instead of one channel axis (escnn). Both layouts can be moved.
 
     Raises:
         UsageError: group and domain have different dimensions, or the fibre cannot be read.
@@ -142,11 +144,14 @@ class Field:
     domain: Domain
     group: Group
     fibre: Fibre
+    split: bool
 
-    def __init__(self, domain: Domain, group_: Any = None, fibre_: Any = "trivial", **named: Any) -> None:
+    def __init__(
+        self, domain: Domain, group_: Any = None, fibre_: Any = "trivial", *, split: bool = False, **named: Any
+    ) -> None:
         group_, fibre_ = named.pop("group", group_), named.pop("fibre", fibre_)
         if named:
-            raise UsageError(f"Field takes domain, group and fibre, not {sorted(named)}.")
+            raise UsageError(f"Field takes domain, group, fibre and split, not {sorted(named)}.")
         if not isinstance(domain, Domain):
             raise UsageError(f"The first argument of Field is a domain such as Grid(33, 33), not {domain!r}.")
         if not isinstance(fibre_, (str, Fibre)):
@@ -154,6 +159,7 @@ class Field:
         if group_ is None:
             raise UsageError("Field needs a group: Field(Grid(33, 33), 'C4', '8*regular').")
         object.__setattr__(self, "domain", domain)
+        object.__setattr__(self, "split", split)
         object.__setattr__(self, "group", group(group_))
         object.__setattr__(self, "fibre", fibre(fibre_, self.group))
         if isinstance(domain, Grid) and domain.dim != self.group.dim:
@@ -233,12 +239,17 @@ class Field:
         return torch.randn(self.tensor_shape(count), generator=generator, dtype=torch.float64)
 
     def tensor_shape(self, count: int) -> tuple[int, ...]:
-        """Shape of a batch in the flat layout."""
+        """Shape of a batch that is drawn for this field."""
         if isinstance(self.domain, Grid):
-            return (count, self.fibre.size, *self.domain.shape)
+            return (count, *self._channel_axes(), *self.domain.shape)
         if isinstance(self.domain, Points):
             return (count, self.domain.count, self.fibre.size)
-        return (count, self.fibre.size)
+        return (count, *self._channel_axes())
+
+    def _channel_axes(self) -> tuple[int, ...]:
+        if self.split and len(self.fibre.terms) == 1 and self.fibre.terms[0][1].dim > 1:
+            return (self.fibre.terms[0][0], self.fibre.terms[0][1].dim)
+        return (self.fibre.size,)
 
     def require_fit(self, x: torch.Tensor, what: str) -> Field:
         """This field, on a permuted box where the tensor has one.
@@ -275,13 +286,11 @@ class Field:
         return self._pool_blocks(means)
 
     def naive_mean(self, x: torch.Tensor) -> torch.Tensor:
-        """What is mistaken for the integral: space pooled but the group not, or a window that misses the last row."""
-        y = self.domain.channels_first(x)
-        if any(rep.dim > 1 for _, rep in self.fibre.terms) or y.dim() == 2:
-            first = np.cumsum([0, *(rep.dim for rep in self.fibre.blocks)])[:-1]
-            return (y.flatten(2).mean(-1) if y.dim() > 2 else y)[:, first]
+        """What is mistaken for the integral: a window of space that misses the last row, and the group not pooled."""
+        first = np.cumsum([0, *(rep.dim for rep in self.fibre.blocks)])[:-1]
+        y = self.domain.channels_first(x)[:, first]
         window = tuple(slice(0, max(1, n - 1)) for n in y.shape[2:])
-        return y[(slice(None), slice(None), *window)].flatten(2).mean(-1)
+        return y[(slice(None), slice(None), *window)].flatten(2).mean(-1) if window else y
 
     @property
     def has_integral(self) -> bool:
@@ -301,7 +310,7 @@ class Field:
 
 def replace_domain(field: Field, domain: Domain) -> Field:
     """The same fibre and group on another domain."""
-    return Field(domain, field.group, field.fibre)
+    return Field(domain, field.group, field.fibre, split=field.split)
 
 
 def _apply(rep: Representation, g: Element, x: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ counter-clockwise on a picture whose rows run downwards: one quarter turn is ``r
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import re
@@ -33,12 +34,12 @@ class Element:
     matrix: Matrix = field(repr=False)
     index: int | None = None
 
-    @property
+    @functools.cached_property
     def is_identity(self) -> bool:
         """Whether the matrix is the identity."""
         return bool(np.abs(self.matrix - np.eye(len(self.matrix))).max() < SAME)
 
-    @property
+    @functools.cached_property
     def is_signed_permutation(self) -> bool:
         """Whether the element maps every pixel grid of its own onto itself: it moves data without interpolation."""
         return bool(np.abs(self.matrix - np.round(self.matrix)).max() < SAME)
@@ -173,7 +174,7 @@ class Group:
             UsageError: this group has no such element.
         """
         if isinstance(spec, Element):
-            if spec.index is not None and spec.index < len(self) and self._elements[spec.index] is spec:
+            if self._owns(spec):
                 return spec
             spec = spec.matrix
         if isinstance(spec, (int, np.integer)):
@@ -192,11 +193,19 @@ class Group:
 
     def compose(self, first: Element, second: Element) -> Element:
         """The product ``first second``: second acts first."""
+        if self._owns(first) and self._owns(second):
+            return self._elements[self.mul[first.index, second.index]]
         return self.element(first.matrix @ second.matrix)
 
     def inverse(self, element: Element) -> Element:
         """The inverse element."""
+        if self._owns(element):
+            return self._elements[self.inv[element.index]]
         return self.element(element.matrix.T)
+
+    def _owns(self, g: Element) -> bool:
+        """Whether g is one of this group's own elements, so that tables serve instead of a search by matrix."""
+        return g.index is not None and g.index < len(self._elements) and self._elements[g.index] is g
 
     def sample(self, rng: np.random.Generator, count: int) -> list[Element]:
         """``count`` independent elements, uniform in Haar measure."""
@@ -234,6 +243,7 @@ class ContinuousGroup(Group):
         self.dim = dim
         self.reflections = reflections
         self.name = f"{'O' if reflections else 'SO'}{dim}"
+        self._elements = ()
 
     @property
     def order(self) -> None:

@@ -164,6 +164,7 @@ class TypedLayer:
     group: Group
     source: Any
     target: Any
+    split: bool = False
 
 
 def _reader(obj: object) -> Any | None:

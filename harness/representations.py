@@ -30,13 +30,15 @@ class Representation:
     dim: int
     of: Callable[[Element], Matrix] = field(repr=False)
     invariant: NDArray[np.float64] | None = field(default=None, repr=False)
+    _permutations: dict[Element, NDArray[np.int64] | None] = field(default_factory=dict, repr=False)
 
     def permutation(self, g: Element) -> NDArray[np.int64] | None:
         """Index array p with (rho(g) v)[i] = v[p[i]] when rho(g) is a permutation, else None."""
-        matrix = self.of(g)
-        if np.array_equal(matrix, np.round(matrix)) and (matrix >= 0).all() and (matrix.sum(1) == 1).all():
-            return matrix.argmax(1).astype(np.int64)
-        return None
+        if g not in self._permutations:
+            matrix = self.of(g)
+            permutes = bool(np.array_equal(matrix, np.round(matrix)) and (matrix >= 0).all() and (matrix.sum(1) == 1).all())
+            self._permutations[g] = matrix.argmax(1).astype(np.int64) if permutes else None
+        return self._permutations[g]
 
 
 @dataclass(frozen=True, eq=False)

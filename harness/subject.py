@@ -30,6 +30,8 @@ class Subject:
         self._double = claim.bind(claim.reference or recast(claim.function, torch.float64))
         self._single = claim.bind(recast(claim.function, torch.float32))
         self.has_reference = True
+        #: A float64 claim is its own reference, unless its function returns something coarser.
+        self._own_reference = claim.dtype is torch.float64 and claim.reference is None
 
     def working(self, x: Tree) -> Tree:
         """f_p(x) for float64 values x, rounded to the working precision first."""
@@ -43,9 +45,17 @@ class Subject:
 
     def reference(self, x: Tree) -> Tree:
         """f_*(x), float64 throughout."""
-        if self.claim.dtype is torch.float64 and self.claim.reference is None:
-            return self.working(x)
+        if self._own_reference:
+            y = self.working(x)
+            if self._was_double:
+                return y
+            self._own_reference = False
         return self._call("reference", self._double, x)
+
+    @property
+    def own_reference(self) -> bool:
+        """Whether working and reference runs are one and the same."""
+        return self._own_reference
 
     def perturbed(self, x: Tree, perturbation: float, seed: int) -> Tree:
         """f_* with every lower-precision constant of the function changed by a relative ``perturbation``."""

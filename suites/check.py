@@ -11,10 +11,11 @@ import torch
 from ..harness import registry
 from ..harness.claim import Approximate, Claim, Contract
 from ..harness.errors import UsageError
-from ..harness.fields import Acted, Field, Grid, Invariant, Points, Vector
+from ..harness.fields import Acted, Field, Grid, Invariant, Vector
 from ..harness.groups import Group
 from ..harness.groups import group as as_group
 from ..harness.reference import recast
+from ..harness.subject import Subject
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import CheckResult, Reason, Verdict, worst
 from .equivariance import Outcome, describe, equivariance
@@ -149,15 +150,12 @@ def make_claim(
     if not callable(layer):
         raise UsageError(f"{layer!r} is not callable: pass a module or a function of tensors.")
     typed = registry.read_layer(layer)
+    modules = (layer,) if isinstance(layer, torch.nn.Module) else ()
     if source is None and target is None and act_in is None and typed is not None:
         domain = Grid(*([DEFAULT_SIZE[typed.group.dim]] * typed.group.dim))
-        return Claim(
-            typed.function,
-            typed.group,
-            Field(domain, typed.group, typed.source),
-            _target_of(typed.function, Field(domain, typed.group, typed.source), typed.target),
-            modules=(layer,) if isinstance(layer, torch.nn.Module) else (),
-        )
+        reads = Field(domain, typed.group, typed.source, split=typed.split)
+        writes = _target_of(typed.function, reads, typed.target)
+        return Claim(typed.function, typed.group, reads, writes, modules=modules)
     if group is None:
         raise UsageError(
             "Which group? check(layer, 'C4', source, target); only layers that carry their types need none."
@@ -167,16 +165,38 @@ def make_claim(
     source = Acted(act_in) if act_in is not None else _fields(source, of, "source", inputs)
     target = Acted(act_out) if act_out is not None else _fields(target, of, "target", inputs)
     batch = _batch(inputs, source)
-    modules = (layer,) if isinstance(layer, torch.nn.Module) else ()
-    return Claim(function, of, source, target, inputs=batch, modules=modules)
+    claim = Claim(function, of, source, target, inputs=batch, modules=modules)
+    return claim if batch is not None else replace(claim, source=_layout(claim), modules=modules)
+
+
+def _layout(claim: Claim) -> Tree:
+    """The source with the channel layout that the layer takes: flat, or copies and components on axes of their own.
+
+    Only a call can tell, so one sample is tried in each; where both fail the flat one is kept, and its error shown.
+    """
+    split = tree_map(lambda leaf: _split(leaf) if isinstance(leaf, Field) else leaf, claim.source)
+    for source in (claim.source, split):
+        trial = replace(claim, source=source, dtype=_dtype_of(claim))
+        subject = Subject(trial)
+        try:
+            with subject.guarded(), torch.random.fork_rng(devices=[]):
+                subject.working(trial.draw(4))
+        except Exception:
+            continue
+        return source
+    return claim.source
+
+
+def _split(field: Field) -> Field:
+    return Field(field.domain, field.group, field.fibre, split=True)
 
 
 def _target_of(function: Callable[..., Any], source: Field, fibre: Any) -> Field:
     """The target field on the grid that the layer's output has on this source."""
     with torch.no_grad():
         y = function(torch.zeros(source.tensor_shape(1)))
-    space = y.shape[2:]
-    return Field(Grid(*space) if space else Vector(), source.group, fibre)
+    pooled = y.dim() <= source.group.dim
+    return Field(Vector() if pooled else Grid(*y.shape[-source.group.dim :]), source.group, fibre)
 
 
 def _fields(tree: Tree, of: Group, side: str, inputs: Tree) -> Tree:
@@ -220,6 +240,3 @@ def _dtype(name: torch.dtype | str) -> torch.dtype:
 def _dtype_of(claim: Claim) -> torch.dtype:
     floats = {p.dtype for m in claim.modules for p in m.parameters() if p.is_floating_point()}
     return floats.pop() if len(floats) == 1 else torch.float32
-
-
-__all__ = ["PROPERTIES", "Points", "check", "check_claim", "make_claim", "run_property"]

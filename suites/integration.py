@@ -1,7 +1,7 @@
 """Integration: the integral of f(a_g x) equals that of f(x); the naive mean is the control that must fail.
 
-On grids the integral pools space and group (the invariant part of the fibre). What is mistaken for it, pooling space
-and not the group, or a window that misses the last row, must be seen to fail on the same data.
+On grids the integral pools space and group (the invariant part of the fibre). What is mistaken for it, pooling a
+window that misses the last row and leaving the group out, must be seen to fail on the same data.
 """
 
 from __future__ import annotations

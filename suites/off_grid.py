@@ -26,6 +26,7 @@ from ..harness.verdict import ElementError, Reason, Resolution, Verdict
 from .equivariance import Outcome, describe
 
 SAMPLES = 8
+CONTROL_SAMPLES = 4
 #: Elements tried: the off-grid elements of a finite group, thinned to this many, or Haar samples.
 ELEMENTS = 4
 #: Bumps of a smooth random input: width and spread in units of half the box, so that all stay well inside it.
@@ -55,7 +56,7 @@ class SmoothInput:
     def moved(self, field: Field, g: Element) -> SmoothInput:
         """(a_g f)(X) = rho(g) f(g^-1 X): centres turned by g, values by rho(g)."""
         flat = torch.from_numpy(self.values.reshape(-1, self.values.shape[-1]))
-        mixed = replace_domain(field, Vector()).act(g, flat).numpy().reshape(self.values.shape)
+        mixed = Field(Vector(), field.group, field.fibre).act(g, flat).numpy().reshape(self.values.shape)
         return SmoothInput(self.centres @ g.matrix.T, mixed)
 
     def sample(self, shape: tuple[int, ...]) -> torch.Tensor:
@@ -232,20 +233,23 @@ def _at(subject: Subject, source: Field, inputs: SmoothInput, elements: list[Ele
     """Errors of all elements at one resolution."""
     claim = subject.claim
     shape = _domain(source).shape
-    x = inputs.sample(shape).to(claim.device)
+    layout = source.tensor_shape(SAMPLES)
+    x = inputs.sample(shape).to(claim.device).reshape(layout)
     y = subject.working(x)
     target = tree_map(refit, claim.target, y)
     control = _unconstrained(claim, x, y, shape)
-    control_y = control(x)
-    errors, controls, floors, picture = [], [], [], None
+    g = elements[0]  # an unconstrained layer is equally wrong everywhere: one element and few samples tell
+    few = inputs.moved(source, g).sample(shape).to(claim.device).reshape(layout)[:CONTROL_SAMPLES]
+    control_y = control(x[:CONTROL_SAMPLES])
+    unconstrained = float(_relative(target, control(few), target.act(g, control_y), control_y).max())
+    errors, floors, picture = [], [], None
     for g in elements:
-        moved = inputs.moved(source, g).sample(shape).to(claim.device)
+        moved = inputs.moved(source, g).sample(shape).to(claim.device).reshape(layout)
         fgx, gfx = subject.working(moved), tree_map(lambda leaf, v, g=g: leaf.act(g, v), target, y)
         errors.append(_relative(target, fgx, gfx, y))
-        controls.append(float(_relative(target, control(moved), target.act(g, control_y), control_y).max()))
         floors.append(float(_relative(source, moved, source.act(g, x), x).max()))
         picture = picture or diagram(replace(claim, source=source, target=target), g.name, x, moved, y, gfx, fgx)
-    return ResolutionErrors(shape[0], np.stack(errors), max(floors), max(controls)), picture
+    return ResolutionErrors(shape[0], np.stack(errors), max(floors), unconstrained), picture
 
 
 def _relative(leaf: Any, a: torch.Tensor, b: torch.Tensor, y: torch.Tensor) -> NDArray[np.float64]:
@@ -279,11 +283,11 @@ def _unconstrained(claim: Claim, x: torch.Tensor, y: torch.Tensor, shape: tuple[
     dim = len(shape)
     generator = torch.Generator().manual_seed(claim.seed)
     channels = target.fibre.size
-    weight = torch.randn(channels, x.shape[1], *([5] * dim), generator=generator, dtype=torch.float64).to(x.device)
+    weight = torch.randn(channels, claim.source.fibre.size, *([5] * dim), generator=generator, dtype=torch.float64).to(x.device)
     convolve = torch.nn.functional.conv2d if dim == 2 else torch.nn.functional.conv3d
 
     def control(v: torch.Tensor) -> torch.Tensor:
-        z = convolve(v, weight, padding=2)
+        z = convolve(v.reshape(len(v), -1, *shape), weight, padding=2)
         if isinstance(target.domain, Grid):
             size = tuple(y.shape[-dim:])
             mode = "bilinear" if dim == 2 else "trilinear"
@@ -292,8 +296,8 @@ def _unconstrained(claim: Claim, x: torch.Tensor, y: torch.Tensor, shape: tuple[
                 if z.shape[-dim:] == size
                 else torch.nn.functional.interpolate(z, size=size, mode=mode, align_corners=True)
             )
-            return z.reshape(y.shape)
-        return (z * _position(shape).to(z)).flatten(2).mean(-1).reshape(y.shape)
+            return z.reshape(len(z), *y.shape[1:])
+        return (z * _position(shape).to(z)).flatten(2).mean(-1).reshape(len(z), *y.shape[1:])
 
     return control
 

@@ -45,7 +45,8 @@ def _numbers(result: CheckResult) -> list[str]:
         )
     for row in result.resolutions:
         lines.append(
-            f"  size {row.size:<4}error {row.error:.3g}, interpolation floor {row.floor:.1g}, unconstrained {row.control:.2g}"
+            f"  size {row.size:<4}error {row.error:.3g}, interpolation floor {row.floor:.1g}, "
+            f"unconstrained {row.control:.2g}"
         )
     if result.gain is not None:
         lines.append(f"  gain     {result.gain:.3g} times closer than an unconstrained layer")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import importlib
 import importlib.metadata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -146,6 +147,12 @@ def find(name: str) -> Implementation:
     if name not in known:
         raise UsageError(unknown("implementation", name, known))
     return known[name]
+
+
+def resolve(path: str) -> Any:
+    """The object at "module:name"."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

@@ -36,7 +36,9 @@ class Representation:
         """Index array p with (rho(g) v)[i] = v[p[i]] when rho(g) is a permutation, else None."""
         if g not in self._permutations:
             matrix = self.of(g)
-            permutes = bool(np.array_equal(matrix, np.round(matrix)) and (matrix >= 0).all() and (matrix.sum(1) == 1).all())
+            permutes = bool(
+                np.array_equal(matrix, np.round(matrix)) and (matrix >= 0).all() and (matrix.sum(1) == 1).all()
+            )
             self._permutations[g] = matrix.argmax(1).astype(np.int64) if permutes else None
         return self._permutations[g]
 
@@ -139,7 +141,7 @@ def _irrep(degree: int, parity: str | None, of: Group) -> Representation:
 
 
 def _planar_irrep(name: str, degree: int, of: Group) -> Representation:
-    """R(l t) F^f for the element R(t) F^f, F = diag(1, -1); one-dimensional where R(l t) is scalar for all rotations."""
+    """R(l t) F^f for the element R(t) F^f, F = diag(1, -1); one-dimensional where R(l t) is +-1 throughout."""
 
     def matrix(g: Element) -> Matrix:
         flip = np.linalg.det(g.matrix) < 0
@@ -164,16 +166,16 @@ def rotation_generators(degree: int) -> NDArray[np.float64]:
 
     Source: Sakurai, Modern Quantum Mechanics, section 3.5.
     """
-    l, m = degree, np.arange(-degree, degree + 1)
-    ladder = np.sqrt(l * (l + 1) - m[:-1] * (m[:-1] + 1.0))
+    m = np.arange(-degree, degree + 1)
+    ladder = np.sqrt(degree * (degree + 1) - m[:-1] * (m[:-1] + 1.0))
     raising = np.diag(ladder, -1).astype(complex)
     jx, jy, jz = (raising + raising.T) / 2, (raising - raising.T) / 2j, np.diag(m).astype(complex)
-    to_real = np.zeros((2 * l + 1, 2 * l + 1), dtype=complex)
-    to_real[l, l] = 1
-    for k in range(1, l + 1):
+    to_real = np.zeros((2 * degree + 1, 2 * degree + 1), dtype=complex)
+    to_real[degree, degree] = 1
+    for k in range(1, degree + 1):
         sign = (-1) ** k
-        to_real[l + k, [l - k, l + k]] = np.array([1, sign]) / np.sqrt(2)
-        to_real[l - k, [l - k, l + k]] = np.array([1j, -1j * sign]) / np.sqrt(2)
+        to_real[degree + k, [degree - k, degree + k]] = np.array([1, sign]) / np.sqrt(2)
+        to_real[degree - k, [degree - k, degree + k]] = np.array([1j, -1j * sign]) / np.sqrt(2)
     return np.stack([(to_real.conj() @ (-1j * j) @ to_real.T).real for j in (jx, jy, jz)])
 
 

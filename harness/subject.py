@@ -38,7 +38,7 @@ class Subject:
         return self._call("working", self._native, self.rounded(x))
 
     def single(self, x: Tree) -> Tree:
-        """f in float32, whatever the working precision."""
+        """F in float32, whatever the working precision."""
         if self.claim.dtype is torch.float32:
             return self.working(x)
         return self._call("single", self._single, tree_map(lambda v: _to(v, torch.float32), x))
@@ -63,11 +63,11 @@ class Subject:
         return self._call("reference", self.claim.bind(moved), x)
 
     def rounded(self, x: Tree) -> Tree:
-        """x in the working dtype."""
+        """X in the working dtype."""
         return tree_map(lambda v: _to(v, self.claim.dtype), x)
 
     def through(self, x: Tree, dtype: torch.dtype) -> Tree:
-        """x rounded to a dtype and back to float64."""
+        """X rounded to a dtype and back to float64."""
         return tree_map(lambda v: _to(_to(v, dtype), torch.float64), x)
 
     def probe_reference(self, x: Tree) -> Tree | None:

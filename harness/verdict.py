@@ -90,7 +90,7 @@ class ElementError(Data):
 
 
 class Resolution(Data):
-    """One resolution of an approximate claim: its error, the action's own interpolation error, an unconstrained layer's."""
+    """One resolution of an approximate claim: its error, the action's own, an unconstrained layer's."""
 
     size: int
     error: float
@@ -142,7 +142,7 @@ class CheckResult(Data):
 
     @property
     def ratio(self) -> float | None:
-        """error / bound; None where nothing was measured."""
+        """Error / bound; None where nothing was measured."""
         if self.error is None or self.bound is None:
             return None
         return ratio(self.error, self.bound)
@@ -159,7 +159,7 @@ class CheckResult(Data):
 
 
 def ratio(error: float, bound: float) -> float:
-    """error / bound with 0/0 = 0."""
+    """Error / bound with 0/0 = 0."""
     if error == 0:
         return 0.0
     return error / bound if bound > 0 else math.inf
@@ -170,7 +170,8 @@ class Evidence(Data):
 
     ``unit_bound`` is S * kappa: the bound is unit_bound * (eps + defect). ``hidden_error`` is the error without its
     mean over samples and ``hidden_bound`` what rounding every constant to float32 explains of it: a constant part of
-    the output (a large bias) has a large rounding error, which must not hide a fault in the part beside it. ``wrong`` is W, the smallest error over
+    the output (a large bias) has a large rounding error, which must not hide a fault in the part beside it.
+    ``wrong`` is W, the smallest error over
     elements that a wrong target action would have given.
     """
 
@@ -239,8 +240,8 @@ def decide(evidence: Evidence) -> tuple[Verdict, Reason]:
     if not (evidence.hidden_error <= evidence.hidden_bound):
         return Verdict.BROKEN, Reason(
             code="HIDDEN",
-            message=f"beside a large constant part, the input-dependent error is {evidence.hidden_error:.2g} and rounding "
-            f"of the layer's constants explains {evidence.hidden_bound:.2g}.",
+            message=f"beside a large constant part, the input-dependent error is {evidence.hidden_error:.2g} and "
+            f"rounding of the layer's constants explains {evidence.hidden_bound:.2g}.",
         )
     power = evidence.power(tightest_eps(evidence))
     if not (power > 1):
@@ -287,8 +288,8 @@ def _unfit_to_judge(evidence: Evidence) -> tuple[Verdict, Reason] | None:
     if evidence.defect > LARGEST_DEFECT:
         return Verdict.BROKEN, Reason(
             code="ACTION",
-            message=f"the action itself fails to be a group action by {evidence.defect:.1e}: mend act_in, act_out or the "
-            "adapter before judging the layer.",
+            message=f"the action itself fails to be a group action by {evidence.defect:.1e}: mend act_in, act_out or "
+            "the adapter before judging the layer.",
         )
     return None
 

@@ -29,9 +29,7 @@ class TypeReader:
         if not hasattr(layer, "in_type") or not hasattr(layer, "out_type"):
             return None
         of = group_of(layer.in_type.gspace)
-        return TypedLayer(
-            on_tensors(layer), of, fibre_of(layer.in_type, of), fibre_of(layer.out_type, of)
-        )
+        return TypedLayer(on_tensors(layer), of, fibre_of(layer.in_type, of), fibre_of(layer.out_type, of))
 
     def fibre(self, spec: Any, of: Group | None) -> tuple[Group, Fibre]:
         """Group and fibre of a ``FieldType``."""
@@ -57,7 +55,9 @@ def array_matrix(gspace: Any, element: Any) -> Any:
     import numpy as np
 
     matrix = np.asarray(gspace.basespace_action(element), dtype=np.float64)
-    to_array = np.array([[0, -1], [1, 0]]) if gspace.dimensionality == 2 else np.array([[0, 0, -1], [0, -1, 0], [1, 0, 0]])
+    to_array = (
+        np.array([[0, -1], [1, 0]]) if gspace.dimensionality == 2 else np.array([[0, 0, -1], [0, -1, 0], [1, 0, 0]])
+    )
     found = to_array @ matrix @ to_array.T
     return np.where(np.abs(found - np.round(found)) < 1e-9, np.round(found), found)
 
@@ -164,7 +164,6 @@ class _Escnn(Implementation):
 
 
 def _gspace(name: str) -> Any:
-    import escnn.nn  # a bare `import escnn` hides the ImportError of a missing dependency
     from escnn import gspaces
 
     return (gspaces.rot2dOnR2 if name[0] == "C" else gspaces.flipRot2dOnR2)(int(name[1:]))
@@ -243,7 +242,7 @@ class PointwiseAvgPoolAntialiased(_Pointwise):
     name = "escnn.PointwiseAvgPoolAntialiased"
 
     def layer(self, gspace: Any, case: Case) -> Any:
-        """escnn's own example value of sigma."""
+        """Escnn's own example value of sigma."""
         import escnn.nn
 
         return escnn.nn.PointwiseAvgPoolAntialiased(_regular(gspace, case["fields"]), sigma=0.66, stride=2)
@@ -255,10 +254,12 @@ class R2Upsampling(_Pointwise):
     name = "escnn.R2Upsampling"
 
     def layer(self, gspace: Any, case: Case) -> Any:
-        """escnn's default aligns no corners for nearest; bilinear aligns them."""
+        """Escnn's default aligns no corners for nearest; bilinear aligns them."""
         import escnn.nn
 
-        return escnn.nn.R2Upsampling(_regular(gspace, case["fields"]), scale_factor=2, mode="bilinear", align_corners=True)
+        return escnn.nn.R2Upsampling(
+            _regular(gspace, case["fields"]), scale_factor=2, mode="bilinear", align_corners=True
+        )
 
 
 class GroupPooling(_Pointwise):

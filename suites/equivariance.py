@@ -189,7 +189,7 @@ class _Loop:
         self.probes = [torch.from_numpy(rng.standard_normal(v[:1].shape)).to(v.device) for v in self.outputs]
 
     def estimate_rounding(self) -> None:
-        """kappa from the rounding at x and from the conditioning C = ||f_*(x + xi) - f_*(x)|| / (eps_64 D)."""
+        """Kappa from the rounding at x and from the conditioning C = ||f_*(x + xi) - f_*(x)|| / (eps_64 D)."""
         self._pool(self._rounding(self.x, self.y, self.y_p), EPS["float32"])
         generator = torch.Generator().manual_seed(self.claim.seed + 1)
         for _ in range(PERTURBATIONS):
@@ -334,7 +334,7 @@ def _needs_closer_look(evidence: Evidence) -> bool:
 
 
 def _look_behind_constants(subject: Subject, measured: Measured, x: Tree) -> None:
-    """kappa of the input-dependent part: what a float32 rounding of every constant and input does to it, in float64.
+    """Kappa of the input-dependent part: what a float32 rounding of every constant and input does to it, in float64.
 
     P_32 counts the rounding of a large constant part of the output; this conditioning does not, because the constant
     part cancels in the mean over samples.
@@ -398,7 +398,7 @@ def _judge(measured: Measured, tally: _LeafTally, *, jitter_passes: bool) -> tup
 
 
 def _power_units(tally: _LeafTally, unit: torch.Tensor) -> float:
-    """min over g of W(g), in units of S kappa: the worst sample and summand of the best wrong action."""
+    """Min over g of W(g), in units of S kappa: the worst sample and summand of the best wrong action."""
     powers = [_over(wrong, unit).amax(-1).amin(0).max() for wrong in tally.wrong if wrong is not None]
     if not powers and tally.input_variation is not None:
         powers = [_over(tally.input_variation, unit).max()]
@@ -406,7 +406,7 @@ def _power_units(tally: _LeafTally, unit: torch.Tensor) -> float:
 
 
 def _over(errors: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
-    """errors / unit, where a summand that never varies (x/0 = inf) or is lost in rounding counts as no proof."""
+    """Errors / unit, where a summand that never varies (x/0 = inf) or is lost in rounding counts as no proof."""
     return torch.where(errors.isfinite() & unit.isfinite(), errors / unit, 0.0)
 
 
@@ -504,7 +504,8 @@ def _norm(values: torch.Tensor) -> float:
 def _same_shape(tally: _LeafTally, a: torch.Tensor, target: torch.Tensor) -> None:
     if a.shape != target.shape:
         raise UsageError(
-            f"f(g x) has shape {list(a.shape)} and g f(x) {list(target.shape)}{' in ' + tally.path if tally.path else ''}: "
+            f"f(g x) has shape {list(a.shape)} and g f(x) {list(target.shape)}"
+            f"{' in ' + tally.path if tally.path else ''}: "
             "the target field does not move with the source. Give both the same group and matching grids."
         )
 
@@ -526,7 +527,7 @@ def _self_check(seen: torch.Tensor, sum_of_parts: torch.Tensor) -> None:
 
 
 def _nudge(value: torch.Tensor, eps: float, generator: torch.Generator) -> torch.Tensor:
-    """value + xi with |xi| = eps |value| and random signs; integers stay."""
+    """Value + xi with |xi| = eps |value| and random signs; integers stay."""
     if not value.is_floating_point():
         return value
     signs = torch.randint(0, 2, value.shape, generator=generator).to(value) * 2 - 1

@@ -172,7 +172,8 @@ def judge_convergence(
         )
     limit = _limit(series[-3:])
     order = _order(series[-2:], table[-2].spacing / table[-1].spacing)
-    rates = f"errors {', '.join(f'{t.errors[worst].mean():.3g}' for t in table)} at sizes {', '.join(str(t.size) for t in table)}"
+    means = ", ".join(f"{t.errors[worst].mean():.3g}" for t in table)
+    rates = f"errors {means} at sizes {', '.join(str(t.size) for t in table)}"
     if limit[0] > 0 or order < LEAST_ORDER:
         text = f"{rates}: the limit of fine grids is {max(limit[0], 0):.2g} to {limit[1]:.2g}, not zero."
         return Verdict.BROKEN, Reason(code="LIMIT", message=text), limit, order
@@ -283,7 +284,9 @@ def _unconstrained(claim: Claim, x: torch.Tensor, y: torch.Tensor, shape: tuple[
     dim = len(shape)
     generator = torch.Generator().manual_seed(claim.seed)
     channels = target.fibre.size
-    weight = torch.randn(channels, claim.source.fibre.size, *([5] * dim), generator=generator, dtype=torch.float64).to(x.device)
+    weight = torch.randn(channels, claim.source.fibre.size, *([5] * dim), generator=generator, dtype=torch.float64).to(
+        x.device
+    )
     convolve = torch.nn.functional.conv2d if dim == 2 else torch.nn.functional.conv3d
 
     def control(v: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,301 @@
+"""The command line: equiharness list | verify | report | doctor.
+
+Exit codes: 0 all hold; 1 a claim fails; 2 wrong usage or unreadable input; 3 nothing was checked.
+"""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .harness.errors import HarnessError, MissingDependencyError, UsageError
+
+if TYPE_CHECKING:
+    from .harness.record import Run
+    from .harness.runner import Cell, CellOutcome
+    from .harness.verdict import CheckResult
+
+app = typer.Typer(
+    help=__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+#: Properties in the order they are checked; the suites hold the same names (a test compares them).
+PROPERTIES = ("homomorphism", "equivariance", "off_grid", "integration")
+SUITE = "equiharness.suites.check:run_property"
+
+
+def _console(*, stderr: bool = False) -> Console:
+    return Console(stderr=stderr, soft_wrap=True, highlight=False)
+
+
+@app.command("list")
+def list_() -> None:
+    """Every registered implementation, installed or not.
+
+    Example: `equiharness list`
+    """
+    from .harness.registry import implementations
+
+    console = _console()
+    table = Table("implementation", "family", "cases", "library")
+    for adapter in implementations():
+        version = adapter.version
+        library = f"{adapter.library} {version}" if version else f"not installed: {adapter.install or adapter.library}"
+        table.add_row(adapter.name, adapter.family, str(sum(1 for _ in adapter.cases())), library)
+    if console.is_terminal:
+        console.print(table)
+        return
+    for adapter in implementations():
+        version = adapter.version or f"not installed: {adapter.install or 'pip install ' + adapter.library}"
+        console.print(f"{adapter.name}\t{adapter.family}\t{adapter.library}\t{version}", markup=False)
+
+
+@app.command()
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Implementations or glob patterns; all by default.")] = None,
+    prop: Annotated[list[str] | None, typer.Option("--property", help="Only this property (repeatable).")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="float32 or float64 (repeatable; both by default).")] = None,
+    case: Annotated[str, typer.Option(help="Glob pattern on case names, e.g. 'group=C4*'.")] = "*",
+    device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of weights, inputs and elements.")] = 0,
+    threads: Annotated[int, typer.Option(help="torch threads; 0 leaves torch's default.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for run.jsonl, report.html and report.md.")] = Path("out"),
+    html: Annotated[bool, typer.Option(help="Write the HTML report (needs equiharness[report]).")] = True,
+    strict: Annotated[bool, typer.Option(help="IMPRECISE fails too.")] = False,
+) -> None:
+    """Check that layers are equivariant and write the record and the report.
+
+    Example: `equiharness verify 'equiharness.*' --dtype float64 --out out`
+    """
+    from .harness.record import EndLine, RecordWriter, RunLine, counts
+    from .harness.registry import unknown
+    from .harness.runner import DTYPES, exit_code, plan
+
+    for name in prop or ():
+        if name not in PROPERTIES:
+            raise UsageError(unknown("property", name, PROPERTIES))
+    for name in dtype or ():
+        if name not in DTYPES:
+            raise UsageError(unknown("dtype", name, DTYPES))
+    _require_device(device)
+    cells = plan(
+        names or [],
+        prop or PROPERTIES,
+        suite=SUITE,
+        dtypes=dtype or DTYPES,
+        cases=case,
+        device=device,
+        seed=seed,
+        threads=threads,
+    )
+    started, begin = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), time.perf_counter()
+    path = out / "run.jsonl"
+    _keep_previous(path)
+    header = RunLine(
+        started=started,
+        command=shlex.join(["equiharness", *sys.argv[1:]]),
+        seed=seed,
+        planned=len(cells),
+        environment=_environment(),
+    )
+    writer = RecordWriter(path, header)
+    results: list[CheckResult] = []
+    try:
+        for outcome in _with_progress(cells):
+            results.append(outcome.result)
+            _write(writer, outcome)
+        writer.write(
+            EndLine(
+                seconds=time.perf_counter() - begin,
+                seconds_in_layers=sum(r.seconds_in_layer for r in results),
+                counts=counts(results),
+            )
+        )
+    finally:
+        writer.close()
+    _summarise(results, time.perf_counter() - begin)
+    _write_reports(path, out, html=html)
+    raise typer.Exit(exit_code(results, strict=strict))
+
+
+@app.command()
+def report(
+    record: Annotated[Path, typer.Argument(help="A run.jsonl written by verify.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html and report.md; beside the record.")] = None,
+    html: Annotated[bool, typer.Option(help="Write the HTML report.")] = True,
+) -> None:
+    """Render a record again as HTML and Markdown.
+
+    Example: `equiharness report out/run.jsonl`
+    """
+    run = _write_reports(record, out or record.parent, html=html)
+    if run.truncated:
+        raise UsageError(f"{run.truncated} The report says so; verify again for a whole one.")
+
+
+@app.command()
+def doctor() -> None:
+    """What is installed, what for, and the exact command for what is missing.
+
+    Example: `equiharness doctor`
+    """
+    from .harness.environment import capture
+    from .harness.registry import distribution_version, implementations
+
+    console = _console()
+    environment = capture()
+    console.print(
+        f"python {environment['python']} on {environment['platform']}, {environment['cores']} cores", markup=False
+    )
+    needs = [
+        ("torch", "every layer", "pip install torch"),
+        ("jinja2", "HTML and Markdown reports", "pip install 'equiharness[report]'"),
+        ("plotly", "plots in the HTML report", "pip install 'equiharness[report]'"),
+        ("matplotlib", "pictures in the HTML report", "pip install 'equiharness[report]'"),
+    ]
+    for adapter in implementations():
+        need = (adapter.library, f"the {adapter.library} adapters", adapter.install or f"pip install {adapter.library}")
+        if adapter.library != "equiharness" and need not in needs:
+            needs.append(need)
+    for name, purpose, install in needs:
+        version = distribution_version(name)
+        console.print(
+            f"{name:12} {version or 'missing':10} for {purpose}" + ("" if version else f": {install}"), markup=False
+        )
+    console.print(_devices(), markup=False)
+
+
+def _devices() -> str:
+    try:
+        import torch
+    except ImportError as error:
+        return f"torch cannot be imported: {error}. Install it: pip install torch"
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return f"torch runs on the CPU with {torch.get_num_threads()} threads" + (
+        f" and on {', '.join(names)}" if names else ""
+    )
+
+
+def _require_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"Cannot use the device {device!r}: {reason}. Use --device cpu.") from error
+
+
+def _environment() -> dict[str, object]:
+    from .harness.environment import capture
+
+    return capture()
+
+
+def _keep_previous(path: Path) -> None:
+    """A new run never destroys the last one: its record is set aside."""
+    from .harness.record import attachments_path
+
+    for old in (path, attachments_path(path)):
+        if old.exists():
+            try:
+                old.replace(old.with_name(f"previous-{old.name}"))
+            except OSError as error:
+                raise UsageError(f"Cannot write {old}: {error.strerror}. Give another place with --out.") from error
+
+
+def _write(writer: object, outcome: CellOutcome) -> None:
+    from .harness.record import CheckLine, RecordWriter
+
+    assert isinstance(writer, RecordWriter)
+    result = outcome.result
+    if outcome.attachment is not None and not writer.attach(outcome.attachment, always=result.verdict.fails):
+        result = result.model_copy(update={"attachment": ""})
+    writer.write(CheckLine(result=result))
+
+
+def _with_progress(cells: list[Cell]) -> Iterator[CellOutcome]:
+    """Run the plan behind a progress bar on a terminal, with plain lines elsewhere."""
+    from .harness.explain import headline
+    from .harness.runner import execute
+
+    console = _console(stderr=True)
+    if not console.is_terminal:
+        for number, outcome in enumerate(execute(cells), 1):
+            console.print(f"[{number}/{len(cells)}] {headline(outcome.result)}", markup=False)
+            yield outcome
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("verify", total=len(cells))
+        for outcome in execute(cells):
+            if outcome.result.verdict.fails:
+                progress.console.print(headline(outcome.result), markup=False)
+            progress.update(task, advance=1, description=outcome.result.implementation)
+            yield outcome
+
+
+def _summarise(results: Iterable[CheckResult], seconds: float) -> None:
+    from .harness.explain import explain
+    from .harness.record import counts
+
+    console, listed = _console(), list(results)
+    for result in listed:
+        if result.verdict.fails:
+            console.print(explain(result), markup=False)
+    tally = ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts(listed).items()))
+    inside = sum(r.seconds_in_layer for r in listed)
+    console.print(
+        f"{len(listed)} checks in {seconds:.1f} s ({inside:.1f} s inside the layers): {tally or 'none'}", markup=False
+    )
+    if not listed:
+        console.print("Nothing was checked: no case matches. See `equiharness list`.", markup=False)
+
+
+def _write_reports(record: Path, out: Path, *, html: bool) -> Run:
+    from .harness.record import read_run, write_atomically
+    from .reports.markdown import render_markdown
+
+    run = read_run(record)
+    console = _console()
+    write_atomically(out / "report.md", render_markdown(run))
+    if html:
+        from .reports.html import render_html
+
+        write_atomically(out / "report.html", render_html(run))
+        console.print(f"{record} and {out / 'report.html'}", markup=False)
+    return run
+
+
+def main() -> None:
+    """Entry point: usage errors become one line and exit code 2."""
+    try:
+        app()
+    except (UsageError, MissingDependencyError) as error:
+        _console(stderr=True).print(f"error: {error}", markup=False)
+        sys.exit(2)
+    except HarnessError as error:
+        _console(stderr=True).print(f"internal error: {error}", markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _console(stderr=True).print("Interrupted: the record holds what was finished.", markup=False)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

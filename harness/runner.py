@@ -1,0 +1,189 @@
+"""The plan and its execution: implementation x case x property x device x dtype, on any Executor.
+
+A cell is plain data; the worker rebuilds the claim, so nothing that holds a tensor or a module is ever sent.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import shlex
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, as_completed
+from dataclasses import dataclass
+from typing import Any
+
+from . import registry
+from .errors import MissingDependencyError, UsageError
+from .record import Attachment
+from .registry import Case
+from .verdict import CheckResult, Reason, Verdict
+
+DTYPES = ("float32", "float64")
+#: "module:function" of the suite that turns (property, claim) into an outcome. The engine knows no property by
+#: name; the front doors say which suite a plan is for.
+Suite = str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One check to make, as plain data."""
+
+    implementation: str
+    case: Case
+    property: str
+    dtype: str
+    device: str = "cpu"
+    seed: int = 0
+    threads: int = 0
+    suite: Suite = ""
+
+    @property
+    def command(self) -> str:
+        """The line that makes this check again."""
+        words = ["equiharness", "verify", self.implementation, "--case", self.case.name, "--property", self.property]
+        words += ["--dtype", self.dtype, "--seed", str(self.seed)]
+        words += ["--device", self.device] if self.device != "cpu" else []
+        return shlex.join(words)
+
+    @property
+    def id(self) -> str:
+        """Names the check within its run."""
+        return f"{self.implementation}|{self.case.name}|{self.property}|{self.dtype}|{self.device}|{self.seed}"
+
+
+@dataclass(frozen=True)
+class CellOutcome:
+    """What one cell gave."""
+
+    result: CheckResult
+    attachment: Attachment | None = None
+
+
+class InProcessExecutor(Executor):
+    """Runs each call where it is submitted: the simplest Executor, and the one whose failures are easiest to read."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call at once; the future is finished when it returns."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def plan(
+    names: Sequence[str],
+    properties: Sequence[str],
+    *,
+    suite: Suite,
+    dtypes: Sequence[str] = DTYPES,
+    cases: str = "*",
+    device: str = "cpu",
+    seed: int = 0,
+    threads: int = 0,
+) -> list[Cell]:
+    """Every cell of the chosen implementations.
+
+    Args:
+        names: names or glob patterns; none means all.
+        properties: names of properties.
+        suite: "module:function" that runs one property of one claim.
+        dtypes: working precisions.
+        cases: glob pattern on case names.
+        device: torch device.
+        seed: of weights, inputs and elements.
+        threads: torch threads in the worker; 0 leaves them.
+
+    Raises:
+        UsageError: a name matches no implementation.
+    """
+    chosen = list(_chosen(names))
+    return [
+        Cell(i.name, case, prop, dtype, device, seed, threads, suite)
+        for i in chosen
+        for case in i.cases()
+        if cases == case.name or fnmatch.fnmatchcase(case.name, cases)
+        for dtype in dtypes
+        for prop in properties
+    ]
+
+
+def _chosen(names: Sequence[str]) -> Iterator[registry.Implementation]:
+    everything = registry.implementations()
+    for name in names:
+        if not any(_matches(i.name, name) for i in everything):
+            raise UsageError(registry.unknown("implementation", name, [i.name for i in everything]))
+    yield from (i for i in everything if not names or any(_matches(i.name, n) for n in names))
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)
+
+
+def run_cell(cell: Cell) -> CellOutcome:
+    """Rebuild the claim and check one property; whatever the adapter raises becomes CRASHED or SKIPPED."""
+    start = time.perf_counter()
+    try:
+        adapter = registry.find(cell.implementation)
+        adapter.require()
+        _set_threads(cell.threads)
+        claim = adapter.build(cell.case, device=cell.device, dtype=cell.dtype, seed=cell.seed)
+        outcome = registry.resolve(cell.suite)(cell.property, claim)
+        result, attachment = outcome.result, outcome.picture
+    except MissingDependencyError as error:
+        result, attachment = _unmeasured(cell, Verdict.SKIPPED, "NOT_INSTALLED", str(error)), None
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        result, attachment = _unmeasured(cell, Verdict.CRASHED, "CRASHED", message), None
+    result = result.model_copy(
+        update={
+            "implementation": cell.implementation,
+            "case": cell.case.name,
+            "seed": cell.seed,
+            "reproduce": cell.command,
+            "attachment": cell.id if attachment is not None else "",
+            "seconds": time.perf_counter() - start if not result.seconds else result.seconds,
+        }
+    )
+    if attachment is not None:
+        attachment = attachment.model_copy(update={"id": cell.id})
+    return CellOutcome(result, attachment)
+
+
+def _unmeasured(cell: Cell, verdict: Verdict, code: str, message: str) -> CheckResult:
+    return CheckResult(
+        property=cell.property,
+        verdict=verdict,
+        reason=Reason(code=code, message=message),
+        dtype=cell.dtype,
+        device=cell.device,
+    )
+
+
+def _set_threads(threads: int) -> None:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def execute(cells: Iterable[Cell], executor: Executor | None = None) -> Iterator[CellOutcome]:
+    """Outcomes as they finish. Without an executor cells run here, one after another, each when it is asked for."""
+    if executor is None:
+        inline = InProcessExecutor()
+        for cell in cells:
+            yield inline.submit(run_cell, cell).result()
+        return
+    for future in as_completed([executor.submit(run_cell, cell) for cell in cells]):
+        yield future.result()
+
+
+def exit_code(results: Iterable[CheckResult], *, strict: bool = False) -> int:
+    """0 all hold; 1 a claim fails; 3 nothing was checked."""
+    listed = list(results)
+    if all(r.verdict is Verdict.SKIPPED for r in listed):
+        return 3
+    failing = any(r.verdict.fails or (strict and r.verdict is Verdict.IMPRECISE) for r in listed)
+    return 1 if failing else 0

@@ -1,0 +1,68 @@
+"""What a user installs: the front doors, the five rooms, their sources and templates, and nothing else."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DOORS = {"__init__.py", "cli.py", "testing.py", "py.typed"}
+ROOMS = {"harness", "kernels", "impls", "suites", "reports"}
+SOURCES = {".py", ".cu", ".cuh", ".j2", ".css", ".js"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    copy = tmp_path_factory.mktemp("source") / "a folder that is no valid name"
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in tracked.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((ROOT / name).read_bytes())
+    (copy / "build" / "lib").mkdir(parents=True)
+    (copy / "build" / "stale.py").write_text("leak = 1\n")
+    out = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(copy)], check=True, capture_output=True
+    )
+    with zipfile.ZipFile(next(out.glob("*.whl"))) as archive:
+        return archive.namelist()
+
+
+def strays(names: list[str]) -> list[str]:
+    """Files of a wheel that are neither a front door, nor a source of a room, nor metadata."""
+    found = []
+    for name in names:
+        top, _, rest = name.partition("/")
+        room = rest.partition("/")[0]
+        inside = top == "equiharness" and (rest in DOORS or (room in ROOMS and Path(name).suffix in SOURCES))
+        if not inside and not top.endswith(".dist-info"):
+            found.append(name)
+    return found
+
+
+def test_the_wheel_holds_doors_and_rooms_and_nothing_else(wheel):
+    assert strays(wheel) == []
+
+
+def test_the_wheel_holds_every_source_of_the_rooms(wheel):
+    listed = subprocess.run(["git", "ls-files", *sorted(ROOMS)], cwd=ROOT, capture_output=True, text=True, check=True)
+    wanted = {f"equiharness/{name}" for name in listed.stdout.splitlines() if Path(name).suffix in SOURCES}
+    assert wanted
+    assert wanted <= set(wheel)
+
+
+def test_the_wheel_is_typed(wheel):
+    assert "equiharness/py.typed" in wheel
+
+
+def test_a_stray_file_would_be_noticed():
+    assert strays(["equiharness/tests/test_a.py", "equiharness/setup.py", "build/lib/x.py"]) == [
+        "equiharness/tests/test_a.py",
+        "equiharness/setup.py",
+        "build/lib/x.py",
+    ]

@@ -46,7 +46,7 @@ def interpolate_grid(matrix: Matrix, x: torch.Tensor) -> torch.Tensor:
     d = len(matrix)
     shape = tuple(x.shape[-d:])
     operator = _stencil(matrix.tobytes(), d, shape).to(device=x.device, dtype=x.dtype)
-    y = torch.sparse.mm(operator, x.reshape(-1, operator.shape[1]).T)
+    y: torch.Tensor = torch.sparse.mm(operator, x.reshape(-1, operator.shape[1]).T)
     return y.T.reshape(x.shape)
 
 

@@ -65,7 +65,8 @@ class Scale:
 
 
 def _norm(rows: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.vector_norm(rows, dim=-1)
+    norms: torch.Tensor = torch.linalg.vector_norm(rows, dim=-1)
+    return norms
 
 
 def _largest(rows: torch.Tensor) -> torch.Tensor:

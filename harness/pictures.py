@@ -41,7 +41,7 @@ def _panel(title: str, leaf: Any, value: torch.Tensor) -> Panel:
     image = _image(leaf, value[:1].detach().double().cpu())
     steps = [max(1, -(-n // PANEL_SIDE)) for n in image.shape]
     small = np.ascontiguousarray(image[:: steps[0], :: steps[1]], dtype="<f4")
-    return Panel.of(title, *small.shape, small.tobytes())
+    return Panel.of(title, small.shape[0], small.shape[1], small.tobytes())
 
 
 def _image(leaf: Any, value: torch.Tensor) -> Any:

@@ -122,7 +122,8 @@ def _permutation_representation(name: str, of: Group, subgroup: list[int]) -> Re
     def matrix(g: Element) -> Matrix:
         inverse = of.inverse(of.element(g)).index
         source = coset[of.mul[inverse, first]]
-        return np.eye(len(first))[source]
+        permutation: Matrix = np.eye(len(first))[source]
+        return permutation
 
     return Representation(name, len(first), matrix, np.full(len(first), 1 / len(first)))
 
@@ -187,7 +188,8 @@ def wigner_matrix(degree: int, rotation: Matrix) -> Matrix:
     generator = np.einsum("a,aij->ij", axis, rotation_generators(degree))
     # exp of a real antisymmetric matrix through the Hermitian i G: unitary to machine precision at every degree.
     values, vectors = np.linalg.eigh(1j * generator)
-    return ((vectors * np.exp(-1j * angle * values)) @ vectors.conj().T).real
+    matrix: Matrix = ((vectors * np.exp(-1j * angle * values)) @ vectors.conj().T).real
+    return matrix
 
 
 def _wigner_of(degree: int, odd: bool, g: Element) -> Matrix:

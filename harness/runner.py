@@ -5,6 +5,7 @@ A cell is plain data; the worker rebuilds the claim, so nothing that holds a ten
 
 from __future__ import annotations
 
+import builtins
 import fnmatch
 import shlex
 import time
@@ -38,7 +39,7 @@ class Cell:
     threads: int = 0
     suite: Suite = ""
 
-    @property
+    @builtins.property  # a field of this class is called property
     def command(self) -> str:
         """The line that makes this check again."""
         words = ["equiharness", "verify", self.implementation, "--case", self.case.name, "--property", self.property]
@@ -46,7 +47,7 @@ class Cell:
         words += ["--device", self.device] if self.device != "cpu" else []
         return shlex.join(words)
 
-    @property
+    @builtins.property
     def id(self) -> str:
         """Names the check within its run."""
         return f"{self.implementation}|{self.case.name}|{self.property}|{self.dtype}|{self.device}|{self.seed}"

@@ -101,8 +101,11 @@ class Subject:
         if not isinstance(y, torch.Tensor):
             raise UsageError(f"The layer returned {type(y).__name__} where the target is {leaf}: return a tensor.")
         if y.is_complex():
-            y = torch.view_as_real(y)
-        return y.double()
+            raise UsageError(
+                "The layer returns complex numbers: return torch.view_as_real(y) and declare real channels."
+            )
+        real: torch.Tensor = y.double()
+        return real
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[list[str]]:

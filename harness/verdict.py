@@ -7,6 +7,7 @@ bound is a fault, a check that could not have failed is no proof. ``decide`` is 
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Iterable
 from enum import StrEnum
@@ -140,14 +141,14 @@ class CheckResult(Data):
     attachment: str = ""
     parts: tuple[CheckResult, ...] = Field(default=())
 
-    @property
+    @builtins.property  # a field of this class is called property
     def ratio(self) -> float | None:
         """Error / bound; None where nothing was measured."""
         if self.error is None or self.bound is None:
             return None
         return ratio(self.error, self.bound)
 
-    @property
+    @builtins.property
     def passed(self) -> bool:
         """EXACT, APPROXIMATE, or IMPRECISE (which warns)."""
         return self.verdict in (Verdict.EXACT, Verdict.APPROXIMATE, Verdict.IMPRECISE)

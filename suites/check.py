@@ -234,7 +234,7 @@ def _dtype(name: torch.dtype | str) -> torch.dtype:
     found = name if isinstance(name, torch.dtype) else getattr(torch, name, None)
     if found not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
         raise UsageError(f"Unknown dtype {name!r}. Known: float64, float32, bfloat16, float16.")
-    return found  # type: ignore[return-value]
+    return found
 
 
 def _dtype_of(claim: Claim) -> torch.dtype:

@@ -353,7 +353,7 @@ def _look_behind_constants(subject: Subject, measured: Measured, x: Tree) -> Non
                 tally.hidden_kappa = kappa if tally.hidden_kappa is None else torch.maximum(tally.hidden_kappa, kappa)
 
 
-def _hidden(tally: _LeafTally, delta: float) -> dict[str, float]:
+def _hidden(tally: _LeafTally, delta: float) -> dict[str, Any]:
     """Error and bound of the input-dependent part at its worst element and summand, where it was looked at."""
     if tally.hidden_kappa is None:
         return {}

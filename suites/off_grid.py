@@ -275,7 +275,8 @@ def _disk(leaf: Any, y: torch.Tensor) -> torch.Tensor:
     shape = y.shape[-leaf.domain.dim :]
     axes = [(torch.arange(n, dtype=torch.float64) - (n - 1) / 2) / ((n - 1) / 2) for n in shape]
     radius = torch.stack(torch.meshgrid(*axes, indexing="ij")).norm(dim=0)
-    return (radius <= DISK).to(y)
+    mask: torch.Tensor = (radius <= DISK).to(y)
+    return mask
 
 
 def _unconstrained(claim: Claim, x: torch.Tensor, y: torch.Tensor, shape: tuple[int, ...]) -> Any:

@@ -18,7 +18,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 #: The verdicts from best to worst, in one sentence each.
 MEANINGS = {
-    Verdict.EXACT: "The claim holds: every error is within what rounding explains, and a wrong action would have shown.",
+    Verdict.EXACT: "The claim holds: every error is within what rounding explains; a wrong action would have shown.",
     Verdict.APPROXIMATE: "Off the grid no layer is exact; the error falls towards zero as the grid gets finer.",
     Verdict.SKIPPED: "Nothing could be tried; the reason says why.",
     Verdict.IMPRECISE: "The structure holds, but more precision is lost than usual for the dtype.",

@@ -101,8 +101,7 @@ def _picture(numpy: Any, panel: Panel, array: Any, limit: float) -> Picture:
 
 def _png(numpy: Any, array: Any, limit: float) -> str:
     image = require("matplotlib.image", "A picture")
-    colours = require("matplotlib", "A picture").colormaps["RdBu_r"].copy()
-    colours.set_bad("#808080")
+    colours = require("matplotlib", "A picture").colormaps["RdBu_r"].with_extremes(bad="#808080")
     scale = limit if limit > 0 else 1.0
     stream = io.BytesIO()
     # Scaled in float64: a float32 limit near its smallest values would divide by zero.

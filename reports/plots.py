@@ -41,7 +41,5 @@ def _data(result: CheckResult) -> dict[str, Any]:
         # Off the grid no rounding bound exists, and the error is that of the working precision.
         data["approximate"] = bool(result.resolutions)
     if result.resolutions:
-        data["resolutions"] = [
-            [r.size, plain(r.error), plain(r.floor), plain(r.control)] for r in result.resolutions
-        ]
+        data["resolutions"] = [[r.size, plain(r.error), plain(r.floor), plain(r.control)] for r in result.resolutions]
     return data

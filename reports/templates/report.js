@@ -25,7 +25,7 @@
     return [Math.floor(low - 0.6), Math.ceil(high + 0.6)];
   }
   function traces(name, x, values, hover, span, style) {
-    var floor = Math.pow(10, span[0] + 0.15), ceiling = Math.pow(10, span[1] - 0.15);
+    var floor = Math.pow(10, span[0] + 0.05 * (span[1] - span[0])), ceiling = Math.pow(10, span[1] - 0.05 * (span[1] - span[0]));
     function pick(test) { return x.map(function (_, i) { return i; }).filter(function (i) { return test(values[i]); }); }
     function trace(title, at, y, marker) {
       return {

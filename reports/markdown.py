@@ -1,0 +1,105 @@
+"""The report as Markdown, short enough for a comment on a change: failures first, matrix, environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from ..harness.record import Run
+from .numbers import fixed, number, seconds
+from .rows import SIGNS, Row, attention, environment_rows, matrix_of, rows_of, summary_of
+
+#: Code hosts refuse comments of 65,536 characters; the rest is room for a heading around the report.
+LIMIT = 60_000
+#: Shares of the limit; what does not fit is counted, never dropped in silence.
+FAILURES, MATRIX, ENVIRONMENT = 34_000, 15_000, 6_000
+NAME, SENTENCE = 80, 400
+#: Characters that change the direction or order of the text around them.
+DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
+
+
+def render_markdown(run: Run) -> str:
+    """The report of a run as Markdown of at most 60,000 characters."""
+    rows = rows_of(run)
+    summary = summary_of(run, rows)
+    lines = [f"# equiharness: {SIGNS[summary.kind]} {summary.label}", "", summary.sentence, ""]
+    lines += [line for note in summary.notes for line in (f"> {_text(note, SENTENCE)}", "")]
+    if summary.worst is not None:
+        lines += [f"- worst ratio (error / bound): {number(summary.worst.result.ratio)}, {_title(summary.worst)}"]
+    overhead = f" (total is {fixed(summary.overhead, 2)} times that)" if summary.overhead is not None else ""
+    lines += [f"- {seconds(summary.seconds)} in total, {seconds(summary.seconds_in_layers)} in layers{overhead}", ""]
+    listed = attention(rows)
+    if listed:
+        lines += ["## What needs attention", ""]
+        lines += _within(FAILURES, (_failure(row) for row in listed), len(listed), "checks need attention")
+    lines += ["", "## Implementations and properties", "", *_matrix(rows), "", "## Environment", ""]
+    header = run.header
+    known = [("started", header.started), ("command", header.command), ("seed", str(header.seed))]
+    known += environment_rows(header.environment)
+    table = (f"| {_text(name)} | {_text(value)} |" for name, value in known)
+    lines += ["| | |", "|---|---|", *_within(ENVIRONMENT, table, len(known), "entries")]
+    text = "\n".join(lines).rstrip() + "\n"
+    return text if len(text) <= LIMIT else text[: LIMIT - 20] + "\n\n(cut here)\n"
+
+
+def _failure(row: Row) -> str:
+    result = row.result
+    lines = [f"### {SIGNS[result.verdict.label]} {result.verdict.label} {result.verdict}: {_title(row)}", ""]
+    lines += [_text(str(result.reason), SENTENCE), ""]
+    lines += [
+        f"error {number(result.error)}, bound {number(result.bound)}, ratio {number(result.ratio)}, "
+        f"power {number(result.power)}, lost bits {fixed(result.lost_bits)}, "
+        f"worst element {_text(result.element) or 'none'}, seed {result.seed}"
+    ]
+    if 0 < len(result.reproduce) <= 2 * SENTENCE:
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", result.reproduce)), default=0))
+        lines += ["", fence, DIRECTION.sub("", result.reproduce), fence]
+    return "\n".join([*lines, ""])
+
+
+def _title(row: Row) -> str:
+    result = row.result
+    case = f", case {_text(result.case)}" if result.case else ""
+    return f"{_text(result.property)} of {_text(row.implementation)}{case}, {_text(result.dtype)}"
+
+
+def _matrix(rows: Sequence[Row]) -> list[str]:
+    matrix = matrix_of(rows)
+    if not matrix.rows:
+        return ["No checks were recorded."]
+    lines = [
+        "Worst verdict over cases and dtypes, with the number of checks.",
+        "",
+        "| implementation | " + " | ".join(_text(name) for name in matrix.properties) + " |",
+        "|---" * (1 + len(matrix.properties)) + "|",
+    ]
+    table = []
+    for name, cells in matrix.rows:
+        texts = [
+            "not checked" if cell is None else
+            f"{SIGNS[cell.verdict.label]} {cell.verdict.label} {cell.verdict} ({cell.checks})"
+            for cell in cells
+        ]  # fmt: skip
+        table.append(f"| {_text(name)} | " + " | ".join(texts) + " |")
+    return lines + _within(MATRIX, table, len(table), "implementations")
+
+
+def _within(budget: int, blocks: Iterable[str], total: int, noun: str) -> list[str]:
+    """Blocks up to a number of characters, and how many were left out."""
+    kept: list[str] = []
+    for block in blocks:
+        budget -= len(block) + 1
+        if budget < 0:
+            return [*kept, "", f"{total - len(kept)} more {noun}: see the HTML report or the record.", ""]
+        kept.append(block)
+    return kept
+
+
+def _text(value: str, limit: int = NAME) -> str:
+    """A name as plain text: no markup, no mention, one line, cut in the middle where it is long."""
+    flat = DIRECTION.sub("", " ".join(value.split()))
+    if len(flat) > limit:
+        flat = f"{flat[: limit - 12]}…{flat[-10:]}"
+    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
+    # An underscore inside a word marks nothing up, and names such as off_grid stay readable in the source.
+    return re.sub(r"(?<!\w)_|_(?!\w)|[\\`*\[\]|~#]", lambda match: "\\" + match.group(), flat)

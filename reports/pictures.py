@@ -1,0 +1,110 @@
+"""Panels of the commuting diagram as PNG data URIs, with colour limits that can be compared."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+from ..harness.record import Attachment, Panel
+from ._require import require
+from .numbers import number
+
+#: Pixels of a picture's longer side on the page, and the least of its shorter one.
+SIDE, LEAST = 144, 14
+#: Panels that share colour limits: the two sides of the source, and everything in the target that is compared.
+SHARED = {"x": "source", "g x": "source", "f(x)": "target", "g f(x)": "target", "f(g x)": "target"}
+#: Where a panel stands in the diagram, and the sentence under it.
+PLACES = {
+    "x": ("x", "the input"),
+    "g x": ("gx", "the input, moved"),
+    "f(g x)": ("fgx", "moved, then the layer"),
+    "f(x)": ("fx", "the layer's output"),
+    "g f(x)": ("gfx", "the layer, then moved"),
+    "f(g x) - g f(x)": ("difference", "should be zero"),
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One panel ready for the page."""
+
+    title: str
+    caption: str
+    place: str
+    uri: str
+    width: int
+    height: int
+    limits: str
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """All panels of one attachment; ``commuting`` when they are the six of the diagram and stand in its places."""
+
+    element: str
+    pictures: tuple[Picture, ...]
+    commuting: bool
+
+
+def diagram(attachment: Attachment) -> Diagram:
+    """The pictures of one attachment; panels whose data do not fit their shape are left out."""
+    numpy = require("numpy", "A picture")
+    arrays = [(panel, array) for panel in attachment.panels if (array := _array(numpy, panel)) is not None]
+    limits: dict[str, float] = {}
+    for panel, array in arrays:
+        key = SHARED.get(panel.title, panel.title)
+        limits[key] = max(limits.get(key, 0.0), _largest(numpy, array))
+    pictures = [_picture(numpy, panel, array, limits[SHARED.get(panel.title, panel.title)]) for panel, array in arrays]
+    commuting = sorted(p.title for p in pictures) == sorted(PLACES)
+    return Diagram(attachment.element, tuple(_in_reading_order(pictures)), commuting)
+
+
+def _in_reading_order(pictures: list[Picture]) -> list[Picture]:
+    """Pictures in the reading order of the diagram, unknown titles last."""
+    order = list(PLACES)
+    return sorted(pictures, key=lambda p: order.index(p.title) if p.title in PLACES else len(order))
+
+
+def _array(numpy: Any, panel: Panel) -> Any:
+    try:
+        return numpy.frombuffer(panel.raw(), dtype="<f4").reshape(panel.rows, panel.columns)
+    except ValueError:  # base64 or shape: a damaged picture costs the picture only
+        return None
+
+
+def _largest(numpy: Any, array: Any) -> float:
+    finite = numpy.abs(array[numpy.isfinite(array)])
+    return float(finite.max()) if finite.size else 0.0
+
+
+def _picture(numpy: Any, panel: Panel, array: Any, limit: float) -> Picture:
+    place, caption = PLACES.get(panel.title, ("other", ""))
+    longest = max(*array.shape, 1)
+    strange = int(array.size - numpy.isfinite(array).sum())
+    text = f"max |value| {number(_largest(numpy, array))}"
+    if SHARED.get(panel.title):
+        text = f"colours ±{number(limit)}"
+    if strange:
+        text += f", {strange} NaN or inf (grey)"
+    return Picture(
+        title=panel.title,
+        caption=caption,
+        place=place,
+        uri=_png(numpy, array, limit),
+        width=max(LEAST, round(SIDE * array.shape[1] / longest)),
+        height=max(LEAST, round(SIDE * array.shape[0] / longest)),
+        limits=text,
+    )
+
+
+def _png(numpy: Any, array: Any, limit: float) -> str:
+    image = require("matplotlib.image", "A picture")
+    colours = require("matplotlib", "A picture").colormaps["RdBu_r"].with_extremes(bad="#808080")
+    scale = limit if limit > 0 else 1.0
+    stream = io.BytesIO()
+    # Scaled in float64: a float32 limit near its smallest values would divide by zero.
+    scaled = numpy.ma.masked_invalid(array.astype("f8") / scale)
+    image.imsave(stream, scaled, cmap=colours, vmin=-1.0, vmax=1.0, format="png", metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,188 @@
+"""A run arranged for reading: the overall answer, failures first, a matrix, and rows by implementation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..harness.record import Run
+from ..harness.verdict import CheckResult, Verdict, worst
+
+#: From worst to best, which is the order of reading.
+LABELS = ("FAIL", "UNSURE", "WARN", "PASS", "SKIP")
+#: Every label has a sign beside its colour: neither a printer nor an eye has to tell colours apart.
+SIGNS = {"FAIL": "✗", "UNSURE": "?", "WARN": "!", "PASS": "✓", "SKIP": "–"}
+UNNAMED = "layer"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One check and the anchor that links lead to."""
+
+    id: str
+    result: CheckResult
+
+    @property
+    def implementation(self) -> str:
+        """The implementation's name; a layer checked by hand has none."""
+        return self.result.implementation or UNNAMED
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of the matrix: the worst verdict over cases and dtypes, and the row it comes from."""
+
+    verdict: Verdict
+    row: Row
+    checks: int
+    failing: int
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Implementations x properties; None where nothing was checked."""
+
+    properties: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell | None, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The overall answer and what it cost."""
+
+    label: str
+    kind: str
+    sentence: str
+    counts: dict[str, int]
+    total: int
+    worst: Row | None
+    seconds: float
+    seconds_in_layers: float
+    notes: tuple[str, ...]
+
+    @property
+    def overhead(self) -> float | None:
+        """Total time over time in layers; None where no layer was timed."""
+        return self.seconds / self.seconds_in_layers if self.seconds_in_layers > 0 else None
+
+
+def rows_of(run: Run) -> tuple[Row, ...]:
+    """Every check in the order of the record."""
+    return tuple(Row(f"check-{i}", result) for i, result in enumerate(run.checks))
+
+
+def worst_first(rows: Iterable[Row]) -> list[Row]:
+    """Rows from the worst verdict to the best, among equals the largest ratio first; NaN is larger than any ratio."""
+    return sorted(rows, key=lambda row: (_rank(row.result.verdict), _size(row.result.ratio)), reverse=True)
+
+
+def attention(rows: Iterable[Row]) -> list[Row]:
+    """What does not simply pass, worst first."""
+    return [row for row in worst_first(rows) if row.result.verdict.label in ("FAIL", "UNSURE", "WARN")]
+
+
+def by_implementation(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows of each implementation, worst first; implementations in the order of the record."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.implementation, []).append(row)
+    return {name: worst_first(group) for name, group in groups.items()}
+
+
+def matrix_of(rows: Sequence[Row]) -> Matrix:
+    """The worst verdict of each implementation and property; the parts of a composed check count under their own."""
+    found: dict[str, dict[str, list[tuple[Row, CheckResult]]]] = {}
+    properties: dict[str, None] = {}
+    for row in rows:
+        for result in row.result.parts or (row.result,):
+            properties.setdefault(result.property)
+            found.setdefault(row.implementation, {}).setdefault(result.property, []).append((row, result))
+    names = tuple(properties)
+    table = tuple((name, tuple(_cell(cells.get(p, ())) for p in names)) for name, cells in found.items())
+    return Matrix(names, table)
+
+
+def _cell(entries: Sequence[tuple[Row, CheckResult]]) -> Cell | None:
+    if not entries:
+        return None
+    decisive = worst(result for _, result in entries)
+    row = next(row for row, result in entries if result is decisive)
+    return Cell(decisive.verdict, row, len(entries), sum(result.verdict.fails for _, result in entries))
+
+
+def summary_of(run: Run, rows: Sequence[Row]) -> Summary:
+    """The overall answer: counts, worst ratio, times, and what is missing from the run."""
+    counts = dict.fromkeys(LABELS, 0)
+    for row in rows:
+        counts[row.result.verdict.label] += 1
+    rated = [row for row in rows if row.result.ratio is not None]
+    label, kind, sentence = _answer(counts, len(rows), complete=run.end is not None)
+    return Summary(
+        label=label,
+        kind=kind,
+        sentence=sentence,
+        counts=counts,
+        total=len(rows),
+        worst=max(rated, key=lambda row: _size(row.result.ratio), default=None),
+        seconds=run.end.seconds if run.end else sum(row.result.seconds for row in rows),
+        seconds_in_layers=run.end.seconds_in_layers if run.end else sum(row.result.seconds_in_layer for row in rows),
+        notes=tuple(_notes(run)),
+    )
+
+
+def _answer(counts: dict[str, int], total: int, *, complete: bool) -> tuple[str, str, str]:
+    tried = total - counts["SKIP"]
+    if tried == 0:
+        why = "the record has no checks" if total == 0 else f"all {total} checks were skipped"
+        return "NOTHING CHECKED", "SKIP", f"Nothing was checked: {why}."
+    parts = [f"{counts[label]} {label}" for label in LABELS if counts[label]]
+    kind = next(label for label in LABELS if counts[label])
+    so_far = "" if complete else " so far"
+    sentence = f"Of {_checks(total)}{so_far}: {', '.join(parts)}."
+    if kind == "PASS" and counts["SKIP"] == 0:
+        sentence = f"{'All ' if total > 1 else 'The '}{_checks(total)}{so_far} {'hold' if total > 1 else 'holds'}."
+    if not complete and kind in ("PASS", "WARN"):
+        return "INCOMPLETE", "UNSURE", sentence
+    return kind, kind, sentence
+
+
+def _checks(count: int) -> str:
+    return f"{count} check" if count == 1 else f"{count} checks"
+
+
+def _notes(run: Run) -> Iterable[str]:
+    done, planned = len(run.checks), run.header.planned
+    if run.truncated:
+        yield f"The record is truncated. {run.truncated}"
+    if run.end is None:
+        yield f"The run was interrupted: {done} of {planned} planned checks were finished, and only those are shown."
+    elif done < planned:
+        yield f"{done} of {planned} planned checks are in the record."
+
+
+def environment_rows(environment: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """The environment as dotted names and values."""
+    listed: list[tuple[str, str]] = []
+    for key, value in environment.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            listed += environment_rows(value, f"{name}.")
+        elif isinstance(value, (list, tuple)):
+            listed.append((name, ", ".join(map(str, value)) or "none"))
+        else:
+            listed.append((name, "none" if value is None else str(value)))
+    return listed
+
+
+def _rank(verdict: Verdict) -> int:
+    """Severity, with SKIPPED last: nothing was tried, so there is nothing to see."""
+    return -1 if verdict is Verdict.SKIPPED else verdict.severity
+
+
+def _size(ratio: float | None) -> tuple[int, float]:
+    """Sort key: nothing measured, numbers, NaN."""
+    if ratio is None:
+        return (0, 0.0)
+    return (2, 0.0) if math.isnan(ratio) else (1, ratio)

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from equiharness.harness.verdict import Reason, Verdict
+from equiharness.reports.markdown import LIMIT, render_markdown
+
+
+def test_what_fails_comes_before_the_matrix_and_that_before_the_environment(make):
+    text = render_markdown(make.run(make.check(), make.check(Verdict.BROKEN, case="bad")))
+    places = [text.index(t) for t in ("✗ FAIL", "case bad", "| implementation |", "| versions.torch | 2.8 |")]
+    assert places == sorted(places)
+
+
+def test_a_run_that_holds_lists_no_failures(make):
+    text = render_markdown(make.run(make.check()))
+    assert text.startswith("# equiharness: ✓ PASS")
+    assert "attention" not in text
+
+
+def test_markdown_stays_below_the_limit_and_counts_what_it_left_out(make):
+    checks = [
+        make.check(
+            Verdict.BROKEN,
+            implementation=f"{i}" + "x" * 10_000,
+            case="y" * 10_000,
+            reason=Reason(code="ERROR", message="z" * 10_000),
+        )
+        for i in range(600)
+    ]
+    run = make.run(*checks)
+    run.header.environment.update({f"key{i}": "v" * 1000 for i in range(500)})
+    text = render_markdown(run)
+    assert len(text) <= LIMIT
+    assert "more checks need attention" in text
+    assert "more implementations" in text
+    assert "## Environment" in text
+
+
+def test_names_are_text_and_not_markup(make):
+    name = "<img src=x>|`a`**b**@someone\nnext"
+    text = render_markdown(make.run(make.check(Verdict.BROKEN, implementation=name, reproduce="```\n# boo")))
+    assert "<img" not in text
+    assert "@someone" not in text
+    assert r"\|\`a\`\*\*b\*\*" in text
+    assert "````\n```\n# boo\n````" in text
+
+
+def test_runs_without_checks_or_end_render(make):
+    assert "Nothing was checked" in render_markdown(make.run())
+    assert "interrupted" in render_markdown(make.run(make.check(), end=False))

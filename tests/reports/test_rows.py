@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import math
+
+from equiharness.harness.verdict import Verdict
+from equiharness.reports.rows import attention, matrix_of, rows_of, summary_of
+
+
+def cells(run):
+    matrix = matrix_of(rows_of(run))
+    return {
+        (name, prop): cell
+        for name, row in matrix.rows
+        for prop, cell in zip(matrix.properties, row, strict=True)
+        if cell is not None
+    }
+
+
+def test_the_matrix_shows_the_worst_verdict_of_all_cases_and_dtypes(make):
+    exact = [make.check(case=f"c{i}") for i in range(5)]
+    sound = cells(make.run(*exact))["ours", "equivariance"]
+    assert (sound.verdict, sound.checks) == (Verdict.EXACT, 5)
+    exact[3] = make.check(Verdict.BROKEN, case="c3", dtype="float64")
+    broken = cells(make.run(*exact))["ours", "equivariance"]
+    assert (broken.verdict, broken.row.id, broken.checks, broken.failing) == (Verdict.BROKEN, "check-3", 5, 1)
+
+
+def test_a_skipped_check_never_outweighs_a_verdict(make):
+    cell = cells(make.run(make.check(), make.check(Verdict.SKIPPED)))["ours", "equivariance"]
+    assert cell.verdict is Verdict.EXACT
+
+
+def test_parts_count_under_their_own_property(make):
+    parts = (make.check(property="homomorphism"), make.check(Verdict.BROKEN))
+    found = cells(make.run(make.check(Verdict.BROKEN, parts=parts)))
+    assert found["ours", "homomorphism"].verdict is Verdict.EXACT
+    assert found["ours", "equivariance"].verdict is Verdict.BROKEN
+
+
+def test_failures_come_by_severity_then_by_ratio_with_nan_worst(make):
+    run = make.run(
+        make.check(),
+        make.check(Verdict.AMBIGUOUS),
+        make.check(Verdict.BROKEN, error=1.0),
+        make.check(Verdict.BROKEN, error=math.nan),
+        make.check(Verdict.BROKEN, error=math.inf),
+        make.check(Verdict.CRASHED, error=None),
+        make.check(Verdict.SKIPPED),
+    )
+    assert [row.id for row in attention(rows_of(run))] == ["check-5", "check-3", "check-4", "check-2", "check-1"]
+
+
+def test_the_answer_is_that_of_the_worst_label(make):
+    def label(*verdicts, end=True):
+        run = make.run(*map(make.check, verdicts), end=end)
+        return summary_of(run, rows_of(run)).label
+
+    assert label(Verdict.EXACT, Verdict.APPROXIMATE) == "PASS"
+    assert label(Verdict.EXACT, Verdict.IMPRECISE) == "WARN"
+    assert label(Verdict.IMPRECISE, Verdict.AMBIGUOUS) == "UNSURE"
+    assert label(Verdict.AMBIGUOUS, Verdict.VACUOUS) == "FAIL"
+    assert label(Verdict.EXACT, end=False) == "INCOMPLETE"
+    assert label(Verdict.BROKEN, end=False) == "FAIL"
+    assert label(Verdict.SKIPPED) == label() == "NOTHING CHECKED"
+
+
+def test_times_and_the_worst_ratio_are_those_of_the_run(make):
+    run = make.run(make.check(), make.check(error=3e-13))
+    summary = summary_of(run, rows_of(run))
+    assert (summary.seconds, summary.overhead) == (3.0, 1.5)
+    assert summary.worst is not None
+    assert summary.worst.id == "check-1"

@@ -79,6 +79,8 @@ def fibre(spec: str | Fibre, of: Group) -> Fibre:
             raise UsageError(
                 f"Cannot read {term.strip()!r} in the fibre {spec!r}: write for example '3*trivial + regular'."
             )
+        if match[1] is not None and int(match[1]) == 0:
+            raise UsageError(f"{term.strip()!r} in the fibre {spec!r} has no copies: leave it out.")
         terms.append((int(match[1] or 1), representation(match[2], match[3], of)))
     return Fibre(tuple(terms))
 

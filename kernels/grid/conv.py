@@ -58,7 +58,7 @@ class GridModule(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         was_meta = any(buffer.is_meta for buffer in self.buffers(recurse=False))
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         if was_meta:
             # to_empty() leaves arbitrary memory in buffers that no state_dict will fill.
             for name, table in self.tables().items():
@@ -213,7 +213,7 @@ def dense_conv(
     """The torch module of `convolve`, owning copies of weight and bias."""
     dim = weight.dim() - 2
     # skip_init: drawing weights that are overwritten at once would disturb the global random state.
-    conv: nn.Conv2d | nn.Conv3d = torch.nn.utils.skip_init(  # type: ignore[no-untyped-call]
+    conv: nn.Conv2d | nn.Conv3d = torch.nn.utils.skip_init(
         _CONV_MODULE[dim],
         weight.shape[1] * groups,
         weight.shape[0],

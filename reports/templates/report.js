@@ -69,7 +69,7 @@
       list = list.concat(traces("bound", x, rows.map(function (r) { return r[2]; }), hover, span,
         { symbol: "line-ew", size: Math.max(10, Math.min(40, 500 / rows.length)), color: "#e69f00", line: { width: 3, color: "#e69f00" } }));
     }
-    list = list.concat(traces("error", x, rows.map(function (r) { return r[1]; }), hover, span, { symbol: "circle", size: 9, color: "#0072b2" }));
+    list = list.concat(traces("error", x, rows.map(function (r) { return r[1]; }), hover, span, { symbol: "circle", size: 9, color: "#2f86c9" }));
     var step = Math.ceil(rows.length / Math.max(4, Math.floor(box.clientWidth / 26)));
     var ticks = x.filter(function (i) { return i % step === 0; });
     Plotly.newPlot(box, list, layout(span, {
@@ -81,7 +81,7 @@
     var rows = d.resolutions, x = rows.map(function (r) { return r[0]; });
     var span = range([1, 2, 3].map(function (k) { return rows.map(function (r) { return r[k]; }); }));
     var list = [];
-    [["error", "circle", "#0072b2"], ["interpolation floor", "square", "#e69f00"], ["unconstrained control", "diamond", "#cc79a7"]].forEach(function (s, k) {
+    [["error", "circle", "#2f86c9"], ["interpolation floor", "square", "#e69f00"], ["unconstrained control", "diamond", "#cc79a7"]].forEach(function (s, k) {
       var hover = rows.map(function (r) { return "size " + r[0] + "<br>" + s[0] + " " + show(r[k + 1]); });
       traces(s[0], x, rows.map(function (r) { return r[k + 1]; }), hover, span, { symbol: s[1], size: 9, color: s[2] }).forEach(function (t) {
         if (t.name === s[0]) { t.mode = "lines+markers"; t.line = { color: s[2] }; }

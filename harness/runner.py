@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import fnmatch
+import functools
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -127,10 +128,8 @@ def run_cell(cell: Cell) -> CellOutcome:
     """Rebuild the claim and check one property; whatever the adapter raises becomes CRASHED or SKIPPED."""
     start = time.perf_counter()
     try:
-        adapter = registry.find(cell.implementation)
-        adapter.require()
         _set_threads(cell.threads)
-        claim = adapter.build(cell.case, device=cell.device, dtype=cell.dtype, seed=cell.seed)
+        claim = _claim(cell.implementation, _ByName(cell.case), cell.device, cell.dtype, cell.seed)
         outcome = registry.resolve(cell.suite)(cell.property, claim)
         result, attachment = outcome.result, outcome.picture
     except MissingDependencyError as error:
@@ -151,6 +150,27 @@ def run_cell(cell: Cell) -> CellOutcome:
     if attachment is not None:
         attachment = attachment.model_copy(update={"id": cell.id})
     return CellOutcome(result, attachment)
+
+
+@dataclass(frozen=True, eq=False)
+class _ByName:
+    """A case as a cache key: within an implementation its name says all."""
+
+    case: Case
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByName) and self.case.name == other.case.name
+
+    def __hash__(self) -> int:
+        return hash(self.case.name)
+
+
+@functools.lru_cache(maxsize=1)
+def _claim(implementation: str, case: _ByName, device: str, dtype: str, seed: int) -> Any:
+    """The claim of a cell, the last one kept: cells of one claim follow each other, and building can cost the most."""
+    adapter = registry.find(implementation)
+    adapter.require()
+    return adapter.build(case.case, device=device, dtype=dtype, seed=seed)
 
 
 def _unmeasured(cell: Cell, verdict: Verdict, code: str, message: str) -> CheckResult:

@@ -72,7 +72,8 @@ def _norm(rows: torch.Tensor) -> torch.Tensor:
 def _largest(rows: torch.Tensor) -> torch.Tensor:
     if rows.shape[-1] == 0:
         return rows.new_zeros(rows.shape[:-1])
-    return rows.abs().amax(-1)
+    largest: torch.Tensor = torch.linalg.vector_norm(rows, ord=torch.inf, dim=-1)
+    return largest
 
 
 def _at_least_share(norms: torch.Tensor) -> torch.Tensor:

@@ -103,6 +103,10 @@ class Invariant:
         """Always: nothing moves."""
         return True
 
+    def permutes(self, g: object) -> bool:
+        """Whether g only moves values around: nothing moves."""
+        return True
+
     def summands(self, x: torch.Tensor) -> torch.Tensor:
         """[batch, 1, values]: an invariant leaf is one summand."""
         return x.reshape(len(x), 1, -1)
@@ -174,6 +178,11 @@ class Field:
     def exact(self, g: object) -> bool:
         """Whether the action of g needs no interpolation."""
         return self.domain.exact(self.group.element(g))
+
+    def permutes(self, g: object) -> bool:
+        """Whether g only moves values around: then it is exact in every dtype."""
+        element = self.group.element(g)
+        return self.domain.exact(element) and all(rep.permutation(element) is not None for _, rep in self.fibre.terms)
 
     def act(self, g: object, x: torch.Tensor) -> torch.Tensor:
         """Move a tensor by g: points by g, channels by rho(g). Exact (a permutation) where ``exact(g)`` says so.
@@ -342,6 +351,10 @@ class Acted:
     def exact(self, g: object) -> bool:
         """Taken at its word; the homomorphism property checks it."""
         return True
+
+    def permutes(self, g: object) -> bool:
+        """Unknown of a function, so no."""
+        return False
 
     def summands(self, x: torch.Tensor) -> torch.Tensor:
         """[batch, 1, values]."""

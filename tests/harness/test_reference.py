@@ -183,7 +183,10 @@ def test_modules_are_found_in_closures_methods_and_partials():
     import functools
 
     layer = nn.Linear(3, 3)
-    inner = lambda x: layer(x)
+
+    def inner(x):
+        return layer(x)
+
     for function in (layer, lambda x: layer(x), lambda x: inner(x), layer.forward, functools.partial(layer)):
         assert find_modules(function) == [layer], function
 

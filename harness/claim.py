@@ -145,7 +145,7 @@ def refit(leaf: Any, x: torch.Tensor) -> Any:
 
 
 def find_modules(function: Any) -> list[torch.nn.Module]:
-    """Modules a callable is, is bound to, closes over, or names among the globals of its own module."""
+    """Modules a callable is, is bound to, closes over, has as defaults, or names among its globals."""
     found: list[torch.nn.Module] = []
     pending, seen = [function], set()
     while pending:
@@ -161,6 +161,7 @@ def find_modules(function: Any) -> list[torch.nn.Module]:
         if isinstance(item, types.FunctionType):
             named = (item.__globals__.get(name) for name in _names(item.__code__))
             pending += [v for v in named if isinstance(v, torch.nn.Module) or _beside(item, v)]
+            pending += [*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values()]
     return found
 
 

@@ -197,3 +197,14 @@ def test_the_worst_part_decides_and_a_skip_never_does():
 
 def test_of_equal_verdicts_equivariance_speaks():
     assert worst([result(Verdict.EXACT, "homomorphism"), result(Verdict.EXACT)]).property == "equivariance"
+
+
+def test_an_estimated_error_of_zero_has_the_power_of_the_working_precision():
+    evidence = Evidence(**{**SOUND, "error": 0.0, "estimated": True})
+    assert tightest_eps(evidence) == EPS["float32"]
+
+
+def test_a_tie_behind_a_bound_beyond_everything_is_a_tie():
+    excused = {"error": 1.0, "unit_bound": 1e12, "wrong": 1.0}
+    assert conclude(**excused, jitter_passes=True) == (Verdict.AMBIGUOUS, "TIE")
+    assert conclude(**excused)[1] == "ILL_CONDITIONED"

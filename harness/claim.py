@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -144,7 +145,7 @@ def refit(leaf: Any, x: torch.Tensor) -> Any:
 
 
 def find_modules(function: Any) -> list[torch.nn.Module]:
-    """Modules a callable is, is bound to, or closes over."""
+    """Modules a callable is, is bound to, closes over, has as defaults, or names among its globals."""
     found: list[torch.nn.Module] = []
     pending, seen = [function], set()
     while pending:
@@ -157,7 +158,22 @@ def find_modules(function: Any) -> list[torch.nn.Module]:
             continue
         pending += [c.cell_contents for c in getattr(item, "__closure__", None) or () if _filled(c)]
         pending += [a for a in (getattr(item, "__self__", None), getattr(item, "func", None)) if a is not None]
+        if isinstance(item, types.FunctionType):
+            named = (item.__globals__.get(name) for name in _names(item.__code__))
+            pending += [v for v in named if isinstance(v, torch.nn.Module) or _beside(item, v)]
+            pending += [*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values()]
     return found
+
+
+def _names(code: types.CodeType) -> list[str]:
+    """Global names that a function reads, those of functions written inside it included."""
+    inner = [name for c in code.co_consts if isinstance(c, types.CodeType) for name in _names(c)]
+    return [*code.co_names, *inner]
+
+
+def _beside(function: types.FunctionType, value: Any) -> bool:
+    """Whether a value is a function defined in the same module: libraries are not searched."""
+    return isinstance(value, types.FunctionType) and value.__globals__ is function.__globals__
 
 
 def _filled(cell: Any) -> bool:

@@ -15,14 +15,14 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 
 from .errors import RecordError
 from .verdict import CheckResult, Data
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 #: One picture panel is at most this many pixels a side, one side file at most this many bytes.
 PANEL_SIDE = 64
 ATTACHMENTS_LIMIT = 8 << 20
@@ -32,7 +32,7 @@ class RunLine(Data):
     """Opens a record: what was planned, where, with which versions."""
 
     kind: Literal["run"] = "run"
-    schema_version: int = SCHEMA
+    schema_version: Literal[1] = SCHEMA
     started: str
     command: str
     seed: int
@@ -69,7 +69,7 @@ class EndLine(Data):
     counts: dict[str, int]
 
 
-Line = RunLine | CheckLine | Measurement | EndLine
+Line = Annotated[RunLine | CheckLine | Measurement | EndLine, Field(discriminator="kind")]
 _LINE: TypeAdapter[Line] = TypeAdapter(Line)
 
 
@@ -205,11 +205,12 @@ def read_run(path: Path) -> Run:
 
 
 def _text_lines(path: Path) -> list[str]:
+    """Lines with their ends. A character cut in two spoils its own line alone, and only a line feed ends a line."""
     try:
-        return path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [line.decode(errors="replace") for line in path.read_bytes().splitlines(keepends=True)]
     except FileNotFoundError as error:
         raise RecordError(f"There is no record {path}. Make one: equiharness verify --out {path.parent}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise RecordError(f"Cannot read {path}: {error}. Give a record written by `equiharness verify`.") from error
 
 

@@ -221,6 +221,8 @@ def claim_eps(dtype: str) -> float:
 
 def tightest_eps(evidence: Evidence) -> float:
     """Epsilon of the tightest bound the error meets: float64's where it can, else the claim's own."""
+    if evidence.estimated:  # nothing was computed in float64
+        return claim_eps(evidence.dtype)
     return EPS["float64"] if evidence.error <= evidence.bound(EPS["float64"]) else claim_eps(evidence.dtype)
 
 
@@ -244,6 +246,8 @@ def decide(evidence: Evidence) -> tuple[Verdict, Reason]:
             message=f"beside a large constant part, the input-dependent error is {evidence.hidden_error:.2g} and "
             f"rounding of the layer's constants explains {evidence.hidden_bound:.2g}.",
         )
+    if evidence.jitter_passes and evidence.error > SAFETY * eps:
+        return Verdict.AMBIGUOUS, _tie()
     power = evidence.power(tightest_eps(evidence))
     if not (power > 1):
         return Verdict.VACUOUS, Reason(
@@ -309,10 +313,7 @@ def _beyond_bound(evidence: Evidence, eps: float, bound: float) -> tuple[Verdict
             message=f"holds to {evidence.dtype} accuracy only: some constant or table inside was rounded to it.",
         )
     if evidence.jitter_passes:
-        return Verdict.AMBIGUOUS, Reason(
-            code="TIE",
-            message="fails on tied inputs and passes when they are moved by 1e-6: the layer jumps (max, top-k, sign).",
-        )
+        return Verdict.AMBIGUOUS, _tie()
     if evidence.estimated and error <= SAFETY * bound:
         return Verdict.AMBIGUOUS, Reason(
             code="ESTIMATED",
@@ -327,6 +328,13 @@ def _beyond_bound(evidence: Evidence, eps: float, bound: float) -> tuple[Verdict
     else:
         text = "the output does not depend on the input, yet f(g x) and g f(x) differ."
     return Verdict.BROKEN, Reason(code="ERROR", message=text)
+
+
+def _tie() -> Reason:
+    return Reason(
+        code="TIE",
+        message="fails on tied inputs and passes when they are moved by 1e-4: the layer jumps (max, top-k, sign).",
+    )
 
 
 def _ill_conditioned(evidence: Evidence) -> Reason:

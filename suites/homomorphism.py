@@ -5,6 +5,7 @@ a_e = id        a_g a_h = a_gh        ||a_g v|| = ||v|| (fields)
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -26,6 +27,8 @@ def defect(claim: Claim, x: Tree, y: Tree, elements: Sequence[Element]) -> float
     """delta: the largest float64 defect of source and target actions on one sample, over a few pairs of elements."""
     moving = [g for g in elements if not g.is_identity]
     pairs = [(g, moving[(i + 1) % len(moving)]) for i, g in enumerate(moving[:QUICK_PAIRS])]
+    # Generators that commute make a commutative group; only others tell a_g a_h = a_gh from a_g a_h = a_hg.
+    pairs += itertools.permutations([g for g in claim.group.generators if claim.exact(g)], 2)
     return max(
         (pair_defect(claim, leaf, v[:1], g, h) for leaf, v in _sides(claim, x, y) for g, h in pairs), default=0.0
     )

@@ -146,8 +146,8 @@ def judge_convergence(
 ) -> tuple[Verdict, Reason, tuple[float, float] | None, float | None]:
     """Verdict from errors over resolutions: does the interval of the extrapolated limit contain zero?
 
-    With spacings in one ratio, e = L + c h^q gives L = (e1 e3 - e2^2) / (e1 + e3 - 2 e2) (Aitken); each sample gives
-    one limit and their mean and standard error the interval. Differences that do not shrink leave no positive limit.
+    With spacings in one ratio, e = L + c h^q gives L = (e1 e3 - e2^2) / (e1 + e3 - 2 e2) (Aitken); the first order
+    gives L = e3 - (e2 - e3) / (ratio - 1). BROKEN needs both to be positive beyond their standard errors over samples.
     """
     # An element's error for each sample is its own sequence; the worst element decides.
     if not all(np.isfinite(t.errors).all() for t in table):
@@ -170,8 +170,9 @@ def judge_convergence(
             (0.0, finest),
             None,
         )
-    limit = _limit(series[-3:])
-    order = _order(series[-2:], table[-2].spacing / table[-1].spacing)
+    refinement = table[-2].spacing / table[-1].spacing
+    limit = _limit(series[-3:], refinement)
+    order = _order(series[-2:], refinement)
     means = ", ".join(f"{t.errors[worst].mean():.3g}" for t in table)
     rates = f"errors {means} at sizes {', '.join(str(t.size) for t in table)}"
     if limit[0] > 0 or order < LEAST_ORDER:
@@ -188,15 +189,28 @@ def judge_convergence(
     )
 
 
-def _limit(series: NDArray[np.float64]) -> tuple[float, float]:
-    e1, e2, e3 = series
+def _limit(series: NDArray[np.float64], refinement: float) -> tuple[float, float]:
+    """Interval of the limit of fine grids: the hull of both extrapolations, each with its jackknife standard error."""
+    count = series.shape[1]
+    limits = _extrapolations(series, refinement)
+    without = np.stack([_extrapolations(np.delete(series, i, 1), refinement) for i in range(count)])
+    error = STUDENT * np.sqrt((count - 1) / count * ((without - without.mean(0)) ** 2).sum(0))
+    return float((limits - error).min()), float(max((limits + error).max(), 0))
+
+
+def _extrapolations(series: NDArray[np.float64], refinement: float) -> NDArray[np.float64]:
+    """Limits of the mean errors e1, e2, e3: by Aitken, and by the first order, the slowest that a sound layer shows.
+
+    Aitken alone is too sure of itself where two orders mix (e = c h^2 + d h^3 falls ever more slowly, as if to a
+    small positive limit); the first order alone would take a small fault for slow convergence.
+    """
+    e1, e2, e3 = series.mean(1)
     bend = e1 + e3 - 2 * e2
-    falls = (e1 > e2) & (e2 > e3)
-    # Concave or straight decay has no positive limit; growth has at least the last value as its limit.
-    aitken = np.where(bend > 0, (e1 * e3 - e2**2) / np.where(bend > 0, bend, 1), -e3)
-    limits = np.where(falls, aitken, e3)
-    error = STUDENT * limits.std(ddof=1) / math.sqrt(len(limits))
-    return float(limits.mean() - error), float(max(limits.mean() + error, 0))
+    if not e1 > e2 > e3:
+        aitken = e3  # growth has at least the last value as its limit
+    else:  # concave or straight decay has no positive limit
+        aitken = (e1 * e3 - e2**2) / bend if bend > 0 else -e3
+    return np.array([aitken, e3 - (e2 - e3) / (refinement - 1)])
 
 
 def _order(pair: NDArray[np.float64], refinement: float) -> float:

@@ -58,7 +58,7 @@ class GridModule(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         was_meta = any(buffer.is_meta for buffer in self.buffers(recurse=False))
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if was_meta:
             # to_empty() leaves arbitrary memory in buffers that no state_dict will fill.
             for name, table in self.tables().items():

@@ -179,7 +179,25 @@ def test_a_layer_of_eval_mode_changes_nothing():
     assert changed == []
 
 
-def test_modules_are_found_in_closures_methods_and_partials():
+GLOBAL = nn.Linear(3, 3)
+
+
+def calls_a_global(x):
+    return GLOBAL(x)
+
+
+def test_modules_are_found_among_globals():
+    for function in (
+        calls_a_global,
+        lambda x: GLOBAL(x),
+        lambda x: calls_a_global(x),
+        lambda x: [GLOBAL(v) for v in x],
+    ):
+        assert find_modules(function) == [GLOBAL]
+    assert find_modules(lambda x: torch.relu(x)) == []
+
+
+def test_modules_are_found_in_closures_methods_defaults_and_partials():
     import functools
 
     layer = nn.Linear(3, 3)
@@ -187,7 +205,14 @@ def test_modules_are_found_in_closures_methods_and_partials():
     def inner(x):
         return layer(x)
 
-    for function in (layer, lambda x: layer(x), lambda x: inner(x), layer.forward, functools.partial(layer)):
+    for function in (
+        layer,
+        lambda x: layer(x),
+        lambda x: inner(x),
+        layer.forward,
+        functools.partial(layer),
+        lambda x, f=layer: f(x),
+    ):
         assert find_modules(function) == [layer], function
 
 

@@ -48,7 +48,6 @@ class ShellLayout:
     Attributes:
         degrees: number of degrees L.
         orders: number of orders |m|, |n| < orders.
-        starts: first row of each (shell, parity, first or second group): [orders, 2, 2].
         rows: number of rows in all.
         plus: of each coefficient, the row * 4 + column where the P+ term of (1) is; [so3_rows(L)].
         plus_sign: its sign, 0 where |m| or |n| >= orders.
@@ -60,7 +59,6 @@ class ShellLayout:
 
     degrees: int
     orders: int
-    starts: Integers
     rows: int
     plus: Integers
     plus_sign: Array
@@ -75,10 +73,9 @@ def shell_layout(degrees: int, orders: int) -> ShellLayout:
     """Return the layout of all table products for degrees l < degrees and orders |m|, |n| < orders."""
     shell = np.arange(orders)
     lengths = degrees - shell
-    sizes = np.stack([(shell + 1) * lengths, shell * lengths], 1)  # rows of the two groups of one parity
-    sizes = np.repeat(sizes[:, None, :], 2, 1)
+    sizes = np.stack([2 * (shell + 1) * lengths, 2 * shell * lengths], 1)  # rows of the two groups of a shell
     ends = np.cumsum(sizes.reshape(-1))
-    starts = (ends - sizes.reshape(-1)).reshape(orders, 2, 2)
+    starts = (ends - sizes.reshape(-1)).reshape(orders, 2)
     rows = int(ends[-1])
 
     l = np.repeat(np.arange(degrees), (2 * np.arange(degrees) + 1) ** 2)
@@ -94,7 +91,7 @@ def shell_layout(degrees: int, orders: int) -> ShellLayout:
     swap_sign = np.where((second == 1) & ((m - n) % 2 != 0), -1.0, 1.0) * present
 
     def place(parity: Integers, sin_m: Integers, sin_n: Integers) -> Integers:
-        row = starts[big_kept, parity, second] + small_kept * (degrees - big_kept) + (l - big_kept)
+        row = starts[big_kept, second] + (2 * small_kept + parity) * (degrees - big_kept) + (l - big_kept)
         return np.where(present, row * 4 + 2 * sin_m + sin_n, 0)
 
     parity = (l + m + n) % 2  # of P+; P- has the other
@@ -106,7 +103,7 @@ def shell_layout(degrees: int, orders: int) -> ShellLayout:
         used = sign != 0
         source[index[used]] = np.flatnonzero(used)
         source_sign[index[used]] = sign[used]
-    return ShellLayout(degrees, orders, starts, rows, plus, plus_sign, minus, minus_sign, source, source_sign)
+    return ShellLayout(degrees, orders, rows, plus, plus_sign, minus, minus_sign, source, source_sign)
 
 
 def fourier_matrix(b: int, orders: int) -> Array:

@@ -2,12 +2,12 @@
 
 SO(3) analysis, on blocks of channels small enough to stay in cache:
 
-    fold      e_j, o_j = f_j + f_{2b-1-j}, f_j - f_{2b-1-j}                 (both halves of beta against even and odd
-    tables) gamma     Y[n] = E f^T,  alpha  F[n][m] = E Y[n]^T                       (E: cosines and sines; no complex
-    numbers) beta      O[m, n] = T[m, n] F[m, n]^T, batched over the pairs of a shell (T: the stored Wigner table)
-    gather    X = O[plus] + O[minus]                                        (`layout`, formula (1))
+    gamma     Y[n] = E f^T,  alpha  F[n][m] = E Y[n]^T     (E: cosines and sines; no complex numbers)
+    beta      O[m, n] = T[m, n] F[m, n]^T                  (batched over the pairs of a shell; T: the Wigner table)
+    gather    X = +-O[plus] +- O[minus]                    (`layout`, formula (1))
 
-Synthesis is the transpose, step by step. Weights: the quadrature w_j on the table, the inverse's (2l+1) on the rows.
+Each product leaves its result in the order that the next one reads: nothing is transposed in between. Synthesis is the
+transpose, step by step. Weights: the quadrature w_j on the table, the inverse's 2l+1 on the rows.
 """
 
 from collections.abc import Iterator
@@ -15,17 +15,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+from torch.nn.functional import embedding_bag
 
 from .layout import fourier_matrix, shell_layout, so3_rows
 from .quadrature import quadrature_weights
 from .tables import soft_table
 
-# Bytes of signal per block. Measured best between 4 and 16 MiB on a CPU with 36 MiB of last-level cache: below, the
-# calls cost more than the arithmetic; above, every step goes through memory.
-_BLOCK_BYTES = 8 * 2**20
+# Bytes of signal per block. Measured on a CPU with 36 MiB of last-level cache: at 8 MiB and below the small products of
+# the beta step cost more than they save, from 16 to 64 MiB the time is flat within the noise.
+_BLOCK_BYTES = 24 * 2**20
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,11 @@ class Plan:
     table: tuple[Tensor, ...]
     fourier: Tensor
     weights: Tensor
-    factor: Tensor
-    plus: Tensor
-    plus_sign: Tensor
-    minus: Tensor
-    minus_sign: Tensor
-    source: Tensor
+    terms: Tensor  # [2, rows]: the P+ and the P- term of each coefficient
+    signs: Tensor
+    source: Tensor  # the transpose: the coefficient of each cell of the products
     source_sign: Tensor
-    starts: tuple[tuple[tuple[int, int], tuple[int, int]], ...]
+    factor: Tensor  # 2l + 1 of each coefficient
     rows: int
 
 
@@ -57,10 +56,6 @@ def so3_plan(b: int, degrees: int, orders: int, dtype: torch.dtype, device: str)
     def real(values: Any) -> Tensor:
         return torch.as_tensor(values, dtype=dtype).to(device)
 
-    def index(values: Any) -> Tensor:
-        return torch.from_numpy(values).to(device)
-
-    factor = torch.cat([torch.full(((2 * l + 1) ** 2,), 2.0 * l + 1.0) for l in range(degrees)])
     return Plan(
         b,
         degrees,
@@ -68,14 +63,11 @@ def so3_plan(b: int, degrees: int, orders: int, dtype: torch.dtype, device: str)
         soft_table(b, degrees, orders, dtype, device),
         real(fourier_matrix(b, orders)),
         real(quadrature_weights(b)[:b]),
-        real(factor)[:, None],
-        index(layout.plus),
-        real(layout.plus_sign)[:, None],
-        index(layout.minus),
-        real(layout.minus_sign)[:, None],
-        index(layout.source),
-        real(layout.source_sign)[:, None],
-        tuple(((int(s[0, 0]), int(s[0, 1])), (int(s[1, 0]), int(s[1, 1]))) for s in layout.starts),
+        torch.from_numpy(np.stack([layout.plus, layout.minus], 1)).to(device),
+        real(np.stack([layout.plus_sign, layout.minus_sign], 1)),
+        torch.from_numpy(layout.source[:, None]).to(device),
+        real(layout.source_sign[:, None]),
+        torch.cat([torch.full(((2 * l + 1) ** 2, 1), 2.0 * l + 1.0, dtype=dtype) for l in range(degrees)]).to(device),
         layout.rows,
     )
 
@@ -93,88 +85,96 @@ def blocks(batch: int, channels: int, item_bytes: int) -> Iterator[tuple[slice, 
             yield slice(i, min(i + step, batch)), slice(0, channels)
 
 
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    """Return uninitialised memory; on the CPU from numpy, which asks for huge pages: first touch costs a third."""
+    if like.device.type != "cpu":
+        return like.new_empty(shape)
+    return torch.from_numpy(np.empty(shape, np.float32 if like.dtype == torch.float32 else np.float64))
+
+
+def _weighted_table(plan: Plan, quadrature: bool) -> list[Tensor]:
+    """Unfold the table to all 2b colatitudes, P+-(pi - beta) = +-P+-(beta): per shell [pairs, 2 (degrees - M), 2b]."""
+    shells = []
+    for stored in plan.table:
+        table = stored * plan.weights if quadrature else stored
+        mirrored = table.flip(-1)
+        mirrored[1].neg_()
+        full = torch.cat([table, mirrored], -1).transpose(0, 1)
+        shells.append(full.reshape(full.shape[0], -1, 2 * plan.b))
+    return shells
+
+
+def _pairs(order_space: Tensor, products: Tensor, shells: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield, group by group of pairs, (F [pairs, 4c, 2b], O [pairs, rows, 4c], T [pairs, rows, 2b]): views."""
+    start = 0
+    for shell, table in enumerate(shells):
+        for group in (order_space[: shell + 1, shell], order_space[shell, :shell]):
+            pairs, rows = group.shape[0], table.shape[1]
+            if pairs:
+                yield group, products[start : start + pairs * rows].view(pairs, rows, -1), table[:pairs]
+                start += pairs * rows
+
+
+def _sum_rows(table: Tensor, terms: Tensor, signs: Tensor) -> Tensor:
+    """Return sum_k signs[:, k] table[terms[:, k]]: gathered, signed and summed in one pass over memory."""
+    return embedding_bag(terms, table, mode="sum", per_sample_weights=signs)
+
+
 def _analyse(x: Tensor, plan: Plan, quadrature: bool) -> Tensor:
     """Return X = sum_g f(g) conj D(g), times w_beta (quadrature) or 2l+1 (not): [B, C, 2b, 2b, 2b] -> [B, rows, C]."""
-    batch, channels, b, orders = x.shape[0], x.shape[1], plan.b, plan.orders
-    out = x.new_empty(batch, so3_rows(plan.degrees), channels)
-    signs = (
-        (plan.plus_sign, plan.minus_sign)
-        if quadrature
-        else (plan.plus_sign * plan.factor, plan.minus_sign * plan.factor)
-    )
-    for which, part in blocks(batch, channels, 8 * b**3 * x.element_size()):
-        f = x[which, part].flatten(0, 1)
-        c = f.shape[0]
-        folded = f.new_empty(2, c, b, 2 * b, 2 * b)
-        for j in range(b):
-            torch.add(f[:, j], f[:, 2 * b - 1 - j], out=folded[0, :, j])
-            torch.sub(f[:, j], f[:, 2 * b - 1 - j], out=folded[1, :, j])
-        products = f.new_empty(plan.rows, 4 * c)
-        for parity in (0, 1):
-            y = torch.mm(plan.fourier, folded[parity].view(-1, 2 * b).t()).view(orders, 2 * c * b, 2 * b)
-            order_space = torch.matmul(plan.fourier, y.transpose(1, 2)).view(orders, orders, 4 * c, b)  # [n, m]
-            _beta_products(order_space, plan, parity, quadrature, products)
-        cells = products.view(-1, c)
-        spectrum = cells.index_select(0, plan.plus).mul_(signs[0])
-        spectrum.addcmul_(cells.index_select(0, plan.minus), signs[1])
-        out[which, :, part] = spectrum.view(-1, which.stop - which.start, part.stop - part.start).transpose(0, 1)
+    batch, channels, size, orders = x.shape[0], x.shape[1], 2 * plan.b, plan.orders
+    out = _empty(x, batch, so3_rows(plan.degrees), channels)
+    shells = _weighted_table(plan, quadrature)
+    signs = plan.signs if quadrature else plan.signs * plan.factor
+    spaces: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+    for which, part in blocks(batch, channels, size**3 * x.element_size()):
+        f = x[which, part].reshape(-1, size)
+        c = f.shape[0] // size**2
+        if c not in spaces:
+            spaces = {c: _work_space(f, plan, c)}
+        y, order_space, products = spaces[c]
+        torch.mm(plan.fourier, f.t(), out=y)
+        columns = y.view(orders, 2 * c * size, size).transpose(1, 2)
+        torch.bmm(plan.fourier.expand(orders, -1, -1), columns, out=order_space.view(orders, 2 * orders, -1))
+        for group, product, table in _pairs(order_space, products, shells):
+            torch.bmm(table, group.transpose(1, 2), out=product)
+        spectrum = _sum_rows(products.view(-1, c), plan.terms, signs)
+        rows = out[which, :, part]
+        rows.copy_(spectrum.view(-1, rows.shape[0], rows.shape[2]).transpose(0, 1))
     return out
 
 
-def _beta_products(order_space: Tensor, plan: Plan, parity: int, quadrature: bool, products: Tensor) -> None:
-    """Fill the rows of one parity of O = T F^T."""
-    columns = products.shape[1]
-    for shell in range(plan.orders):
-        table = plan.table[shell][parity]
-        if quadrature:
-            table = table * plan.weights
-        length = plan.degrees - shell
-        groups = (order_space[: shell + 1, shell], order_space[shell, :shell])
-        for group, start in zip(groups, plan.starts[shell][parity], strict=True):
-            pairs = group.shape[0]
-            if pairs:
-                target = products[start : start + pairs * length].view(pairs, length, columns)
-                torch.bmm(table[:pairs], group.transpose(1, 2), out=target)
+def _work_space(like: Tensor, plan: Plan, c: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return Y [2 orders, c 2b 2b], F [n, m, (sin m, sin n, c), 2b] and O [rows, (sin m, sin n, c)]."""
+    size, orders = 2 * plan.b, plan.orders
+    return (
+        _empty(like, 2 * orders, c * size * size),
+        _empty(like, orders, orders, 4 * c, size),
+        _empty(like, plan.rows, 4 * c),
+    )
 
 
 def _synthesise(spectrum: Tensor, plan: Plan, quadrature: bool) -> Tensor:
     """Return the transpose of `_analyse`: [B, rows, C] -> [B, C, 2b, 2b, 2b]."""
-    batch, channels, b, orders = spectrum.shape[0], spectrum.shape[2], plan.b, plan.orders
-    out = spectrum.new_empty(batch, channels, 2 * b, 2 * b, 2 * b)
-    for which, part in blocks(batch, channels, 8 * b**3 * spectrum.element_size()):
-        z = spectrum[which, :, part].transpose(0, 1)
-        z = (z if quadrature else z * plan.factor[:, None]).reshape(z.shape[0], -1)
+    batch, channels, size, orders = spectrum.shape[0], spectrum.shape[2], 2 * plan.b, plan.orders
+    out = _empty(spectrum, batch, channels, size, size, size)
+    shells = _weighted_table(plan, quadrature)
+    signs = plan.source_sign if quadrature else plan.source_sign * plan.factor[plan.source[:, 0]]
+    spaces: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+    for which, part in blocks(batch, channels, size**3 * spectrum.element_size()):
+        z = spectrum[which, :, part].transpose(0, 1).flatten(1)
         c = z.shape[1]
-        products = z.index_select(0, plan.source).mul_(plan.source_sign).view(plan.rows, 4 * c)
-        halves = []
-        for parity in (0, 1):
-            order_space = _beta_transposed(products, plan, parity, quadrature)
-            y = torch.matmul(order_space.view(orders, 2 * orders, 2 * c * b).transpose(1, 2), plan.fourier)
-            halves.append(torch.mm(y.view(2 * orders, -1).t(), plan.fourier).view(c, b, 2 * b, 2 * b))
-        f = out[which, part]
-        even, odd = (half.view(*f.shape[:2], b, 2 * b, 2 * b) for half in halves)
-        for j in range(b):
-            torch.add(even[:, :, j], odd[:, :, j], out=f[:, :, j])
-            torch.sub(even[:, :, j], odd[:, :, j], out=f[:, :, 2 * b - 1 - j])
+        if c not in spaces:
+            spaces = {c: _work_space(z, plan, c)}
+        y, order_space, _ = spaces[c]
+        products = _sum_rows(z.contiguous(), plan.source, signs).view(plan.rows, 4 * c)
+        for group, product, table in _pairs(order_space, products, shells):
+            torch.bmm(product.transpose(1, 2), table, out=group)
+        columns = order_space.view(orders, 2 * orders, 2 * c * size).transpose(1, 2)
+        torch.bmm(columns, plan.fourier.expand(orders, -1, -1), out=y.view(orders, 2 * c * size, size))
+        f = out[which, part]  # whole batch items, or some channels of one: contiguous
+        torch.mm(y.t(), plan.fourier, out=f.view(-1, size))
     return out
-
-
-def _beta_transposed(products: Tensor, plan: Plan, parity: int, quadrature: bool) -> Tensor:
-    """Return F[n][m] = O^T T of one parity: [orders, orders, 4 c, b]."""
-    columns = products.shape[1]
-    order_space = products.new_empty(plan.orders, plan.orders, columns, plan.b)
-    for shell in range(plan.orders):
-        table = plan.table[shell][parity]
-        if quadrature:
-            table = table * plan.weights
-        length = plan.degrees - shell
-        groups = (order_space[: shell + 1, shell], order_space[shell, :shell])
-        for group, start in zip(groups, plan.starts[shell][parity], strict=True):
-            pairs = group.shape[0]
-            if pairs:
-                rows = products[start : start + pairs * length].view(pairs, length, columns)
-                group.copy_(torch.bmm(rows.transpose(1, 2), table[:pairs]))
-    return order_space
 
 
 class _Analysis(torch.autograd.Function):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .layout import fourier_matrix
 from .quadrature import quadrature_weights, soft_betas
+from .tables import without_denormals
 from .wigner import small_d_by_degree
 
 
@@ -62,7 +63,7 @@ def s2_plan(b: int, degrees: int, orders: int, dtype: torch.dtype, device: str) 
         b,
         degrees,
         orders,
-        real(table),
+        real(without_denormals(table, np.dtype(np.float32 if dtype == torch.float32 else np.float64))),
         real(table * (2 * b * quadrature_weights(b)[:b].numpy())),
         real(fourier_matrix(b, orders)),
         real(2 * l_of_row + 1)[:, None],

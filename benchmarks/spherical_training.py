@@ -1,11 +1,11 @@
-"""Training steps of SO3Conv against a per-degree complex implementation, and the plain S2 transform against torch-harmonics.
+"""Training steps of SO3Conv against a per-degree complex implementation, the S2 transform against torch-harmonics.
 
     python benchmarks/spherical_training.py [--bandwidths 16 32] [--rounds 5] [--no-s2]
 
-One process, one thread, rounds interleaved (ours, baseline, ours, ..), so that a slow moment of the machine hits both. The
-time of a round is one forward and backward pass with gradients for the input, the kernel and the bias; batch 8, 16 -> 16
-channels, float32, kernel on so3_near_identity() (192 points). Medians are reported, with the range; the outputs and
-gradients of both are compared first.
+One process, one thread, rounds interleaved (ours, baseline, ours, ..), so that a slow moment of the machine hits both.
+The time of a round is one forward and backward pass with gradients for the input, the kernel and the bias; batch 8, 16
+-> 16 channels, float32, kernel on so3_near_identity() (192 points). Medians are reported, with the range; the outputs
+and gradients of both are compared first.
 """
 
 import argparse
@@ -16,23 +16,22 @@ import time
 import types
 
 import torch
-from torch import Tensor
-
 from equiharness import kernels
 from equiharness.kernels import wigner_d
+from torch import Tensor
 
 
 def without_denormals(d: Tensor) -> Tensor:
-    """Zero what float32 cannot hold normally: the library does so too, and denormal factors are a hundred times slower."""
+    """Zero what float32 cannot hold normally, as the library does: denormal factors are a hundred times slower."""
     return torch.where(d.abs() < 1e-21, 0.0, d)
 
 
 class PerDegree:
     """The formulas as they stand: complex FFTs, full complex tables, one einsum and one matrix product per degree.
 
-    Fair: the transforms have hand-written adjoints (autograd through the slices of each degree would fill a tensor of the
-    size of the signal per degree), each einsum has its operands in the order that torch contracts fastest here, and the
-    tables are made beforehand.
+    Fair: the transforms have hand-written adjoints (autograd through the slices of each degree would fill a tensor of
+    the size of the signal per degree), each einsum has its operands in the order that torch contracts fastest here, and
+    the tables are made beforehand.
     """
 
     def __init__(self, b: int, points: Tensor, dtype: torch.dtype = torch.complex64) -> None:
@@ -153,7 +152,10 @@ def training(b, rounds, batch=8, channels=16):
         gradients.append([out.detach(), *torch.autograd.grad(out, tensors, cotangent)])
     differences = [float((a - c).abs().max() / c.abs().max()) for a, c in zip(*gradients, strict=True)]
     del gradients, out
-    print(f"SO3Conv b = {b}, batch {batch}, {channels} -> {channels}; largest differences", *(f"{d:.1e}" for d in differences))
+    print(
+        f"SO3Conv b = {b}, batch {batch}, {channels} -> {channels}; largest differences",
+        *(f"{d:.1e}" for d in differences),
+    )
     times = {"ours": [], "per degree, complex": []}
     for _ in range(rounds):
         times["ours"].append(step(ours, tensors, cotangent))
@@ -187,8 +189,13 @@ def s2_transform(b, rounds, batch=8, channels=16, repeat=20):
     error_theirs = float((inverse(theirs(band_limited)) - band_limited).abs().max() / band_limited.abs().max())
     own_spectrum = kernels.s2_fft(x)
     own_limited = kernels.s2_ifft(own_spectrum)
-    error_ours = float((kernels.s2_ifft(kernels.s2_fft(own_limited)) - own_limited).abs().max() / own_limited.abs().max())
-    print(f"S2 transform b = {b}, {batch} x {channels}, float32; round trip error ours {error_ours:.1e}, theirs {error_theirs:.1e}")
+    error_ours = float(
+        (kernels.s2_ifft(kernels.s2_fft(own_limited)) - own_limited).abs().max() / own_limited.abs().max()
+    )
+    print(
+        f"S2 transform b = {b}, {batch} x {channels}, float32; round trip error ours {error_ours:.1e}, "
+        f"theirs {error_theirs:.1e}"
+    )
     runs = {
         "forward, ours": lambda: kernels.s2_fft(x),
         "forward, torch-harmonics": lambda: theirs(x),

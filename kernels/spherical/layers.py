@@ -10,7 +10,7 @@ from . import checks
 from .grids import Grid, as_grid
 from .initialisation import spherical_uniform_
 from .layout import so3_rows
-from .mixing import s2_mix, so3_mix
+from .mixing import joined, s2_mix, so3_mix
 from .s2transform import s2_analyse
 from .transform import so3_analyse, so3_synthesise
 
@@ -82,11 +82,7 @@ class _Convolution(SphericalLinear):
             raise TypeError(f"the signal is {spectrum.dtype} and the kernel {self.kernel.dtype}: cast one with .to()")
         with torch.autocast(spectrum.device.type, enabled=False):
             basis = self.grid.basis(self.b_out, spectrum.dtype, spectrum.device)
-            z = self._product(spectrum, basis)
-            if self.bias is None:
-                return z
-            # The constant function has the spectrum 1 at l = 0: the Haar measure has mass 1.
-            return torch.cat([z[:, :1] + self.bias.view(1, 1, -1), z[:, 1:]], 1)
+            return self._product(spectrum, basis)
 
     def _product(self, spectrum: Tensor, basis: Tensor) -> Tensor:
         raise NotImplementedError
@@ -141,7 +137,7 @@ class S2Conv(_Convolution):
         super().__init__(cin, cout, b_in, b_out, grid, alias=alias, bias=bias, axes_in=2)
 
     def _product(self, spectrum: Tensor, basis: Tensor) -> Tensor:
-        return s2_mix(spectrum, self.kernel * (2 * self.b_out * self.scaling), basis)
+        return s2_mix(spectrum, self.kernel * (2 * self.b_out * self.scaling), basis, self.bias)
 
 
 class SO3Conv(_Convolution):
@@ -189,8 +185,9 @@ class SO3Conv(_Convolution):
     def _product(self, spectrum: Tensor, basis: Tensor) -> Tensor:
         if len(self.grid) == 1 and not self.grid.points.any():
             # The identity alone: Y^l = kernel times the unit matrix, channels mix row by row.
-            return spectrum @ (self.kernel[..., 0] * self.scaling)
-        return so3_mix(spectrum, self.kernel * self.scaling, basis)
+            z = spectrum @ (self.kernel[..., 0] * self.scaling)
+            return joined([z[:, :1], z[:, 1:]], self.bias)
+        return so3_mix(spectrum, self.kernel * self.scaling, basis, self.bias)
 
 
 class SO3Shortcut(SphericalLinear):

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 
-def so3_mix(spectrum: Tensor, kernel: Tensor, basis: Tensor) -> Tensor:
+def so3_mix(spectrum: Tensor, kernel: Tensor, basis: Tensor, bias: Tensor | None) -> Tensor:
     """Return the spectrum of the convolution on SO(3); commutes with rotations, which act on the first order.
 
     Args:
         spectrum: `[B, so3_rows(b), C_in]`.
         kernel: `[C_in, C_out, P]`, scaled.
         basis: `[P, so3_rows(b')]`, b' >= b, each degree column by column.
+        bias: a constant per output channel, C_out numbers, or None.
 
     Returns:
         `[B, so3_rows(b), C_out]`.
@@ -34,16 +35,17 @@ def so3_mix(spectrum: Tensor, kernel: Tensor, basis: Tensor) -> Tensor:
         y = torch.mm(table.t(), weights).view(width, width, c_in, c_out).transpose(1, 2)  # [k, i, n, o]
         z = torch.mm(x.reshape(batch * width, width * c_in), y.reshape(width * c_in, width * c_out))
         out.append(z.view(batch, width * width, c_out))
-    return torch.cat(out, 1)
+    return joined(out, bias)
 
 
-def s2_mix(spectrum: Tensor, kernel: Tensor, basis: Tensor) -> Tensor:
+def s2_mix(spectrum: Tensor, kernel: Tensor, basis: Tensor, bias: Tensor | None) -> Tensor:
     """Return the SO(3) spectrum of the correlation of a signal and a kernel on S2; commutes with rotations.
 
     Args:
         spectrum: `[B, b^2, C_in]`.
         kernel: `[C_in, C_out, P]`, scaled.
         basis: `[P, b'^2]`, b' >= b.
+        bias: a constant per output channel, C_out numbers, or None.
 
     Returns:
         `[B, so3_rows(b), C_out]`.
@@ -57,7 +59,17 @@ def s2_mix(spectrum: Tensor, kernel: Tensor, basis: Tensor) -> Tensor:
         width = 2 * l + 1
         z = torch.mm(x.reshape(batch * width, c_in), y.reshape(c_in, width * c_out))
         out.append(z.view(batch, width * width, c_out))
-    return torch.cat(out, 1)
+    return joined(out, bias)
+
+
+def joined(degrees: list[Tensor], bias: Tensor | None) -> Tensor:
+    """Return the degrees one after the other, plus a constant function per channel.
+
+    The constant 1 has the spectrum 1 at l = 0 and zeros elsewhere: the Haar measure has mass 1.
+    """
+    if bias is not None:
+        degrees = [degrees[0] + bias.view(1, 1, -1), *degrees[1:]]
+    return torch.cat(degrees, 1)
 
 
 def _sizes(rows: int, power: int) -> list[int]:

@@ -43,8 +43,8 @@ def load_s2cnn_state_dict(model: nn.Module, state: Mapping[str, Tensor], strict:
     for name, value in given.items():
         if name in own and own[name].shape != value.shape:
             raise ValueError(
-                f"{name} is {tuple(value.shape)} in the published weights and {tuple(own[name].shape)} in the model: build "
-                "the layer with the published channels and grid (SO(3) grids with compatible=True)"
+                f"{name} is {tuple(value.shape)} in the published weights and {tuple(own[name].shape)} in the model: "
+                "build the layer with the published channels and grid (SO(3) grids with compatible=True)"
             )
     missing, unused = sorted(set(own) - set(given)), sorted(set(given) - set(own))
     if strict and (missing or unused):

@@ -32,7 +32,7 @@ class CorruptTableWarning(UserWarning):
 
 
 def shell_starts(degrees: int, orders: int) -> list[int]:
-    """Return the first row of each shell M, [2 parities, M + 1 pairs, degrees - M] rows each, and the end of the last."""
+    """Return where each shell M of [2 parities, M + 1 pairs, degrees - M] rows starts, and where the last ends."""
     shell = np.arange(orders, dtype=np.int64)
     return [0, *np.cumsum(2 * (shell + 1) * (degrees - shell)).tolist()]
 
@@ -62,8 +62,9 @@ def build(betas: Array, degrees: int, orders: int) -> Array:
 def without_denormals(table: Array, dtype: np.dtype[Any]) -> Array:
     """Return the table in another precision, with zeros for what is below eps^3.
 
-    Near the poles d falls like beta^m, far below the smallest normal number; a processor multiplies denormal numbers up to a
-    hundred times slower (the beta step at b = 32 took three times as long). At eps^3 no sum of values near 1 changes.
+    Near the poles d falls like beta^m, far below the smallest normal number; a processor multiplies denormal numbers up
+    to a hundred times slower (the beta step at b = 32 took three times as long). At eps^3 no sum of values near 1
+    changes.
     """
     table[np.abs(table) < np.finfo(dtype).eps ** 3] = 0.0
     return table.astype(dtype, copy=False)

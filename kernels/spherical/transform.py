@@ -25,12 +25,17 @@ from .layout import fourier_matrix, shell_layout, so3_rows
 from .quadrature import quadrature_weights
 from .tables import soft_table
 
-# Bytes of signal per block. Measured on a CPU with 36 MiB of last-level cache: at 8 MiB and below the small products of
-# the beta step cost more than they save, from 16 to 64 MiB the time is flat within the noise.
-_BLOCK_BYTES = 24 * 2**20
+# Channels per block. Measured at b = 16 and 32 on a CPU with 36 MiB of last-level cache: with fewer than 32 the small
+# products of the beta step are slow, with more the big ones of the gamma and alpha steps leave the cache. Below 4 MiB
+# of signal the calls cost more than the arithmetic; 32 MiB bounds the work space, which is four times the signal.
+_BLOCK_CHANNELS, _BLOCK_LEAST, _BLOCK_MOST = 32, 4 * 2**20, 32 * 2**20
+
+# Unfolded tables up to this size (b = 32 in float32: 6 MiB) are kept between calls; larger ones are unfolded in every
+# call, whose work they are a small part of, so that a process holds no private copy of a table that others share.
+_KEEP_BYTES = 16 * 2**20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """Everything that a transform reads: bandwidth b, degrees l < degrees, orders |m|, |n| < orders."""
 
@@ -41,17 +46,24 @@ class Plan:
     fourier: Tensor
     weights: Tensor
     terms: Tensor  # [2, rows]: the P+ and the P- term of each coefficient
-    signs: Tensor
+    signs: tuple[Tensor, Tensor]  # without and with the factor 2l + 1 of the inverse
     source: Tensor  # the transpose: the coefficient of each cell of the products
-    source_sign: Tensor
-    factor: Tensor  # 2l + 1 of each coefficient
+    source_signs: tuple[Tensor, Tensor]
     rows: int
+
+    def unfolded(self, quadrature: bool) -> list[Tensor]:
+        """Return the table at all 2b colatitudes, times w_j with quadrature: per shell [pairs, 2 (degrees - M), 2b]."""
+        size = 2 * sum(shell.numel() * shell.element_size() for shell in self.table)
+        return _kept_table(self, quadrature) if size <= _KEEP_BYTES else _unfold(self, quadrature)
 
 
 @lru_cache(maxsize=32)
 def so3_plan(b: int, degrees: int, orders: int, dtype: torch.dtype, device: str) -> Plan:
     """Return the plan of the SO(3) transform on the grid of bandwidth b."""
     layout = shell_layout(degrees, orders)
+    factor = np.repeat(2.0 * np.arange(degrees) + 1, (2 * np.arange(degrees) + 1) ** 2)[:, None]
+    signs = np.stack([layout.plus_sign, layout.minus_sign], 1)
+    source, source_sign = layout.source[:, None], layout.source_sign[:, None]
 
     def real(values: Any) -> Tensor:
         return torch.as_tensor(values, dtype=dtype).to(device)
@@ -64,17 +76,16 @@ def so3_plan(b: int, degrees: int, orders: int, dtype: torch.dtype, device: str)
         real(fourier_matrix(b, orders)),
         real(quadrature_weights(b)[:b]),
         torch.from_numpy(np.stack([layout.plus, layout.minus], 1)).to(device),
-        real(np.stack([layout.plus_sign, layout.minus_sign], 1)),
-        torch.from_numpy(layout.source[:, None]).to(device),
-        real(layout.source_sign[:, None]),
-        torch.cat([torch.full(((2 * l + 1) ** 2, 1), 2.0 * l + 1.0, dtype=dtype) for l in range(degrees)]).to(device),
+        (real(signs), real(signs * factor)),
+        torch.from_numpy(source).to(device),
+        (real(source_sign), real(source_sign * factor[source[:, 0]])),
         layout.rows,
     )
 
 
 def blocks(batch: int, channels: int, item_bytes: int) -> Iterator[tuple[slice, slice]]:
-    """Yield slices (batch, channels) that cover `[batch, channels]` in blocks of about `_BLOCK_BYTES`."""
-    items = max(1, _BLOCK_BYTES // item_bytes)
+    """Yield slices (batch, channels) that cover `[batch, channels]` in blocks that suit the cache."""
+    items = max(1, min(_BLOCK_MOST // item_bytes, max(_BLOCK_CHANNELS, _BLOCK_LEAST // item_bytes)))
     if items < channels:
         for i in range(batch):
             for k in range(0, channels, items):
@@ -92,8 +103,8 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
     return torch.from_numpy(np.empty(shape, np.float32 if like.dtype == torch.float32 else np.float64))
 
 
-def _weighted_table(plan: Plan, quadrature: bool) -> list[Tensor]:
-    """Unfold the table to all 2b colatitudes, P+-(pi - beta) = +-P+-(beta): per shell [pairs, 2 (degrees - M), 2b]."""
+def _unfold(plan: Plan, quadrature: bool) -> list[Tensor]:
+    """Continue the table to the south, P+-(pi - beta) = +-P+-(beta): see `Plan.unfolded`."""
     shells = []
     for stored in plan.table:
         table = stored * plan.weights if quadrature else stored
@@ -102,6 +113,9 @@ def _weighted_table(plan: Plan, quadrature: bool) -> list[Tensor]:
         full = torch.cat([table, mirrored], -1).transpose(0, 1)
         shells.append(full.reshape(full.shape[0], -1, 2 * plan.b))
     return shells
+
+
+_kept_table = lru_cache(maxsize=32)(_unfold)
 
 
 def _pairs(order_space: Tensor, products: Tensor, shells: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -124,8 +138,7 @@ def _analyse(x: Tensor, plan: Plan, quadrature: bool) -> Tensor:
     """Return X = sum_g f(g) conj D(g), times w_beta (quadrature) or 2l+1 (not): [B, C, 2b, 2b, 2b] -> [B, rows, C]."""
     batch, channels, size, orders = x.shape[0], x.shape[1], 2 * plan.b, plan.orders
     out = _empty(x, batch, so3_rows(plan.degrees), channels)
-    shells = _weighted_table(plan, quadrature)
-    signs = plan.signs if quadrature else plan.signs * plan.factor
+    shells, signs = plan.unfolded(quadrature), plan.signs[0 if quadrature else 1]
     spaces: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
     for which, part in blocks(batch, channels, size**3 * x.element_size()):
         f = x[which, part].reshape(-1, size)
@@ -158,8 +171,7 @@ def _synthesise(spectrum: Tensor, plan: Plan, quadrature: bool) -> Tensor:
     """Return the transpose of `_analyse`: [B, rows, C] -> [B, C, 2b, 2b, 2b]."""
     batch, channels, size, orders = spectrum.shape[0], spectrum.shape[2], 2 * plan.b, plan.orders
     out = _empty(spectrum, batch, channels, size, size, size)
-    shells = _weighted_table(plan, quadrature)
-    signs = plan.source_sign if quadrature else plan.source_sign * plan.factor[plan.source[:, 0]]
+    shells, signs = plan.unfolded(quadrature), plan.source_signs[0 if quadrature else 1]
     spaces: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
     for which, part in blocks(batch, channels, size**3 * spectrum.element_size()):
         z = spectrum[which, :, part].transpose(0, 1).flatten(1)

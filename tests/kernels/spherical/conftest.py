@@ -1,7 +1,7 @@
 """The oracle: the spatial formulas of spherical convolutions in float64, sharing no code with the library.
 
-Small d comes from Wigner's explicit sum, rotations are 3 x 3 matrices, and a layer is evaluated at every output rotation R
-and kernel point as f^(R x_p), f^ being the quadrature projection of the signal.
+Small d comes from Wigner's explicit sum, rotations are 3 x 3 matrices, and a layer is evaluated at every output
+rotation R and kernel point as f^(R x_p), f^ being the quadrature projection of the signal.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Layers agree with a direct float64 evaluation of their spatial formula, forward and backward, on every kind of grid."""
+"""Layers agree with a direct float64 evaluation of their spatial formula, forward and backward, on all grids."""
 
 import numpy as np
 import pytest

@@ -13,7 +13,7 @@ from . import checks
 from .basis import s2_basis, so3_basis
 from .grids import Grid, as_grid
 from .layout import s2_complex_layout, so3_complex_layout, so3_rows
-from .s2transform import s2_analyse, s2_synthesise
+from .s2transform import s2_analyse, s2_analyse_complex, s2_synthesise, s2_synthesise_complex
 from .transform import so3_analyse, so3_synthesise
 
 
@@ -37,10 +37,10 @@ def _to_complex(real_form: Tensor, axes: int, b: int) -> Tensor:
     return torch.complex(*parts)
 
 
-def _to_real_form(x: Tensor, axes: int, b: int) -> Tensor:
-    """Return X = Re(U x (U^dagger)), the transpose of `_to_complex`: the spectrum of the real part of the signal."""
+def _to_real_form(x: Tensor, b: int) -> Tensor:
+    """Return X = Re(U x U^dagger) on SO(3), the transpose of `_to_complex`: that of the real part of the signal."""
     dtype = torch.float32 if x.dtype == torch.complex64 else torch.float64
-    re, re_weight, im, im_weight = _layout(axes, b, dtype, str(x.device))
+    re, re_weight, im, im_weight = _layout(3, b, dtype, str(x.device))
     result = torch.zeros(x.shape, dtype=dtype, device=x.device)
     for part, index, weight in ((x.real, re, re_weight), (x.imag, im, im_weight)):
         for i, w in zip(index, weight, strict=True):
@@ -51,12 +51,15 @@ def _to_real_form(x: Tensor, axes: int, b: int) -> Tensor:
 def _forward(x: Tensor, axes: int, b_out: int | None, alias: bool) -> Tensor:
     b = checks.signal(x, axes)
     b_out = b if b_out is None else checks.bandwidth(b_out, "b_out")
-    items = x.reshape(1, -1, *x.shape[-axes:])
     degrees = b_out if alias else min(b, b_out)
-    spectrum = (s2_analyse if axes == 2 else so3_analyse)(items, degrees)[0].t()
     rows = so3_rows(b_out) if axes == 3 else b_out * b_out
-    spectrum = torch.nn.functional.pad(spectrum, (0, rows - spectrum.shape[1]))
-    return _to_complex(spectrum, axes, b_out).reshape(*x.shape[:-axes], rows)
+    if axes == 2:
+        spectrum = s2_analyse_complex(x.reshape(-1, *x.shape[-2:]), degrees)
+    else:
+        spectrum = _to_complex(so3_analyse(x.reshape(1, -1, *x.shape[-3:]), degrees)[0].t(), 3, degrees)
+    if spectrum.shape[-1] < rows:
+        spectrum = torch.nn.functional.pad(spectrum, (0, rows - spectrum.shape[1]))
+    return spectrum.reshape(*x.shape[:-axes], rows)
 
 
 def _inverse(spectrum: Tensor, axes: int, b_out: int | None) -> Tensor:
@@ -66,8 +69,8 @@ def _inverse(spectrum: Tensor, axes: int, b_out: int | None) -> Tensor:
         raise ValueError("a spectrum has its rows on the last axis, got a scalar")
     b = checks.degrees(spectrum.shape[-1], axes)
     b_out = b if b_out is None else checks.bandwidth(b_out, "b_out")
-    real_form = _to_real_form(spectrum.reshape(-1, spectrum.shape[-1]), axes, b)
-    f = (s2_synthesise if axes == 2 else so3_synthesise)(real_form.t()[None], b_out)
+    items = spectrum.reshape(-1, spectrum.shape[-1])
+    f = s2_synthesise_complex(items, b_out) if axes == 2 else so3_synthesise(_to_real_form(items, b).t()[None], b_out)
     return f.reshape(*spectrum.shape[:-1], *f.shape[-axes:])
 
 

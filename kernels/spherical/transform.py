@@ -1,4 +1,4 @@
-"""The transforms between signals and spectra in real form, as linear autograd functions that are each other's adjoint.
+"""The transforms between signals and spectra in real form, linear maps that are each other's transpose.
 
 SO(3) analysis, on blocks of channels small enough to stay in cache:
 
@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
-from torch.nn.functional import embedding_bag
 
 from .layout import fourier_matrix, shell_layout, so3_rows
+from .linear import empty, linear, sum_rows
 from .quadrature import quadrature_weights
 from .tables import soft_table
 
@@ -96,13 +95,6 @@ def blocks(batch: int, channels: int, item_bytes: int) -> Iterator[tuple[slice, 
             yield slice(i, min(i + step, batch)), slice(0, channels)
 
 
-def _empty(like: Tensor, *shape: int) -> Tensor:
-    """Return uninitialised memory; on the CPU from numpy, which asks for huge pages: first touch costs a third."""
-    if like.device.type != "cpu":
-        return like.new_empty(shape)
-    return torch.from_numpy(np.empty(shape, np.float32 if like.dtype == torch.float32 else np.float64))
-
-
 def _unfold(plan: Plan, quadrature: bool) -> list[Tensor]:
     """Continue the table to the south, P+-(pi - beta) = +-P+-(beta): see `Plan.unfolded`."""
     shells = []
@@ -129,15 +121,10 @@ def _pairs(order_space: Tensor, products: Tensor, shells: list[Tensor]) -> Itera
                 start += pairs * rows
 
 
-def _sum_rows(table: Tensor, terms: Tensor, signs: Tensor) -> Tensor:
-    """Return sum_k signs[:, k] table[terms[:, k]]: gathered, signed and summed in one pass over memory."""
-    return embedding_bag(terms, table, mode="sum", per_sample_weights=signs)
-
-
 def _analyse(x: Tensor, plan: Plan, quadrature: bool) -> Tensor:
     """Return X = sum_g f(g) conj D(g), times w_beta (quadrature) or 2l+1 (not): [B, C, 2b, 2b, 2b] -> [B, rows, C]."""
     batch, channels, size, orders = x.shape[0], x.shape[1], 2 * plan.b, plan.orders
-    out = _empty(x, batch, so3_rows(plan.degrees), channels)
+    out = empty(x, batch, so3_rows(plan.degrees), channels)
     shells, signs = plan.unfolded(quadrature), plan.signs[0 if quadrature else 1]
     spaces: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
     for which, part in blocks(batch, channels, size**3 * x.element_size()):
@@ -151,7 +138,7 @@ def _analyse(x: Tensor, plan: Plan, quadrature: bool) -> Tensor:
         torch.bmm(plan.fourier.expand(orders, -1, -1), columns, out=order_space.view(orders, 2 * orders, -1))
         for group, product, table in _pairs(order_space, products, shells):
             torch.bmm(table, group.transpose(1, 2), out=product)
-        spectrum = _sum_rows(products.view(-1, c), plan.terms, signs)
+        spectrum = sum_rows(products.view(-1, c), plan.terms, signs)
         rows = out[which, :, part]
         rows.copy_(spectrum.view(-1, rows.shape[0], rows.shape[2]).transpose(0, 1))
     return out
@@ -161,16 +148,16 @@ def _work_space(like: Tensor, plan: Plan, c: int) -> tuple[Tensor, Tensor, Tenso
     """Return Y [2 orders, c 2b 2b], F [n, m, (sin m, sin n, c), 2b] and O [rows, (sin m, sin n, c)]."""
     size, orders = 2 * plan.b, plan.orders
     return (
-        _empty(like, 2 * orders, c * size * size),
-        _empty(like, orders, orders, 4 * c, size),
-        _empty(like, plan.rows, 4 * c),
+        empty(like, 2 * orders, c * size * size),
+        empty(like, orders, orders, 4 * c, size),
+        empty(like, plan.rows, 4 * c),
     )
 
 
 def _synthesise(spectrum: Tensor, plan: Plan, quadrature: bool) -> Tensor:
     """Return the transpose of `_analyse`: [B, rows, C] -> [B, C, 2b, 2b, 2b]."""
     batch, channels, size, orders = spectrum.shape[0], spectrum.shape[2], 2 * plan.b, plan.orders
-    out = _empty(spectrum, batch, channels, size, size, size)
+    out = empty(spectrum, batch, channels, size, size, size)
     shells, signs = plan.unfolded(quadrature), plan.source_signs[0 if quadrature else 1]
     spaces: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
     for which, part in blocks(batch, channels, size**3 * spectrum.element_size()):
@@ -179,7 +166,7 @@ def _synthesise(spectrum: Tensor, plan: Plan, quadrature: bool) -> Tensor:
         if c not in spaces:
             spaces = {c: _work_space(z, plan, c)}
         y, order_space, _ = spaces[c]
-        products = _sum_rows(z.contiguous(), plan.source, signs).view(plan.rows, 4 * c)
+        products = sum_rows(z.contiguous(), plan.source, signs).view(plan.rows, 4 * c)
         for group, product, table in _pairs(order_space, products, shells):
             torch.bmm(product.transpose(1, 2), table, out=group)
         columns = order_space.view(orders, 2 * orders, 2 * c * size).transpose(1, 2)
@@ -187,44 +174,6 @@ def _synthesise(spectrum: Tensor, plan: Plan, quadrature: bool) -> Tensor:
         f = out[which, part]  # whole batch items, or some channels of one: contiguous
         torch.mm(y.t(), plan.fourier, out=f.view(-1, size))
     return out
-
-
-class _Analysis(torch.autograd.Function):
-    """`_analyse` with its exact derivatives of every order: it is linear, and `_Synthesis` is its transpose."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, plan: Plan, quadrature: bool) -> Tensor:
-        ctx.plan, ctx.quadrature = plan, quadrature  # type: ignore[attr-defined]  # a context takes any attribute
-        with torch.autocast(x.device.type, enabled=False):
-            return _analyse(x, plan, quadrature)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _synthesis(gradient, ctx.plan, ctx.quadrature), None, None
-
-
-class _Synthesis(torch.autograd.Function):
-    """`_synthesise` with its exact derivatives of every order."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, spectrum: Tensor, plan: Plan, quadrature: bool) -> Tensor:
-        ctx.plan, ctx.quadrature = plan, quadrature  # type: ignore[attr-defined]  # a context takes any attribute
-        with torch.autocast(spectrum.device.type, enabled=False):
-            return _synthesise(spectrum, plan, quadrature)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _analysis(gradient, ctx.plan, ctx.quadrature), None, None
-
-
-def _analysis(x: Tensor, plan: Plan, quadrature: bool) -> Tensor:
-    result: Tensor = _Analysis.apply(x, plan, quadrature)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
-    return result
-
-
-def _synthesis(spectrum: Tensor, plan: Plan, quadrature: bool) -> Tensor:
-    result: Tensor = _Synthesis.apply(spectrum, plan, quadrature)  # type: ignore[no-untyped-call]  # as above
-    return result
 
 
 def so3_analyse(x: Tensor, degrees: int) -> Tensor:
@@ -241,7 +190,7 @@ def so3_analyse(x: Tensor, degrees: int) -> Tensor:
     """
     b = x.shape[-1] // 2
     plan = so3_plan(b, degrees, min(b, degrees), x.dtype, str(x.device))
-    return _analysis(x, plan, True)
+    return linear(x, lambda x: _analyse(x, plan, True), lambda z: _synthesise(z, plan, True))
 
 
 def so3_synthesise(spectrum: Tensor, b: int) -> Tensor:
@@ -258,7 +207,7 @@ def so3_synthesise(spectrum: Tensor, b: int) -> Tensor:
     if degrees > b:
         spectrum, degrees = spectrum[:, : so3_rows(b)], b
     plan = so3_plan(b, degrees, degrees, spectrum.dtype, str(spectrum.device))
-    return _synthesis(spectrum, plan, False)
+    return linear(spectrum, lambda z: _synthesise(z, plan, False), lambda x: _analyse(x, plan, False))
 
 
 def so3_degrees(rows: int) -> int:

@@ -14,7 +14,7 @@ def so3_basis(points: Array, b: int, dtype: torch.dtype, transposed: bool = Fals
     With `transposed`, each degree is stored column by column.
     """
     betas, which = np.unique(points[:, 0], return_inverse=True)
-    alpha, gamma = (_orders_last(points[:, axis], b) for axis in (1, 2))
+    alpha, gamma = (orders_last(points[:, axis], b) for axis in (1, 2))
     out = torch.empty(len(points), so3_rows(b), dtype=dtype)
     m, n = sorted_pairs(b)
     for l, values in enumerate(small_d_by_degree(b, m, n, betas)):
@@ -39,7 +39,7 @@ def so3_basis(points: Array, b: int, dtype: torch.dtype, transposed: bool = Fals
 def s2_basis(points: Array, b: int, dtype: torch.dtype) -> Tensor:
     """Return the real form of conj D^l_m0 at points (beta, alpha): [P, b^2]."""
     betas, which = np.unique(points[:, 0], return_inverse=True)
-    alpha = _orders_last(points[:, 1], b) * np.array([np.sqrt(2.0), -np.sqrt(2.0)])
+    alpha = orders_last(points[:, 1], b) * np.array([np.sqrt(2.0), -np.sqrt(2.0)])
     out = torch.empty(len(points), b * b, dtype=dtype)
     orders = np.arange(b)
     for l, d in enumerate(small_d_by_degree(b, orders, np.zeros(b, np.int64), betas)):
@@ -48,7 +48,7 @@ def s2_basis(points: Array, b: int, dtype: torch.dtype) -> Tensor:
     return out
 
 
-def _orders_last(angle: Array, b: int) -> Array:
+def orders_last(angle: Array, b: int) -> Array:
     """Return cos(m angle), sin(m angle): [P, b, 2]."""
     both = trigonometric(np.arange(b)[:, None] * angle[None, :])
     return np.moveaxis(both.reshape(b, 2, -1), -1, 0)

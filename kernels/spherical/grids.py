@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from . import checks
-from .basis import s2_basis, so3_basis
+from .basis import s2_basis
+from .kernelmap import KernelMap, kernel_map
 from .quadrature import soft_betas
 from .wigner import Array
 
@@ -56,7 +57,8 @@ class Grid:
         array[:, 0] = array[:, 0].clip(0.0, np.pi)
         array.setflags(write=False)
         self._points, self._name = array, name
-        self._bases: dict[tuple[int, torch.dtype, str], torch.Tensor] = {}
+        self._tables: dict[tuple[int, torch.dtype, str], torch.Tensor] = {}
+        self._maps: dict[tuple[int, torch.dtype, str], KernelMap] = {}
 
     @property
     def points(self) -> Array:
@@ -73,13 +75,19 @@ class Grid:
         """How the grid was made."""
         return self._name
 
-    def basis(self, b: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """Return (cached) the real form of conj D^l at the points, `[P, rows]`; on SO(3) degrees column by column."""
+    def s2_table(self, b: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """Return (kept) the real form of conj D^l_m0, l < b, at the points of a grid on S2: `[P, b^2]`."""
         key = (b, dtype, str(device))
-        if key not in self._bases:
-            make = s2_basis(self._points, b, dtype) if self.domain == "s2" else so3_basis(self._points, b, dtype, True)
-            self._bases[key] = make.to(device)
-        return self._bases[key]
+        if key not in self._tables:
+            self._tables[key] = s2_basis(self._points, b, dtype).to(device)
+        return self._tables[key]
+
+    def so3_map(self, b: int, dtype: torch.dtype, device: torch.device) -> KernelMap:
+        """Return (kept) the map from kernels to spectra of degrees l < b, on a grid on SO(3)."""
+        key = (b, dtype, str(device))
+        if key not in self._maps:
+            self._maps[key] = kernel_map(self._points, b, dtype, device)
+        return self._maps[key]
 
     def __len__(self) -> int:
         """Return the number of points."""

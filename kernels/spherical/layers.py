@@ -12,7 +12,7 @@ from .initialisation import spherical_uniform_
 from .layout import so3_rows
 from .mixing import joined, s2_mix, so3_mix
 from .s2transform import s2_analyse
-from .transform import so3_analyse, so3_synthesise
+from .transform import so3_analyse, so3_degrees, so3_synthesise
 
 
 class SphericalLinear(nn.Module):
@@ -81,10 +81,9 @@ class _Convolution(SphericalLinear):
         if spectrum.dtype != self.kernel.dtype:
             raise TypeError(f"the signal is {spectrum.dtype} and the kernel {self.kernel.dtype}: cast one with .to()")
         with torch.autocast(spectrum.device.type, enabled=False):
-            basis = self.grid.basis(self.b_out, spectrum.dtype, spectrum.device)
-            return self._product(spectrum, basis)
+            return self._product(spectrum)
 
-    def _product(self, spectrum: Tensor, basis: Tensor) -> Tensor:
+    def _product(self, spectrum: Tensor) -> Tensor:
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -136,8 +135,9 @@ class S2Conv(_Convolution):
     ) -> None:
         super().__init__(cin, cout, b_in, b_out, grid, alias=alias, bias=bias, axes_in=2)
 
-    def _product(self, spectrum: Tensor, basis: Tensor) -> Tensor:
-        return s2_mix(spectrum, self.kernel * (2 * self.b_out * self.scaling), basis, self.bias)
+    def _product(self, spectrum: Tensor) -> Tensor:
+        table = self.grid.s2_table(self.degrees(), spectrum.dtype, spectrum.device)
+        return s2_mix(spectrum, self.kernel * (2 * self.b_out * self.scaling), table, self.bias)
 
 
 class SO3Conv(_Convolution):
@@ -182,12 +182,13 @@ class SO3Conv(_Convolution):
     ) -> None:
         super().__init__(cin, cout, b_in, b_out, grid, alias=alias, bias=bias, axes_in=3)
 
-    def _product(self, spectrum: Tensor, basis: Tensor) -> Tensor:
+    def _product(self, spectrum: Tensor) -> Tensor:
         if len(self.grid) == 1 and not self.grid.points.any():
             # The identity alone: Y^l = kernel times the unit matrix, channels mix row by row.
             z = spectrum @ (self.kernel[..., 0] * self.scaling)
             return joined([z[:, :1], z[:, 1:]], self.bias)
-        return so3_mix(spectrum, self.kernel * self.scaling, basis, self.bias)
+        kernel_map = self.grid.so3_map(so3_degrees(spectrum.shape[1]), spectrum.dtype, spectrum.device)
+        return so3_mix(spectrum, self.kernel * self.scaling, kernel_map, self.bias)
 
 
 class SO3Shortcut(SphericalLinear):

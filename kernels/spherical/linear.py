@@ -32,9 +32,12 @@ def linear(x: Tensor, function: Map, transpose: Map) -> Tensor:
     return result
 
 
-def sum_rows(table: Tensor, terms: Tensor, weights: Tensor) -> Tensor:
-    """Return sum_k weights[:, k] table[terms[:, k]]: gathered, weighted and summed in one pass over memory."""
-    return embedding_bag(terms, table, mode="sum", per_sample_weights=weights)
+def sum_rows(table: Tensor, terms: Tensor, weights: Tensor, offsets: Tensor | None = None) -> Tensor:
+    """Return sum_k weights[:, k] table[terms[:, k]]: gathered, weighted and summed in one pass over memory.
+
+    With offsets the terms are flat, and row r sums those from offsets[r] to offsets[r + 1].
+    """
+    return embedding_bag(terms, table, offsets, mode="sum", per_sample_weights=weights)
 
 
 def empty(like: Tensor, *shape: int) -> Tensor:

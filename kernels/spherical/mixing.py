@@ -10,14 +10,16 @@ benchmarks/spherical_training.py).
 import torch
 from torch import Tensor
 
+from .kernelmap import KernelMap
 
-def so3_mix(spectrum: Tensor, kernel: Tensor, basis: Tensor, bias: Tensor | None) -> Tensor:
+
+def so3_mix(spectrum: Tensor, kernel: Tensor, kernel_map: KernelMap, bias: Tensor | None) -> Tensor:
     """Return the spectrum of the convolution on SO(3); commutes with rotations, which act on the first order.
 
     Args:
         spectrum: `[B, so3_rows(b), C_in]`.
         kernel: `[C_in, C_out, P]`, scaled.
-        basis: `[P, so3_rows(b')]`, b' >= b, each degree column by column.
+        kernel_map: the map from kernels to spectra of the same degrees.
         bias: a constant per output channel, C_out numbers, or None.
 
     Returns:
@@ -26,13 +28,11 @@ def so3_mix(spectrum: Tensor, kernel: Tensor, basis: Tensor, bias: Tensor | None
     batch, rows, c_in = spectrum.shape
     c_out = kernel.shape[1]
     sizes = _sizes(rows, 2)
-    weights = kernel.flatten(0, 1).t()
+    spectra = kernel_map.spectra(kernel.flatten(0, 1).t())
     out = []
-    for l, (x, table) in enumerate(
-        zip(torch.split(spectrum, sizes, 1), torch.split(basis[:, :rows], sizes, 1), strict=True)
-    ):
+    for l, (x, y) in enumerate(zip(torch.split(spectrum, sizes, 1), torch.split(spectra, sizes), strict=True)):
         width = 2 * l + 1
-        y = torch.mm(table.t(), weights).view(width, width, c_in, c_out).transpose(1, 2)  # [k, i, n, o]
+        y = y.view(width, width, c_in, c_out).transpose(1, 2)  # [k, i, n, o]
         z = torch.mm(x.reshape(batch * width, width * c_in), y.reshape(width * c_in, width * c_out))
         out.append(z.view(batch, width * width, c_out))
     return joined(out, bias)

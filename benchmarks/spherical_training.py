@@ -1,6 +1,6 @@
 """Training steps of SO3Conv against a per-degree complex implementation, the S2 transform against torch-harmonics.
 
-    python benchmarks/spherical_training.py [--bandwidths 16 32] [--rounds 5] [--no-s2]
+    python benchmarks/spherical_training.py [--bandwidths 16 32] [--rounds 5] [--autograd] [--no-s2]
 
 One process, one thread, rounds interleaved (ours, baseline, ours, ..), so that a slow moment of the machine hits both.
 The time of a round is one forward and backward pass with gradients for the input, the kernel and the bias; batch 8, 16
@@ -29,13 +29,13 @@ def without_denormals(d: Tensor) -> Tensor:
 class PerDegree:
     """The formulas as they stand: complex FFTs, full complex tables, one einsum and one matrix product per degree.
 
-    Fair: the transforms have hand-written adjoints (autograd through the slices of each degree would fill a tensor of
-    the size of the signal per degree), each einsum has its operands in the order that torch contracts fastest here, and
-    the tables are made beforehand.
+    Fair: with `by_hand` the transforms have their own adjoints (autograd through the slices of each degree would fill a
+    tensor of the size of the signal per degree), each einsum has its operands in the order that torch contracts fastest
+    here, and the tables are made beforehand.
     """
 
-    def __init__(self, b: int, points: Tensor, dtype: torch.dtype = torch.complex64) -> None:
-        self.b = b
+    def __init__(self, b: int, points: Tensor, by_hand: bool, dtype: torch.dtype = torch.complex64) -> None:
+        self.b, self.by_hand = b, by_hand
         beta = torch.pi * (2 * torch.arange(2 * b, dtype=torch.float64) + 1) / (4 * b)
         weights = kernels.quadrature_weights(b)
         self.d = [without_denormals(wigner_d(l, beta)) for l in range(b)]  # [j, m, n]
@@ -86,7 +86,7 @@ class PerDegree:
     def __call__(self, x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
         cin, _, points = kernel.shape
         scaled = (kernel / (points * cin) ** 0.5).to(self.d_dtype)
-        xs = _Analyse.apply(x, self)
+        xs = _Analyse.apply(x, self) if self.by_hand else self.analyse(x, self.forward_table)
         zs = []
         for x_l, table in zip(xs, self.kernel_table, strict=True):
             y = torch.einsum("iop,pnk->ikno", scaled, table).conj()  # [i, k, n, o]
@@ -94,7 +94,8 @@ class PerDegree:
             left = x_l.permute(2, 0, 3, 1).reshape(batch * m, cin * k)
             z = left @ y.reshape(cin * k, -1)
             zs.append(z.view(batch, m, m, -1).permute(1, 2, 0, 3))
-        return _Synthesise.apply(self, *zs) + bias
+        z = _Synthesise.apply(self, *zs) if self.by_hand else self.synthesise(zs, self.inverse_table)
+        return z + bias
 
 
 class _Analyse(torch.autograd.Function):
@@ -134,11 +135,12 @@ def show(label, seconds):
     return middle
 
 
-def training(b, rounds, batch=8, channels=16):
+def training(b, rounds, with_plain, batch=8, channels=16):
     torch.manual_seed(0)
     grid = kernels.so3_near_identity()
     layer = kernels.SO3Conv(channels, channels, b, b, grid)
-    baseline = PerDegree(b, torch.from_numpy(grid.points.copy()))
+    points = torch.from_numpy(grid.points.copy())
+    baseline, plain = PerDegree(b, points, by_hand=True), PerDegree(b, points, by_hand=False)
     x = torch.randn(batch, channels, *(2 * b,) * 3, requires_grad=True)
     tensors = [x, layer.kernel, layer.bias]
     cotangent = torch.randn(batch, channels, *(2 * b,) * 3)
@@ -156,12 +158,15 @@ def training(b, rounds, batch=8, channels=16):
         f"SO3Conv b = {b}, batch {batch}, {channels} -> {channels}; largest differences",
         *(f"{d:.1e}" for d in differences),
     )
-    times = {"ours": [], "per degree, complex": []}
+    runs = {"ours": ours, "per degree, own adjoints": baseline}
+    if with_plain:
+        runs["per degree, autograd"] = plain
+    times = {label: [] for label in runs}
     for _ in range(rounds):
-        times["ours"].append(step(ours, tensors, cotangent))
-        times["per degree, complex"].append(step(baseline, tensors, cotangent))
-    own, other = (show(label, seconds) for label, seconds in times.items())
-    print(f"  ratio {other / own:.1f}")
+        for label, function in runs.items():
+            times[label].append(step(function, tensors, cotangent))
+    own, *others = (show(label, seconds) for label, seconds in times.items())
+    print("  ratio", *(f"{other / own:.1f}" for other in others))
 
 
 def load_torch_harmonics():
@@ -219,10 +224,11 @@ def main():
     parser.add_argument("--bandwidths", type=int, nargs="+", default=[16, 32])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-s2", action="store_true")
+    parser.add_argument("--autograd", action="store_true", help="also the baseline without hand-written adjoints")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for b in options.bandwidths:
-        training(b, options.rounds)
+        training(b, options.rounds, options.autograd)
     for b in () if options.no_s2 else (16, 32, 64):
         s2_transform(b, options.rounds)
 

@@ -27,7 +27,7 @@ from .tables import soft_table
 # Channels per block. Measured at b = 16 and 32 on a CPU with 36 MiB of last-level cache: with fewer than 32 the small
 # products of the beta step are slow, with more the big ones of the gamma and alpha steps leave the cache. Below 4 MiB
 # of signal the calls cost more than the arithmetic; 32 MiB bounds the work space, which is four times the signal.
-_BLOCK_CHANNELS, _BLOCK_LEAST, _BLOCK_MOST = 32, 8 * 2**20, 32 * 2**20
+_BLOCK_CHANNELS, _BLOCK_LEAST, _BLOCK_MOST = 32, 16 * 2**20, 32 * 2**20
 
 # Unfolded tables up to this size (b = 32 in float32: 6 MiB) are kept between calls; larger ones are unfolded in every
 # call, whose work they are a small part of, so that a process holds no private copy of a table that others share.

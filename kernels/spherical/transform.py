@@ -110,29 +110,21 @@ def _unfold(plan: Plan, quadrature: bool) -> list[Tensor]:
 _kept_table = lru_cache(maxsize=32)(_unfold)
 
 
-@dataclass(frozen=True)
-class WorkSpace:
-    """The intermediate results for one block of channels, and the views of them that the beta step multiplies."""
+def _work_space(like: Tensor, plan: Plan, c: int) -> tuple[Tensor, Tensor]:
+    """Return room for Y [2 orders, c 2b 2b] and F [n, m, (sin m, sin n, c), 2b]."""
+    size, orders = 2 * plan.b, plan.orders
+    return empty(like, 2 * orders, c * size * size), empty(like, orders, orders, 4 * c, size)
 
-    channels: int
-    y: Tensor  # [2 orders, c 2b 2b]
-    order_space: Tensor  # F: [n, m, (sin m, sin n, c), 2b]
-    products: Tensor  # O: [rows, (sin m, sin n, c)]
-    groups: list[tuple[Tensor, Tensor, Tensor]]  # per group of pairs: F [pairs, 4c, 2b], O [pairs, rows, 4c], T
 
-    @classmethod
-    def make(cls, like: Tensor, plan: Plan, c: int, shells: list[Tensor]) -> "WorkSpace":
-        """Allocate for c channels."""
-        size, orders = 2 * plan.b, plan.orders
-        order_space, products = empty(like, orders, orders, 4 * c, size), empty(like, plan.rows, 4 * c)
-        groups, start = [], 0
-        for shell, table in enumerate(shells):
-            for group in (order_space[: shell + 1, shell], order_space[shell, :shell]):
-                pairs, rows = group.shape[0], table.shape[1]
-                if pairs:
-                    groups.append((group, products[start : start + pairs * rows].view(pairs, rows, -1), table[:pairs]))
-                    start += pairs * rows
-        return cls(c, empty(like, 2 * orders, c * size * size), order_space, products, groups)
+def _groups(order_space: Tensor, products: Tensor, shells: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield per group of pairs the views F [pairs, 4c, 2b], O [pairs, rows, 4c] and the table [pairs, rows, 2b]."""
+    start = 0
+    for shell, table in enumerate(shells):
+        for group in (order_space[: shell + 1, shell], order_space[shell, :shell]):
+            pairs, rows = group.shape[0], table.shape[1]
+            if pairs:
+                yield group, products[start : start + pairs * rows].view(pairs, rows, -1), table[:pairs]
+                start += pairs * rows
 
 
 def _analyse(x: Tensor, plan: Plan, quadrature: bool) -> Tensor:
@@ -140,18 +132,18 @@ def _analyse(x: Tensor, plan: Plan, quadrature: bool) -> Tensor:
     batch, channels, size, orders = x.shape[0], x.shape[1], 2 * plan.b, plan.orders
     out = empty(x, batch, so3_rows(plan.degrees), channels)
     shells, signs = plan.unfolded(quadrature), plan.signs[0 if quadrature else 1]
-    space = None
+    y = order_space = products = x.new_empty(0)
     for which, part in blocks(batch, channels, size**3 * x.element_size()):
         f = x[which, part].reshape(-1, size)
         c = f.shape[0] // size**2
-        if space is None or space.channels != c:
-            space = WorkSpace.make(f, plan, c, shells)
-        torch.mm(plan.fourier, f.t(), out=space.y)
-        columns = space.y.view(orders, 2 * c * size, size).transpose(1, 2)
-        torch.bmm(plan.fourier.expand(orders, -1, -1), columns, out=space.order_space.view(orders, 2 * orders, -1))
-        for group, product, table in space.groups:
+        if products.shape != (plan.rows, 4 * c):
+            (y, order_space), products = _work_space(f, plan, c), empty(f, plan.rows, 4 * c)
+        torch.mm(plan.fourier, f.t(), out=y)
+        columns = y.view(orders, 2 * c * size, size).transpose(1, 2)
+        torch.bmm(plan.fourier.expand(orders, -1, -1), columns, out=order_space.view(orders, 2 * orders, -1))
+        for group, product, table in _groups(order_space, products, shells):
             torch.bmm(table, group.transpose(1, 2), out=product)
-        spectrum = sum_rows(space.products.view(-1, c), plan.terms, signs)
+        spectrum = sum_rows(products.view(-1, c), plan.terms, signs)
         rows = out[which, :, part]
         rows.copy_(spectrum.view(-1, rows.shape[0], rows.shape[2]).transpose(0, 1))
     return out
@@ -162,19 +154,19 @@ def _synthesise(spectrum: Tensor, plan: Plan, quadrature: bool) -> Tensor:
     batch, channels, size, orders = spectrum.shape[0], spectrum.shape[2], 2 * plan.b, plan.orders
     out = empty(spectrum, batch, channels, size, size, size)
     shells, signs = plan.unfolded(quadrature), plan.source_signs[0 if quadrature else 1]
-    space = None
+    y = order_space = spectrum.new_empty(0)
     for which, part in blocks(batch, channels, size**3 * spectrum.element_size()):
         z = spectrum[which, :, part].transpose(0, 1).flatten(1)
         c = z.shape[1]
-        if space is None or space.channels != c:
-            space = WorkSpace.make(z, plan, c, shells)
-        space.products.view(-1, c).copy_(sum_rows(z.contiguous(), plan.source, signs))
-        for group, product, table in space.groups:
+        if y.numel() != 2 * orders * c * size * size:
+            y, order_space = _work_space(z, plan, c)
+        products = sum_rows(z.contiguous(), plan.source, signs).view(plan.rows, 4 * c)
+        for group, product, table in _groups(order_space, products, shells):
             torch.bmm(product.transpose(1, 2), table, out=group)
-        columns = space.order_space.view(orders, 2 * orders, 2 * c * size).transpose(1, 2)
-        torch.bmm(columns, plan.fourier.expand(orders, -1, -1), out=space.y.view(orders, 2 * c * size, size))
+        columns = order_space.view(orders, 2 * orders, 2 * c * size).transpose(1, 2)
+        torch.bmm(columns, plan.fourier.expand(orders, -1, -1), out=y.view(orders, 2 * c * size, size))
         f = out[which, part]  # whole batch items, or some channels of one: contiguous
-        torch.mm(space.y.t(), plan.fourier, out=f.view(-1, size))
+        torch.mm(y.t(), plan.fourier, out=f.view(-1, size))
     return out
 
 

@@ -206,10 +206,9 @@ def _extrapolations(series: NDArray[np.float64], refinement: float) -> NDArray[n
     """
     e1, e2, e3 = series.mean(1)
     bend = e1 + e3 - 2 * e2
-    if not e1 > e2 > e3:
-        aitken = e3  # growth has at least the last value as its limit
-    else:  # concave or straight decay has no positive limit
-        aitken = (e1 * e3 - e2**2) / bend if bend > 0 else -e3
+    # Concave or straight decay has no positive limit; growth has at least the last value as its limit.
+    decay = (e1 * e3 - e2**2) / bend if bend > 0 else -e3
+    aitken = decay if e1 > e2 > e3 else e3
     return np.array([aitken, e3 - (e2 - e3) / (refinement - 1)])
 
 

@@ -71,8 +71,9 @@ def _stencil(raw: bytes, d: int, shape: tuple[int, ...]) -> torch.Tensor:
         values.append(value)
     rows = np.tile(np.arange(len(source)), len(columns))
     index = torch.from_numpy(np.stack([rows, np.concatenate(columns)]))
+    weight = torch.from_numpy(np.concatenate(values))
     size = (len(source), len(source))
-    return torch.sparse_coo_tensor(index, torch.from_numpy(np.concatenate(values)), size).coalesce()
+    return torch.sparse_coo_tensor(index, weight, size, check_invariants=False).coalesce()
 
 
 #: A point this many pixels outside the box still belongs to its edge: rounding of the rotated coordinates.

@@ -25,7 +25,7 @@ def test_verify_writes_record_and_reports_and_exits_0(tmp_path):
     record = read_run(tmp_path / "out" / "run.jsonl")
     assert {c.property for c in record.checks} == set(PROPERTIES)
     assert record.end is not None
-    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert (tmp_path / "out" / "report.md").exists()
 
 

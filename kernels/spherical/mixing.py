@@ -2,9 +2,9 @@
 
     S2:     Z^l_mn[o] = sum_i X^l_m[i] Y^l_n[i, o]                SO(3):  Z^l_mn[o] = sum_{i,k} X^l_mk[i] Y^l_nk[i, o]
 
-One real matrix product per degree, (B (2l+1)) x (C_in (2l+1)) x (C_out (2l+1)): each is large, and padding degrees to a
-common size to batch them costs more arithmetic than the calls it saves (measured: see
-benchmarks/spherical_training.py).
+One real matrix product per degree, (B (2l+1)) x (C_in (2l+1)) x (C_out (2l+1)): each is large, and padding degrees to
+a common size to batch them multiplies the arithmetic: b (2b-1)^3 against sum_l (2l+1)^3, a factor 4 for large b and
+less for groups of degrees. The padded form has not been measured.
 """
 
 import torch

@@ -221,7 +221,6 @@ def test_outputs_that_are_no_tensors_are_refused():
         subject(lambda x: 3).working(X)
 
 
-def test_complex_outputs_are_read_as_pairs_of_reals():
-    y = subject(lambda x: torch.complex(x, -x)).working(X)
-    assert y.shape == (1, 3, 2)
-    assert y.dtype is torch.float64
+def test_complex_outputs_are_refused_with_the_way_out():
+    with pytest.raises(UsageError, match="view_as_real"):
+        subject(lambda x: torch.complex(x, -x)).working(X)

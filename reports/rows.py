@@ -92,13 +92,16 @@ def by_implementation(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def matrix_of(rows: Sequence[Row]) -> Matrix:
-    """The worst verdict of each implementation and property; the parts of a composed check count under their own."""
+    """The worst verdict of each implementation and property.
+
+    Parts stay inside their check: the negative control of an integration is BROKEN by design, and a cell of its own
+    would read as a failure.
+    """
     found: dict[str, dict[str, list[tuple[Row, CheckResult]]]] = {}
     properties: dict[str, None] = {}
     for row in rows:
-        for result in row.result.parts or (row.result,):
-            properties.setdefault(result.property)
-            found.setdefault(row.implementation, {}).setdefault(result.property, []).append((row, result))
+        properties.setdefault(row.result.property)
+        found.setdefault(row.implementation, {}).setdefault(row.result.property, []).append((row, row.result))
     names = tuple(properties)
     table = tuple((name, tuple(_cell(cells.get(p, ())) for p in names)) for name, cells in found.items())
     return Matrix(names, table)

@@ -30,11 +30,11 @@ def test_a_skipped_check_never_outweighs_a_verdict(make):
     assert cell.verdict is Verdict.EXACT
 
 
-def test_parts_count_under_their_own_property(make):
-    parts = (make.check(property="homomorphism"), make.check(Verdict.BROKEN))
-    found = cells(make.run(make.check(Verdict.BROKEN, parts=parts)))
-    assert found["ours", "homomorphism"].verdict is Verdict.EXACT
-    assert found["ours", "equivariance"].verdict is Verdict.BROKEN
+def test_a_control_that_fails_by_design_is_no_failure_of_the_matrix(make):
+    control = make.check(Verdict.BROKEN, property="naive mean (control)")
+    found = cells(make.run(make.check(property="integration", parts=(control,))))
+    assert set(found) == {("ours", "integration")}
+    assert found["ours", "integration"].verdict is Verdict.EXACT
 
 
 def test_failures_come_by_severity_then_by_ratio_with_nan_worst(make):

@@ -10,7 +10,7 @@ import torch
 
 from ..harness import registry
 from ..harness.claim import Approximate, Claim, Contract
-from ..harness.errors import UsageError
+from ..harness.errors import HarnessError, UsageError
 from ..harness.fields import Acted, Field, Grid, Invariant, Vector
 from ..harness.groups import Group
 from ..harness.groups import group as as_group
@@ -45,10 +45,12 @@ def run_property(name: str, claim: Claim) -> Outcome:
         raise UsageError(registry.unknown("property", name, PROPERTIES))
     try:
         return PROPERTIES[name](claim)
-    except (UsageError, AssertionError):
+    except (UsageError, HarnessError):
         raise
     except Exception as error:
-        message = f"{type(error).__name__}: {error}"
+        message = (
+            f"{type(error).__name__}: {error}. If the shapes are at fault, change the source field to the layer's."
+        )
         return Outcome(describe(claim, name, Verdict.CRASHED, Reason(code="CRASHED", message=message)))
 
 
@@ -193,8 +195,9 @@ def _split(field: Field) -> Field:
 
 def _target_of(function: Callable[..., Any], source: Field, fibre: Any) -> Field:
     """The target field on the grid that the layer's output has on this source."""
+    # A float64 run under Recast needs no knowledge of the layer's own dtype.
     with torch.no_grad():
-        y = function(torch.zeros(source.tensor_shape(1)))
+        y = recast(function, torch.float64)(torch.zeros(source.tensor_shape(1), dtype=torch.float64))
     pooled = y.dim() <= source.group.dim
     return Field(Vector() if pooled else Grid(*y.shape[-source.group.dim :]), source.group, fibre)
 

@@ -73,7 +73,9 @@ def verify(
     seed: Annotated[int, typer.Option(help="Seed of weights, inputs and elements.")] = 0,
     threads: Annotated[int, typer.Option(help="torch threads; 0 leaves torch's default.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for run.jsonl, report.html and report.md.")] = Path("out"),
-    html: Annotated[bool, typer.Option(help="Write the HTML report (needs equiharness[report]).")] = True,
+    html: Annotated[
+        bool | None, typer.Option("--html/--no-html", help="Write the HTML report; by default where its libraries are.")
+    ] = None,
     strict: Annotated[bool, typer.Option(help="IMPRECISE fails too.")] = False,
 ) -> None:
     """Check that layers are equivariant and write the record and the report.
@@ -135,7 +137,7 @@ def verify(
 def report(
     record: Annotated[Path, typer.Argument(help="A run.jsonl written by verify.")],
     out: Annotated[Path | None, typer.Option(help="Folder for report.html and report.md; beside the record.")] = None,
-    html: Annotated[bool, typer.Option(help="Write the HTML report.")] = True,
+    html: Annotated[bool, typer.Option(help="Write the HTML report (needs equiharness[report]).")] = True,
 ) -> None:
     """Render a record again as HTML and Markdown.
 
@@ -267,17 +269,25 @@ def _summarise(results: Iterable[CheckResult], seconds: float) -> None:
         console.print("Nothing was checked: no case matches. See `equiharness list`.", markup=False)
 
 
-def _write_reports(record: Path, out: Path, *, html: bool) -> Run:
+def _write_reports(record: Path, out: Path, *, html: bool | None) -> Run:
+    """Render a record; ``html=None`` writes the page where its libraries are installed, and says what is missing."""
     from .harness.record import read_run, write_atomically
     from .reports.markdown import render_markdown
 
     run = read_run(record)
     console = _console()
     write_atomically(out / "report.md", render_markdown(run))
-    if html:
+    if html is False:
+        return run
+    try:
         from .reports.html import render_html
 
         write_atomically(out / "report.html", render_html(run))
+    except MissingDependencyError as error:
+        if html:
+            raise
+        console.print(f"No HTML report: {error}", markup=False)
+    else:
         console.print(f"{record} and {out / 'report.html'}", markup=False)
     return run
 

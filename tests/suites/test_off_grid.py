@@ -148,6 +148,7 @@ escnn_warnings = pytest.mark.filterwarnings("ignore")
 
 @escnn_warnings
 def test_a_c8_layer_of_escnn_is_exact_at_90_degrees_in_float32_and_imprecise_in_float64():
+    pytest.importorskip("escnn")
     import escnn.nn
 
     for dtype, expected in ((torch.float32, "EXACT"), (torch.float64, "IMPRECISE")):

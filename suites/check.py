@@ -18,10 +18,11 @@ from ..harness.reference import recast
 from ..harness.subject import Subject
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import CheckResult, Reason, Verdict, worst
-from .equivariance import Outcome, describe, equivariance
+from .equivariance import equivariance
 from .homomorphism import homomorphism
 from .integration import integration
 from .off_grid import off_grid
+from .outcome import Outcome, describe
 
 #: Grid that a layer is checked on when its types say everything but the size.
 DEFAULT_SIZE = {2: 33, 3: 9}

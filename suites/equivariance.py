@@ -6,16 +6,14 @@ kappa = max(1, P_32/eps_32, C)      bound = S kappa (eps + delta)      power = m
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..harness.claim import Claim
-from ..harness.record import Attachment
 from ..harness.subject import Subject
-from ..harness.trees import Tree, leaves, tree_map
+from ..harness.trees import Tree, tree_map
 from ..harness.verdict import (
     EPS,
     SAFETY,
@@ -30,19 +28,12 @@ from ..harness.verdict import (
     tightest_eps,
 )
 from .measurement import SAMPLES, LeafTally, Measured, largest, look_behind_constants, measure
+from .outcome import Outcome, describe
 
 #: Elements drawn from a continuous group.
 HAAR_SAMPLES = 4
 #: Relative move that parts ties: a thousand steps of float32, so that tens of equal values stay apart once rounded.
 JITTER = 1e-4
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A result and the picture that goes with it."""
-
-    result: CheckResult
-    picture: Attachment | None = None
 
 
 def equivariance(claim: Claim, *, jitter: bool = True) -> Outcome:
@@ -194,26 +185,6 @@ def _report(measured: Measured, judged: list[tuple[Evidence, int, Verdict, Reaso
             "elements": tuple(elements),
         }
     )
-
-
-def describe(claim: Claim, name: str, verdict: Verdict, reason: Reason) -> CheckResult:
-    """A result of this claim without numbers."""
-    return CheckResult(
-        property=name,
-        verdict=verdict,
-        reason=reason,
-        group=claim.group.name,
-        source=_text(claim.source),
-        target=_text(claim.target),
-        dtype=str(claim.dtype).removeprefix("torch."),
-        device=claim.device,
-        seed=claim.seed,
-        reproduce=claim.reproduce,
-    )
-
-
-def _text(tree: Tree) -> str:
-    return ", ".join(f"{path}: {leaf}" if path else str(leaf) for path, leaf in leaves(tree))
 
 
 def _ratio(evidence: Evidence) -> float:

@@ -18,6 +18,7 @@ from ..harness.fields import Field
 from ..harness.groups import Element
 from ..harness.trees import Tree, leaves
 from ..harness.verdict import EPS, LARGEST_DEFECT, CheckResult, ElementError, Reason, Verdict
+from .outcome import describe
 
 #: Pairs of elements that an equivariance check tries by itself; the property tries every element with the generators.
 QUICK_PAIRS = 3
@@ -76,8 +77,6 @@ def homomorphism(claim: Claim, outputs: Tree | None = None) -> CheckResult:
     worst = max(rows, key=lambda r: r.error if r.error == r.error else float("inf"))
     power = _power(claim, sides, elements) / LARGEST_DEFECT
     verdict, reason = _decide(worst, power)
-    from .equivariance import describe
-
     return describe(claim, "homomorphism", verdict, reason).model_copy(
         update={
             "samples": 1,

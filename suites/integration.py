@@ -16,7 +16,8 @@ from ..harness.claim import Claim
 from ..harness.fields import Field, Invariant, Vector
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import CheckResult, Reason, Verdict
-from .equivariance import Outcome, describe, equivariance
+from .equivariance import equivariance
+from .outcome import Outcome, describe
 
 
 def integration(claim: Claim) -> Outcome:

@@ -23,7 +23,7 @@ from ..harness.pictures import diagram
 from ..harness.subject import Subject
 from ..harness.trees import leaves, tree_map
 from ..harness.verdict import ElementError, Reason, Resolution, Verdict
-from .equivariance import Outcome, describe
+from .outcome import Outcome, describe
 
 SAMPLES = 8
 CONTROL_SAMPLES = 4

@@ -82,7 +82,6 @@ def verify(
 
     Example: `equiharness verify 'equiharness.*' --dtype float64 --out out`
     """
-    from .harness.record import EndLine, RecordWriter, RunLine, counts
     from .harness.registry import unknown
     from .harness.runner import DTYPES, exit_code, plan
 
@@ -103,33 +102,10 @@ def verify(
         seed=seed,
         threads=threads,
     )
-    started, begin = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), time.perf_counter()
-    path = out / "run.jsonl"
-    _keep_previous(path)
-    header = RunLine(
-        started=started,
-        command=shlex.join(["equiharness", *sys.argv[1:]]),
-        seed=seed,
-        planned=len(cells),
-        environment=_environment(),
-    )
-    writer = RecordWriter(path, header)
-    results: list[CheckResult] = []
-    try:
-        for outcome in _with_progress(cells):
-            results.append(outcome.result)
-            _write(writer, outcome)
-        writer.write(
-            EndLine(
-                seconds=time.perf_counter() - begin,
-                seconds_in_layers=sum(r.seconds_in_layer for r in results),
-                counts=counts(results),
-            )
-        )
-    finally:
-        writer.close()
+    begin = time.perf_counter()
+    results = _record(cells, out / "run.jsonl", seed)
     _summarise(results, time.perf_counter() - begin)
-    _write_reports(path, out, html=html)
+    _write_reports(out / "run.jsonl", out, html=html)
     raise typer.Exit(exit_code(results, strict=strict))
 
 
@@ -201,12 +177,6 @@ def _require_device(device: str) -> None:
         raise UsageError(f"Cannot use the device {device!r}: {reason}. Use --device cpu.") from error
 
 
-def _environment() -> dict[str, object]:
-    from .harness.environment import capture
-
-    return capture()
-
-
 def _keep_previous(path: Path) -> None:
     """A new run never destroys the last one: its record is set aside."""
     from .harness.record import attachments_path
@@ -217,6 +187,33 @@ def _keep_previous(path: Path) -> None:
                 old.replace(old.with_name(f"previous-{old.name}"))
             except OSError as error:
                 raise UsageError(f"Cannot write {old}: {error.strerror}. Give another place with --out.") from error
+
+
+def _record(cells: list[Cell], path: Path, seed: int) -> list[CheckResult]:
+    """Run the plan and write each result as it comes; an interruption keeps all lines written before it."""
+    from .harness.environment import capture
+    from .harness.record import EndLine, RecordWriter, RunLine, counts
+
+    begin = time.perf_counter()
+    _keep_previous(path)
+    header = RunLine(
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=shlex.join(["equiharness", *sys.argv[1:]]),
+        seed=seed,
+        planned=len(cells),
+        environment=capture(),
+    )
+    writer = RecordWriter(path, header)
+    results: list[CheckResult] = []
+    try:
+        for outcome in _with_progress(cells):
+            results.append(outcome.result)
+            _write(writer, outcome)
+        inside = sum(r.seconds_in_layer for r in results)
+        writer.write(EndLine(seconds=time.perf_counter() - begin, seconds_in_layers=inside, counts=counts(results)))
+    finally:
+        writer.close()
+    return results
 
 
 def _write(writer: object, outcome: CellOutcome) -> None:

@@ -119,10 +119,10 @@ class Claim:
         return x.to(self.device, torch.float64) if x.is_floating_point() else x.to(self.device)
 
     def bind(self, function: Callable[..., Any]) -> Callable[[Tree], Tree]:
-        """The function as a map from the source's tree to the target's."""
+        """A form of the function (another precision, say) as a map from the source's tree to the target's."""
         if isinstance(self.source, dict):
             try:
-                parameters = inspect.signature(getattr(function, "forward", function)).parameters
+                parameters = inspect.signature(getattr(self.function, "forward", self.function)).parameters
             except (TypeError, ValueError):
                 parameters = {}  # type: ignore[assignment]
             if set(self.source) <= set(parameters):

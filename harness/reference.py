@@ -108,4 +108,6 @@ def recast(
             finally:
                 mode._converted.clear()
 
+    # Whoever asks for parameter names sees those of the function itself.
+    run.forward = getattr(function, "forward", function)  # type: ignore[attr-defined]
     return run

@@ -244,3 +244,33 @@ def test_actions_may_be_functions():
     assert eh.check(lambda x: layer(x), "C4", **options).verdict is eh.Verdict.EXACT
     swapped = {**options, "act_out": lambda g, y: target.act(target.group.inverse(g), y)}
     assert eh.check(lambda x: layer(x), "C4", **swapped).verdict is eh.Verdict.BROKEN
+
+
+def _pair_potential(pos, z):
+    difference = pos[:, :, None] - pos[:, None]
+    weight = (z[:, :, None] * z[:, None]) / ((difference**2).sum(-1) + 1)
+    return {"energy": weight.sum((1, 2)), "forces": (difference * weight[..., None]).sum(2)}
+
+
+def _check_potential(model, **options):
+    points = eh.Field(eh.Points(6), "O3", "standard")
+    source = {"pos": points, "z": eh.Invariant()}
+    inputs = {"pos": torch.randn(4, 6, 3), "z": torch.randint(1, 5, (4, 6))}
+    return eh.check(model, "O3", source, {"energy": eh.Invariant(), "forces": points}, inputs=inputs, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": "float64"}])
+def test_a_model_called_by_keywords_has_its_float64_reference(options):
+    result = _check_potential(_pair_potential, **options)
+    assert result.verdict is eh.Verdict.EXACT
+    assert result.error < 1e-12
+
+
+def test_one_broken_leaf_of_a_model_is_named():
+    def broken(pos, z):
+        y = _pair_potential(pos, z)
+        return {**y, "forces": y["forces"] * torch.tensor([1.0, 1.0, 1.0001])}
+
+    result = _check_potential(broken)
+    assert result.verdict is eh.Verdict.BROKEN
+    assert result.leaf == "forces"

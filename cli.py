@@ -20,7 +20,7 @@ from rich.table import Table
 from .harness.errors import HarnessError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
-    from .harness.record import Run
+    from .harness.record import RecordWriter, Run
     from .harness.runner import Cell, CellOutcome
     from .harness.verdict import CheckResult
 
@@ -216,10 +216,9 @@ def _record(cells: list[Cell], path: Path, seed: int) -> list[CheckResult]:
     return results
 
 
-def _write(writer: object, outcome: CellOutcome) -> None:
-    from .harness.record import CheckLine, RecordWriter
+def _write(writer: RecordWriter, outcome: CellOutcome) -> None:
+    from .harness.record import CheckLine
 
-    assert isinstance(writer, RecordWriter)
     result = outcome.result
     if outcome.attachment is not None and not writer.attach(outcome.attachment, always=result.verdict.fails):
         result = result.model_copy(update={"attachment": ""})

@@ -373,17 +373,3 @@ def shape_after(field: Field, g: Element) -> tuple[int, ...]:
     if isinstance(field.domain, Grid) and g.is_signed_permutation:
         return permuted_shape(g.matrix, field.domain.shape)
     return ()
-
-
-__all__ = [
-    "Acted",
-    "AnyField",
-    "Domain",
-    "Field",
-    "Grid",
-    "Invariant",
-    "Points",
-    "Vector",
-    "replace_domain",
-    "shape_after",
-]

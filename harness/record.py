@@ -12,7 +12,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -268,12 +268,3 @@ def counts(results: Iterable[CheckResult]) -> dict[str, int]:
     for result in results:
         tally[result.verdict] = tally.get(result.verdict, 0) + 1
     return tally
-
-
-def environment_summary(environment: dict[str, Any], keys: Sequence[str] = ("equiharness", "torch", "numpy")) -> str:
-    """Versions in one line."""
-    versions = environment.get("versions", {})
-    return ", ".join(f"{k} {versions[k]}" for k in keys if k in versions)
-
-
-ResultSink = Callable[[CheckResult], None]

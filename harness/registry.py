@@ -72,7 +72,6 @@ class Implementation:
         library: the distribution that provides it; version and availability come from it.
         family: the domain of its signals.
         install: the command that installs the library.
-        invariant: whether its output can be integrated to an invariant.
     """
 
     name: str

@@ -25,7 +25,6 @@ class Subject:
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.seconds = 0.0
-        self.calls: list[tuple[str, Tree]] | None = None
         self._native = claim.bind(claim.function)
         self._double = claim.bind(claim.reference or recast(claim.function, torch.float64))
         self._single = claim.bind(recast(claim.function, torch.float32))
@@ -35,13 +34,13 @@ class Subject:
 
     def working(self, x: Tree) -> Tree:
         """f_p(x) for float64 values x, rounded to the working precision first."""
-        return self._call("working", self._native, self.rounded(x))
+        return self._call(self._native, self.rounded(x))
 
     def single(self, x: Tree) -> Tree:
         """F in float32, whatever the working precision."""
         if self.claim.dtype is torch.float32:
             return self.working(x)
-        return self._call("single", self._single, tree_map(lambda v: _to(v, torch.float32), x))
+        return self._call(self._single, tree_map(lambda v: _to(v, torch.float32), x))
 
     def reference(self, x: Tree) -> Tree:
         """f_*(x), float64 throughout."""
@@ -50,7 +49,7 @@ class Subject:
             if self._was_double:
                 return y
             self._own_reference = False
-        return self._call("reference", self._double, x)
+        return self._call(self._double, x)
 
     @property
     def own_reference(self) -> bool:
@@ -60,7 +59,7 @@ class Subject:
     def perturbed(self, x: Tree, perturbation: float, seed: int) -> Tree:
         """f_* with every lower-precision constant of the function changed by a relative ``perturbation``."""
         moved = recast(self.claim.function, torch.float64, perturbation=perturbation, seed=seed)
-        return self._call("reference", self.claim.bind(moved), x)
+        return self._call(self.claim.bind(moved), x)
 
     def rounded(self, x: Tree) -> Tree:
         """X in the working dtype."""
@@ -82,9 +81,7 @@ class Subject:
         self.has_reference = self._was_double
         return y if self.has_reference else None
 
-    def _call(self, kind: str, function: Callable[[Tree], Tree], x: Tree) -> Tree:
-        if self.calls is not None:
-            self.calls.append((kind, x))
+    def _call(self, function: Callable[[Tree], Tree], x: Tree) -> Tree:
         if self.claim.call_seed is not None:
             torch.manual_seed(self.claim.call_seed)
         start = time.perf_counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,29 @@ class Approximate:
 
 Contract = Exact | Approximate
 
+#: An operator with its parameters outside: (parameters, input) -> output, differentiable in both.
+Operator = Callable[[Mapping[str, torch.Tensor], Tree], Tree]
+
+
+@dataclass(frozen=True)
+class Twin:
+    """One operator twice: two implementations on the same parameters, which should be one map.
+
+    Where the libraries store different weights, one of the two maps the shared parameters to its own, linearly and
+    differentiably, so that gradients can be compared as well.
+
+    Args:
+        name: what is compared with what, for reports.
+        first: one implementation, from the claim's source to its target.
+        second: the other.
+        parameters: the shared parameters, in the claim's working precision.
+    """
+
+    name: str
+    first: Operator
+    second: Operator
+    parameters: Mapping[str, torch.Tensor]
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -57,6 +80,8 @@ class Claim:
         inputs: (count, generator) -> tree of float64 tensors; by default white noise on the source.
         modules: modules whose buffers must not change; found in the function where it is a module or closes over one.
         call_seed: set before every call of a stochastic layer.
+        twins: each builds a pair of implementations of this operator for the parity property; one that raises
+            MissingDependencyError is left out, with its reason.
         name: what reports call it.
         reproduce: one line to paste.
     """
@@ -73,6 +98,7 @@ class Claim:
     inputs: Callable[[int, torch.Generator], Tree] | None = None
     modules: tuple[torch.nn.Module, ...] = ()
     call_seed: int | None = None
+    twins: tuple[Callable[[], Twin], ...] = ()
     name: str = ""
     reproduce: str = ""
 

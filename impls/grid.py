@@ -32,6 +32,7 @@ class _Grid(Implementation):
         from ..harness.claim import Claim
         from ..harness.fields import Field, Grid, Vector
         from ..harness.groups import group
+        from .twins import of_layer
 
         of = group(case["group"])
         box = Grid(*([case["size"]] * of.dim))
@@ -45,6 +46,7 @@ class _Grid(Implementation):
             dtype=dtype,
             device=where["device"],
             seed=where["seed"],
+            twins=of_layer(layer),
         )
 
     @staticmethod

@@ -23,6 +23,7 @@ from .homomorphism import homomorphism
 from .integration import integration
 from .off_grid import off_grid
 from .outcome import Outcome, describe
+from .parity import parity
 
 #: Grid that a layer is checked on when its types say everything but the size.
 DEFAULT_SIZE = {2: 33, 3: 9}
@@ -33,6 +34,7 @@ PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {
     "equivariance": equivariance,
     "off_grid": off_grid,
     "integration": integration,
+    "parity": parity,
 }
 
 
@@ -136,6 +138,7 @@ def _applicable(claim: Claim) -> list[str]:
     targets = [leaf for _, leaf in leaves(claim.target)]
     if all(isinstance(leaf, Field) and isinstance(leaf.domain, Vector) for leaf in targets):
         names += ["integration"]
+    names += ["parity"] if claim.twins else []
     return names
 
 

@@ -132,7 +132,7 @@ class _Loop:
         self._pool(self._rounding(self.x, self.y, self.y_p), EPS["float32"])
         generator = torch.Generator().manual_seed(self.claim.seed + 1)
         for _ in range(PERTURBATIONS):
-            moved = self.subject.reference(tree_map(lambda v: _nudge(v, EPS["float64"], generator), self.x))
+            moved = self.subject.reference(tree_map(lambda v: nudge(v, EPS["float64"], generator), self.x))
             for tally, a, b in zip(self.tallies, _values(moved), self.outputs, strict=True):
                 self._raise_kappa(tally, tally.scale.rounding(a - b).amax(0) / EPS["float64"])
         for tally, a, b in zip(self.tallies, self.working, self.outputs, strict=True):
@@ -143,7 +143,7 @@ class _Loop:
         """Without f_*: kappa from input noise of relative eps_p and from other positions in the batch."""
         eps_p = EPS[str(self.claim.dtype).removeprefix("torch.")]
         generator = torch.Generator().manual_seed(self.claim.seed + 1)
-        noisy = self.subject.working(tree_map(lambda v: _nudge(v, eps_p, generator), self.x))
+        noisy = self.subject.working(tree_map(lambda v: nudge(v, eps_p, generator), self.x))
         turned = self.subject.working(tree_map(lambda v: v.roll(1, 0), self.x))
         scale = claim_eps(str(self.claim.dtype).removeprefix("torch."))
         for tally, a, b, y in zip(self.tallies, _values(noisy), _values(turned), self.working, strict=True):
@@ -282,7 +282,7 @@ def look_behind_constants(subject: Subject, measured: Measured, x: Tree) -> None
     with subject.guarded():
         outputs = _values(subject.reference(x))
         for draw in range(PERTURBATIONS):
-            nudged = tree_map(lambda v: _nudge(v, eps, generator), x)
+            nudged = tree_map(lambda v: nudge(v, eps, generator), x)
             moved = _values(subject.perturbed(nudged, eps, measured.claim.seed + draw))
             for tally, a, b in zip(measured.tallies, moved, outputs, strict=True):
                 kappa = (tally.scale.centred(a - b).amax(0) / eps).clamp(min=1)
@@ -344,7 +344,7 @@ def _self_check(seen: torch.Tensor, sum_of_parts: torch.Tensor) -> None:
         )
 
 
-def _nudge(value: torch.Tensor, eps: float, generator: torch.Generator) -> torch.Tensor:
+def nudge(value: torch.Tensor, eps: float, generator: torch.Generator) -> torch.Tensor:
     """Value + xi with |xi| = eps |value| and random signs; integers stay."""
     if not value.is_floating_point():
         return value

@@ -1,0 +1,211 @@
+"""One operator twice: the project's layers beside their formulas, and beside the same operator in another library.
+
+A steerable convolution of escnn or e2cnn between trivial and regular fields is a lifting or regular convolution whose
+filters a basis spans. With B the linear map from the library's weights theta to its expanded filter F,
+
+    ours from theirs    w[o, i, u, t] = F[(o, e), (i, u), t],  F = B theta
+    theirs from ours    theta = B^+ F,  F[(o, g), (i, h), t] = w[o, i, g^-1 h, g^-1 t]
+
+with elements matched by their matrices. The second exists where the basis spans every equivariant filter.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import kernels
+from ..harness.claim import Twin
+
+Builder = Callable[[], Twin]
+Parameters = Mapping[str, Tensor]
+
+#: A basis sampled in float32 misses a filter that it spans by about 1e-7 of its norm; one that it does not span, by
+#: the share of the missing directions.
+SPANS = 1e-4
+
+
+def of_layer(layer: nn.Module) -> tuple[Builder, ...]:
+    """The pairs of one of the project's grid layers: its formula; for a separable layer also the regular layer."""
+    pairs: list[Builder] = []
+    if hasattr(layer, "backend"):
+        pairs.append(functools.partial(formula, layer))
+    if isinstance(layer, kernels.SeparableGroupConv):
+        pairs.append(functools.partial(factorised, layer))
+    return tuple(pairs)
+
+
+def formula(layer: Any) -> Twin:
+    """The layer's fast path and its definition, summed tap by tap."""
+    brute = copy.deepcopy(layer)
+    brute.backend = "reference"
+
+    def fast(theta: Parameters, x: Tensor) -> Any:
+        return _call(layer, theta, x)
+
+    def by_hand(theta: Parameters, x: Tensor) -> Any:
+        return _call(brute, theta, x)
+
+    return Twin("fast path and brute force", fast, by_hand, dict(layer.named_parameters()))
+
+
+def factorised(layer: Any) -> Twin:
+    """A separable layer and the regular layer with the product of its factors as weight."""
+    regular = kernels.GroupConv(
+        layer.group,
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,
+        stride=layer.stride,
+        padding=layer.padding,
+        padding_mode=layer.padding_mode,
+        bias=layer.bias is not None,
+        allow_misaligned=layer.allow_misaligned,
+    ).to(layer.group_weight)
+
+    def separable(theta: Parameters, x: Tensor) -> Any:
+        return _call(layer, theta, x)
+
+    def product(theta: Parameters, x: Tensor) -> Any:
+        weight = _call(layer, theta, of=lambda m: m.factorised_weight())
+        bias = {"bias": theta["bias"]} if "bias" in theta else {}
+        return _call(regular, {"weight": weight, **bias}, x)
+
+    return Twin("separable and factorised regular", separable, product, dict(layer.named_parameters()))
+
+
+@dataclass(frozen=True)
+class Steerable:
+    """A convolution of another library between trivial or regular fields, with what the mapping needs of it.
+
+    Attributes:
+        name: of the library's layer.
+        module: the library's layer in training mode, with ``weights``, ``basisexpansion`` and ``bias_expansion``.
+        on_tensors: (module, x) -> y on plain tensors, channel = field * size + component.
+        order: for each element of ours, the library's index of the element with the same matrix.
+        ours: the project's LiftingConv or GroupConv of the same geometry; only its shapes matter.
+    """
+
+    name: str
+    module: Any
+    on_tensors: Callable[[Any, Tensor], Tensor]
+    order: Sequence[int]
+    ours: Any
+
+    @property
+    def lifting(self) -> bool:
+        """Whether the input fields are trivial."""
+        return isinstance(self.ours, kernels.LiftingConv)
+
+    @functools.cached_property
+    def back(self) -> list[int]:
+        """For each index of theirs, ours of the same element."""
+        return [list(self.order).index(k) for k in range(len(self.order))]
+
+    def twins(self) -> tuple[Builder, ...]:
+        """Their weights in ours and, where their basis spans every filter, our weights in theirs."""
+        return (self.ours_from_theirs, *([self.theirs_from_ours] if self.spans() else []))
+
+    def spans(self) -> bool:
+        """Whether the library's basis can express any weights of ours."""
+        with torch.no_grad():
+            generator = torch.Generator().manual_seed(0)
+            weight = torch.randn(self.ours.weight.shape, generator=generator, dtype=torch.float64)
+            filters = self._their_order(weight).flatten().double()
+            missed = filters - self._basis @ (self._inverse @ filters)
+        return float(missed.norm() / filters.norm()) < SPANS
+
+    def ours_from_theirs(self) -> Twin:
+        """Shared parameters are the library's."""
+
+        def mapped(theta: Parameters, x: Tensor) -> Any:
+            fields = self._our_order(self._expanded(theta["weights"]))
+            weights = {"weight": fields[:, 0, :, 0] if self.lifting else fields[:, 0]}
+            if "bias" in theta:
+                expansion = self.module.bias_expansion.to(theta["bias"].dtype)
+                weights["bias"] = (expansion @ theta["bias"])[:: len(self.order)]
+            return self._ours(weights, x)
+
+        theta = dict(self.module.named_parameters())
+        return Twin(f"{self.name} and ours on its weights", self._theirs, mapped, theta)
+
+    def theirs_from_ours(self) -> Twin:
+        """Shared parameters are ours."""
+
+        def mapped(theta: Parameters, x: Tensor) -> Any:
+            filters = self._their_order(theta["weight"]).flatten()
+            weights = {"weights": (self._inverse @ filters.double()).to(filters.dtype)}
+            if "bias" in theta:
+                expansion = self.module.bias_expansion.to(theta["bias"].dtype)
+                weights["bias"] = torch.linalg.pinv(expansion) @ theta["bias"].repeat_interleave(len(self.order))
+            return self._theirs(weights, x)
+
+        return Twin(f"ours and {self.name} on our weights", self._ours, mapped, dict(self.ours.named_parameters()))
+
+    def _theirs(self, theta: Parameters, x: Tensor) -> Any:
+        return _call(self.module, theta, x, of=self.on_tensors)
+
+    def _ours(self, theta: Parameters, x: Tensor) -> Any:
+        """Our layer between the library's layouts."""
+        if not self.lifting:
+            x = x.unflatten(1, (-1, len(self.order)))[:, :, list(self.order)]
+        return _call(self.ours, theta, x)[:, :, self.back].flatten(1, 2)
+
+    def _expanded(self, weights: Tensor) -> Tensor:
+        """F = B theta: [out channels, in channels, *k]."""
+        out, into = self.module.out_type.size, self.module.in_type.size
+        expanded: Tensor = self.module.basisexpansion(weights).reshape(
+            out, into, *(self.ours.kernel_size,) * self.ours.dim
+        )
+        return expanded
+
+    def _our_order(self, filters: Tensor) -> Tensor:
+        """F as [o, g, i, h, *k] in our order of elements; h is one index for a lifting."""
+        g = len(self.order)
+        fields: Tensor = filters.unflatten(1, (-1, 1 if self.lifting else g)).unflatten(0, (-1, g))[:, list(self.order)]
+        return fields if self.lifting else fields[:, :, :, list(self.order)]
+
+    def _their_order(self, weight: Tensor) -> Tensor:
+        """Our bank of a weight as F."""
+        bank: Tensor = _call(self.ours, {"weight": weight}, of=lambda m: m.filter_bank())
+        g = len(self.order)
+        fields = bank.unflatten(1, (-1, 1 if self.lifting else g)).unflatten(0, (-1, g))[:, self.back]
+        ordered: Tensor = fields if self.lifting else fields[:, :, :, self.back]
+        return ordered.flatten(2, 3).flatten(0, 1)
+
+    @functools.cached_property
+    def _basis(self) -> Tensor:
+        """B, float64 [filter entries, weights]."""
+        with torch.no_grad():
+            units = torch.eye(self.module.weights.numel()).to(self.module.weights)
+            return torch.stack([self._expanded(unit).flatten().double() for unit in units], 1)
+
+    @functools.cached_property
+    def _inverse(self) -> Tensor:
+        """B^+, float64."""
+        inverse: Tensor = torch.linalg.pinv(self._basis)
+        return inverse
+
+
+class _Through(nn.Module):
+    """Anything computed from a module, in the form that ``functional_call`` replaces parameters in."""
+
+    def __init__(self, module: nn.Module, of: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.module, self.of = module, of
+
+    def forward(self, *args: Any) -> Tensor:
+        return self.of(self.module, *args)
+
+
+def _call(module: nn.Module, theta: Parameters, *args: Any, of: Callable[..., Any] | None = None) -> Any:
+    """The module, or what ``of`` computes from it, on other parameters."""
+    if of is None:
+        return torch.func.functional_call(module, dict(theta), args)
+    return torch.func.functional_call(_Through(module, of), {f"module.{n}": p for n, p in theta.items()}, args)

@@ -202,6 +202,12 @@ class Field:
             return y.movedim(1, -1)
         return y.reshape(moved.shape) if y.shape != moved.shape else y
 
+    def move_points_alone(self, g: object, x: torch.Tensor) -> torch.Tensor | None:
+        """What g would do if the channels were scalars: points moved, fibres left. None where that is all g does."""
+        if isinstance(self.domain, Vector) or all(rep.name == "trivial" for _, rep in self.fibre.terms):
+            return None
+        return self._move_points(self.group.element(g), x)
+
     def _move_points(self, g: Element, x: torch.Tensor) -> torch.Tensor:
         if not isinstance(self.domain, Grid) or g.is_identity:
             return x

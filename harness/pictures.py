@@ -1,4 +1,7 @@
-"""Commuting diagrams: small pictures of x, gx, f(x), g f(x), f(gx) and the difference, cut to one channel."""
+"""Commuting diagrams: small pictures of x, gx, f(x), g f(x), f(gx) and the difference, cut to one channel.
+
+Where the output has a fibre that g mixes, two more show that moving space alone is not the action.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ import numpy as np
 import torch
 
 from .fields import Field, Grid
+from .groups import Element
 from .record import PANEL_SIDE, Attachment, Panel
 from .trees import Tree, leaves
 
 
-def diagram(claim: Any, element: str, x: Tree, gx: Tree, fx: Tree, gfx: Tree, fgx: Tree) -> Attachment:
+def diagram(claim: Any, g: Element, x: Tree, gx: Tree, fx: Tree, gfx: Tree, fgx: Tree) -> Attachment:
     """The diagram of the first sample and channel of the first leaf that moves, source and target."""
     source, target = _moving(claim.source), _moving(claim.target)
     panels = [
@@ -23,8 +27,12 @@ def diagram(claim: Any, element: str, x: Tree, gx: Tree, fx: Tree, gfx: Tree, fg
         _panel("f(g x)", *_pick(claim.target, target, fgx)),
     ]
     leaf, wanted = _pick(claim.target, target, gfx)
-    panels.append(_panel("f(g x) - g f(x)", leaf, _pick(claim.target, target, fgx)[1] - wanted))
-    return Attachment(id="", element=element, panels=tuple(panels))
+    found = _pick(claim.target, target, fgx)[1]
+    panels.append(_panel("f(g x) - g f(x)", leaf, found - wanted))
+    alone = leaf.move_points_alone(g, _pick(claim.target, target, fx)[1]) if isinstance(leaf, Field) else None
+    if alone is not None and alone.shape == found.shape:
+        panels += [_panel("space alone", leaf, alone), _panel("f(g x) - space alone", leaf, found - alone)]
+    return Attachment(id="", element=g.name, panels=tuple(panels))
 
 
 def _moving(tree: Tree) -> str:

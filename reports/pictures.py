@@ -13,8 +13,11 @@ from .numbers import number
 
 #: Pixels of a picture's longer side on the page, and the least of its shorter one.
 SIDE, LEAST = 144, 14
+#: Shades of the palette; odd, so that zero is exactly white, and one entry is left for NaN.
+SHADES = 255
 #: Panels that share colour limits: the two sides of the source, and everything in the target that is compared.
-SHARED = {"x": "source", "g x": "source", "f(x)": "target", "g f(x)": "target", "f(g x)": "target"}
+SHARED = {"x": "source", "g x": "source"}
+SHARED |= dict.fromkeys(("f(x)", "g f(x)", "f(g x)", "space alone"), "target")
 #: Where a panel stands in the diagram, and the sentence under it.
 PLACES = {
     "x": ("x", "the input"),
@@ -23,6 +26,11 @@ PLACES = {
     "f(x)": ("fx", "the layer's output"),
     "g f(x)": ("gfx", "the layer, then moved"),
     "f(g x) - g f(x)": ("difference", "should be zero"),
+}
+#: What follows the diagram where the output has a fibre that g mixes.
+ASIDE = {
+    "space alone": ("alone", "f(x) with space moved and channels left: not the action"),
+    "f(g x) - space alone": ("aside", "what is missing: the permutation of the fibre"),
 }
 
 
@@ -41,11 +49,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Diagram:
-    """All panels of one attachment; ``commuting`` when they are the six of the diagram and stand in its places."""
+    """All panels of one attachment; ``commuting`` when they are the six of the diagram and stand in its places.
+
+    ``aside`` shows what becomes of the diagram where space is moved and the fibre is not.
+    """
 
     element: str
     pictures: tuple[Picture, ...]
     commuting: bool
+    aside: tuple[Picture, ...] = ()
 
 
 def diagram(attachment: Attachment) -> Diagram:
@@ -57,8 +69,10 @@ def diagram(attachment: Attachment) -> Diagram:
         key = SHARED.get(panel.title, panel.title)
         limits[key] = max(limits.get(key, 0.0), _largest(numpy, array))
     pictures = [_picture(numpy, panel, array, limits[SHARED.get(panel.title, panel.title)]) for panel, array in arrays]
-    commuting = sorted(p.title for p in pictures) == sorted(PLACES)
-    return Diagram(attachment.element, tuple(_in_reading_order(pictures)), commuting)
+    main = [p for p in pictures if p.title not in ASIDE]
+    aside = tuple(p for p in pictures if p.title in ASIDE)
+    commuting = sorted(p.title for p in main) == sorted(PLACES)
+    return Diagram(attachment.element, tuple(_in_reading_order(main)), commuting, aside)
 
 
 def _in_reading_order(pictures: list[Picture]) -> list[Picture]:
@@ -80,7 +94,7 @@ def _largest(numpy: Any, array: Any) -> float:
 
 
 def _picture(numpy: Any, panel: Panel, array: Any, limit: float) -> Picture:
-    place, caption = PLACES.get(panel.title, ("other", ""))
+    place, caption = {**PLACES, **ASIDE}.get(panel.title, ("other", ""))
     longest = max(*array.shape, 1)
     strange = int(array.size - numpy.isfinite(array).sum())
     text = f"max |value| {number(_largest(numpy, array))}"
@@ -100,11 +114,22 @@ def _picture(numpy: Any, panel: Panel, array: Any, limit: float) -> Picture:
 
 
 def _png(numpy: Any, array: Any, limit: float) -> str:
-    image = require("matplotlib.image", "A picture")
-    colours = require("matplotlib", "A picture").colormaps["RdBu_r"].with_extremes(bad="#808080")
+    """A palette image: a quarter of the bytes of a true-colour one, on a page of hundreds."""
+    image = require("PIL.Image", "A picture")
     scale = limit if limit > 0 else 1.0
-    stream = io.BytesIO()
+    finite = numpy.isfinite(array)
     # Scaled in float64: a float32 limit near its smallest values would divide by zero.
-    scaled = numpy.ma.masked_invalid(array.astype("f8") / scale)
-    image.imsave(stream, scaled, cmap=colours, vmin=-1.0, vmax=1.0, format="png", metadata={"Software": None})
+    scaled = numpy.where(finite, array, 0).astype("f8") / scale
+    index = numpy.where(finite, numpy.rint((scaled.clip(-1, 1) + 1) / 2 * (SHADES - 1)), SHADES).astype("u1")
+    picture = image.fromarray(index, mode="P")
+    picture.putpalette(_palette(numpy))
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _palette(numpy: Any) -> bytes:
+    """Blue through white to red, then grey for what is not a number."""
+    colours = require("matplotlib", "A picture").colormaps["RdBu_r"](numpy.linspace(0, 1, SHADES))[:, :3]
+    rgb = numpy.vstack([colours, [[0.5, 0.5, 0.5]]])
+    return bytes(numpy.rint(rgb * 255).astype("u1"))

@@ -266,7 +266,7 @@ class _Loop:
             self._worst = error
             moving = iter(targets)
             gfx = tree_map(lambda _: next(moving), self.claim.target)
-            self.picture = diagram(self.claim, g.name, self.x, gx, self.y, gfx, fgx)
+            self.picture = diagram(self.claim, g, self.x, gx, self.y, gfx, fgx)
 
 
 def look_behind_constants(subject: Subject, measured: Measured, x: Tree) -> None:

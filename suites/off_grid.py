@@ -262,7 +262,7 @@ def _at(subject: Subject, source: Field, inputs: SmoothInput, elements: list[Ele
         fgx, gfx = subject.working(moved), tree_map(lambda leaf, v, g=g: leaf.act(g, v), target, y)
         errors.append(_relative(target, fgx, gfx, y))
         floors.append(float(_relative(source, moved, source.act(g, x), x).max()))
-        picture = picture or diagram(replace(claim, source=source, target=target), g.name, x, moved, y, gfx, fgx)
+        picture = picture or diagram(replace(claim, source=source, target=target), g, x, moved, y, gfx, fgx)
     return ResolutionErrors(shape[0], np.stack(errors), max(floors), unconstrained), picture
 
 

@@ -1,0 +1,37 @@
+"""Commuting diagrams, and what becomes of them where space is moved and the fibre is not."""
+
+import equiharness as eh
+import numpy as np
+import pytest
+import torch
+from equiharness.harness.claim import Claim
+from equiharness.kernels import LiftingConv
+from equiharness.suites.equivariance import equivariance
+
+TITLES = ["x", "g x", "f(x)", "g f(x)", "f(g x)", "f(g x) - g f(x)"]
+ASIDE = ["space alone", "f(g x) - space alone"]
+
+
+def panels(function, target):
+    source = eh.Field(eh.Grid(7, 7), "C4", "trivial")
+    picture = equivariance(Claim(function, "C4", source, eh.Field(eh.Grid(7, 7), "C4", target))).picture
+    return {p.title: np.frombuffer(p.raw(), "<f4").reshape(p.rows, p.columns) for p in picture.panels}
+
+
+def test_a_regular_output_shows_that_moving_space_alone_is_not_the_action():
+    torch.manual_seed(0)
+    shown = panels(LiftingConv("C4", 1, 1, 3, padding=1), "regular")
+    assert list(shown) == TITLES + ASIDE
+    assert np.abs(shown["f(g x) - g f(x)"]).max() == pytest.approx(0, abs=1e-5)
+    assert np.abs(shown["f(g x) - space alone"]).max() > 0.1
+
+
+def test_a_scalar_output_needs_no_such_picture():
+    assert list(panels(torch.relu, "trivial")) == TITLES
+
+
+def test_points_alone_of_a_box_that_turns_have_its_turned_shape():
+    field = eh.Field(eh.Grid(3, 5), "C4", "regular")
+    turn = next(g for g in field.group if field.act(g, torch.zeros(1, 4, 3, 5)).shape[-1] == 3)
+    assert field.move_points_alone(turn, torch.zeros(1, 4, 3, 5)).shape == (1, 4, 5, 3)
+    assert eh.Field(eh.Vector(), "C4", "regular").move_points_alone(turn, torch.zeros(1, 4)) is None

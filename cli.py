@@ -33,7 +33,7 @@ app = typer.Typer(
 )
 
 #: Properties in the order they are checked; the suites hold the same names (a test compares them).
-PROPERTIES = ("homomorphism", "equivariance", "off_grid", "integration", "parity")
+PROPERTIES = ("homomorphism", "equivariance", "off_grid", "adjoint", "parameter_gradient", "integration", "parity")
 SUITE = "equiharness.suites.check:run_property"
 
 

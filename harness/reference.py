@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,8 +25,15 @@ class Recast(TorchFunctionMode):
     callable is touched: its parameters are converted on the way into each function.
     """
 
-    def __init__(self, dtype: torch.dtype, perturbation: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        dtype: torch.dtype,
+        perturbation: float = 0.0,
+        seed: int = 0,
+        stand_ins: Mapping[torch.Tensor, torch.Tensor] | None = None,
+    ) -> None:
         super().__init__()
+        self._stand_ins = {id(p): leaf for p, leaf in (stand_ins or {}).items()}
         self.dtype = dtype
         self._perturbation = perturbation
         self._generator = torch.Generator().manual_seed(seed)
@@ -55,6 +62,8 @@ class Recast(TorchFunctionMode):
         return value
 
     def _tensor(self, value: torch.Tensor) -> torch.Tensor:
+        if id(value) in self._stand_ins:
+            return self._stand_ins[id(value)]
         target = _COMPLEX[self.dtype] if value.is_complex() else self.dtype
         if value.dtype == target or not (value.is_floating_point() or value.is_complex()):
             return value
@@ -84,7 +93,12 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def recast(
-    function: Callable[..., Any], dtype: torch.dtype, *, perturbation: float = 0.0, seed: int = 0
+    function: Callable[..., Any],
+    dtype: torch.dtype,
+    *,
+    perturbation: float = 0.0,
+    seed: int = 0,
+    stand_ins: Mapping[torch.Tensor, torch.Tensor] | None = None,
 ) -> Callable[..., Any]:
     """``function`` computed in ``dtype`` throughout, whatever dtypes it was written with.
 
@@ -94,6 +108,8 @@ def recast(
         perturbation: relative size of random changes made to every constant on its way in (parameters, buffers,
             tables held in a lower precision): how far the output depends on the rounding of constants.
         seed: of those changes.
+        stand_ins: tensors of ``dtype`` to use in place of parameters, so that gradients with respect to them are not
+            rounded to the parameters' own precision.
 
     Example:
         >>> low = torch.tensor([0.1])
@@ -102,7 +118,7 @@ def recast(
     """
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with _default_dtype(dtype), Recast(dtype, perturbation, seed) as mode:
+        with _default_dtype(dtype), Recast(dtype, perturbation, seed, stand_ins) as mode:
             try:
                 return function(*args, **kwargs)
             finally:

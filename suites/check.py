@@ -19,6 +19,7 @@ from ..harness.subject import Subject
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import CheckResult, Reason, Verdict, worst
 from .equivariance import equivariance
+from .gradients import adjoint, parameter_gradient
 from .homomorphism import homomorphism
 from .integration import integration
 from .off_grid import off_grid
@@ -33,6 +34,8 @@ PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {
     "homomorphism": lambda claim: Outcome(homomorphism(claim)),
     "equivariance": equivariance,
     "off_grid": off_grid,
+    "adjoint": adjoint,
+    "parameter_gradient": parameter_gradient,
     "integration": integration,
     "parity": parity,
 }
@@ -129,7 +132,7 @@ def check_claim(claim: Claim) -> CheckResult:
 
 
 def _applicable(claim: Claim) -> list[str]:
-    names = ["homomorphism", "equivariance"]
+    names = ["homomorphism", "equivariance", "adjoint"]
     if isinstance(claim.contract, Approximate) and any(
         isinstance(leaf, Field) and isinstance(leaf.domain, Grid) for _, leaf in leaves(claim.source)
     ):

@@ -1,0 +1,142 @@
+"""Layers with a right forward and a wrong backward: equivariance passes, and the property that must fail is named."""
+
+import equiharness as eh
+import pytest
+import torch
+import torch.nn.functional as F
+from equiharness.harness.claim import Claim
+from equiharness.kernels import LiftingConv
+from equiharness.suites.check import run_property
+from torch import nn
+
+PLANE = eh.Field(eh.Grid(7, 7), "C4", "2*trivial")
+REGULAR = eh.Field(eh.Grid(7, 7), "C4", "3*regular")
+
+
+class Backward(torch.autograd.Function):
+    """The identity, with its gradient changed by a function."""
+
+    @staticmethod
+    def forward(ctx, x, change):
+        ctx.change = change
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return ctx.change(grad.clone()), None
+
+
+class Lifting(nn.Module):
+    """A sound lifting whose expanded filters, inputs or outputs have their gradients changed."""
+
+    def __init__(self, dtype, *, bank=None, inside=None, outside=None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = LiftingConv("C4", 2, 3, 3, padding=1, dtype=dtype)
+        self.bank, self.inside, self.outside = bank, inside, outside
+
+    def forward(self, x):
+        filters, bias = self.layer.filter_bank(), self.layer.bias.repeat_interleave(4)
+        filters = Backward.apply(filters, self.bank) if self.bank else filters
+        x = Backward.apply(x, self.inside) if self.inside else x
+        y = F.conv2d(x, filters, bias, padding=1).unflatten(1, (3, 4))
+        return Backward.apply(y, self.outside) if self.outside else y
+
+
+def doubled_tap(grad):
+    """The weight gradient of one tap of one element's filter counted twice."""
+    grad[0, 0, 0, 1] *= 2
+    return grad
+
+
+def one_percent_of_one_tap(grad):
+    grad[5, 1, 2, 1] *= 1.01
+    return grad
+
+
+def mirrored(grad):
+    """Turned by the wrong matrix. (A turned gradient commutes with C4: gradcheck is what sees it.)"""
+    return grad.flip(-1)
+
+
+def shifted(grad):
+    return grad.roll(1, -1)
+
+
+def one_corner_lost(grad):
+    grad[..., 0, 0] = 0
+    return grad
+
+
+def elements_exchanged(grad):
+    return grad[:, :, [1, 0, 2, 3]]
+
+
+def one_element_halved(grad):
+    grad[:, :, 2] *= 0.5
+    return grad
+
+
+WEIGHT_FAULTS = {
+    "the weight gradient of one tap doubled": {"bank": doubled_tap},
+    "one tap's weight gradient off by a percent": {"bank": one_percent_of_one_tap},
+    "the filters' gradients mirrored": {"bank": mirrored},
+}
+INPUT_FAULTS = {
+    "input gradient mirrored": {"inside": mirrored},
+    "input gradient shifted": {"inside": shifted},
+    "input gradient lost at a corner": {"inside": one_corner_lost},
+    "output gradient with two elements exchanged": {"outside": elements_exchanged},
+    "output gradient of one element halved": {"outside": one_element_halved},
+}
+
+
+def verdict(layer, prop, dtype, target=REGULAR, source=PLANE):
+    return run_property(prop, Claim(layer, "C4", source, target, dtype=dtype)).result.verdict
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("fault", WEIGHT_FAULTS.values(), ids=WEIGHT_FAULTS)
+def test_a_wrong_weight_gradient_fails_the_parameter_gradient_alone(fault, dtype):
+    layer = Lifting(dtype, **fault)
+    assert verdict(layer, "equivariance", dtype) is eh.Verdict.EXACT
+    assert verdict(layer, "adjoint", dtype) is eh.Verdict.EXACT
+    assert verdict(layer, "parameter_gradient", dtype) is eh.Verdict.BROKEN
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("fault", INPUT_FAULTS.values(), ids=INPUT_FAULTS)
+def test_a_wrong_input_gradient_fails_the_adjoint(fault, dtype):
+    layer = Lifting(dtype, **fault)
+    assert verdict(layer, "equivariance", dtype) is eh.Verdict.EXACT
+    assert verdict(layer, "adjoint", dtype) is eh.Verdict.BROKEN
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("prop", ["equivariance", "adjoint", "parameter_gradient"])
+def test_the_sound_layer_passes_all_three(prop, dtype):
+    assert verdict(Lifting(dtype), prop, dtype) is eh.Verdict.EXACT
+
+
+def test_weights_that_are_symmetric_by_value_only_fail_the_parameter_gradient():
+    torch.manual_seed(0)
+    layer = nn.Conv2d(2, 2, 3, padding=1)
+    with torch.no_grad():
+        layer.weight.copy_(sum(layer.weight.rot90(k, (-2, -1)) for k in range(4)) / 4)
+    assert verdict(layer, "equivariance", torch.float32, target=PLANE) is eh.Verdict.EXACT
+    assert verdict(layer, "parameter_gradient", torch.float32, target=PLANE) is eh.Verdict.BROKEN
+
+
+def test_a_gradient_that_never_depends_on_the_input_proves_nothing():
+    def constant(x):
+        return x * 0 + 1
+
+    assert verdict(constant, "adjoint", torch.float32, target=PLANE) is eh.Verdict.VACUOUS
+
+
+def test_nan_in_the_backward_pass_alone_is_broken():
+    def undefined(x):
+        return torch.where(x > 0, x, x * 0) + 0 * (x - x).sqrt()
+
+    result = run_property("adjoint", Claim(undefined, "C4", PLANE, PLANE)).result
+    assert (result.verdict, result.reason.code) == (eh.Verdict.BROKEN, "NONFINITE")

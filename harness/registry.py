@@ -6,7 +6,7 @@ import difflib
 import functools
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -173,21 +173,17 @@ class TypedLayer:
     split: bool = False
 
 
-def _reader(obj: object) -> Any | None:
-    """The type reader of the library that an object's class comes from, matched by the top-level package's name."""
+def _readers(obj: object) -> Iterator[Any]:
+    """Type readers of the libraries that an object's classes come from, matched by their top-level packages."""
     points = {p.name: p for p in importlib.metadata.entry_points(group=TYPE_READERS)}
-    for cls in type(obj).__mro__:
-        package = cls.__module__.partition(".")[0]
-        if package in points:
-            return points[package].load()()
-    return None
+    packages = dict.fromkeys(cls.__module__.partition(".")[0] for cls in type(obj).__mro__)
+    yield from (points[package].load()() for package in packages if package in points)
 
 
 def read_layer(layer: object) -> TypedLayer | None:
     """What a library's own layer says of itself, or None where its types say nothing."""
-    reader = _reader(layer)
-    found: TypedLayer | None = reader.layer(layer) if reader is not None else None
-    return found
+    found: Iterator[TypedLayer | None] = (reader.layer(layer) for reader in _readers(layer))
+    return next((typed for typed in found if typed is not None), None)
 
 
 def read_type(spec: object, of: Group | None) -> tuple[Group, Fibre]:
@@ -196,7 +192,7 @@ def read_type(spec: object, of: Group | None) -> tuple[Group, Fibre]:
     Raises:
         UsageError: no registered library knows the type.
     """
-    reader = _reader(spec)
+    reader = next(_readers(spec), None)
     if reader is None:
         raise UsageError(
             f"Cannot read {spec!r} as a fibre: write '3*trivial + 8*regular', or install the library whose type it is."

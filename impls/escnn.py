@@ -122,7 +122,7 @@ def _representation(gspace: Any, rep: Any, of: Group) -> Representation:
     )
 
 
-class _Escnn(Implementation):
+class Escnn(Implementation):
     """What the escnn layers share."""
 
     library = "escnn"
@@ -140,7 +140,7 @@ class _Escnn(Implementation):
         torch.manual_seed(seed)
         # Built in float32 and converted: under another default dtype escnn's global caches of bases are filled with
         # tensors that break the next layer. Its bases are sampled in float32 either way.
-        layer = self.layer(_gspace(case["group"]), case).to(device, getattr(torch, dtype))
+        layer = self.layer(gspace_of(case["group"]), case).to(device, getattr(torch, dtype))
         typed = TypeReader().layer(layer)
         assert typed is not None
         source = Field(Grid(case["size"], case["size"]), typed.group, typed.source)
@@ -163,7 +163,8 @@ class _Escnn(Implementation):
         raise NotImplementedError
 
 
-def _gspace(name: str) -> Any:
+def gspace_of(name: str) -> Any:
+    """The planar gspace C<n> or D<n>."""
     from escnn import gspaces
 
     return (gspaces.rot2dOnR2 if name[0] == "C" else gspaces.flipRot2dOnR2)(int(name[1:]))
@@ -175,7 +176,7 @@ def _regular(gspace: Any, fields: int) -> Any:
     return escnn.nn.FieldType(gspace, [gspace.regular_repr] * fields)
 
 
-class R2Conv(_Escnn):
+class R2Conv(Escnn):
     """``escnn.nn.R2Conv``, regular to regular, in training mode: the filter is expanded in every call."""
 
     name = "escnn.R2Conv"
@@ -209,7 +210,7 @@ class R2Conv(_Escnn):
         return Cost(flops, moved, 3 * flops, 3 * moved)
 
 
-class _Pointwise(_Escnn):
+class _Pointwise(Escnn):
     """Layers without weights, on regular fields of C4 and D4."""
 
     def cases(self) -> Iterable[Case]:

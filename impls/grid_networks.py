@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..harness.registry import Case, Cost, Family, Implementation
@@ -49,7 +49,10 @@ class _Network(Implementation):
 
     def cost(self, case: Case) -> Cost:
         """Multiply-adds of every convolution and linear map, counted while one sample passes."""
-        return count(self.network(case)[0].eval(), case)
+        import torch
+
+        dim = 3 if case["group"][0] == "O" else 2
+        return count(self.network(case)[0].eval(), torch.zeros(1, case["channels"], *[case["size"]] * dim))
 
 
 class WideResNet(_Network):
@@ -112,20 +115,26 @@ def settle(network: Any) -> None:
                     torch.nn.init.uniform_(values, low, low + 1)
 
 
-def count(network: Any, case: Case) -> Cost:
-    """Two flops for each multiply-add, four bytes for each value that a convolution or linear map reads or writes."""
+def count(network: Any, x: Any, call: Callable[[Any], Any] | None = None) -> Cost:
+    """Two flops for each multiply-add, four bytes for each value that a layer inside reads or writes.
+
+    Args:
+        network: the module, in eval mode.
+        x: one sample.
+        call: the module as a function of plain tensors, where it is not one itself.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     moved = [4.0 * sum(p.numel() for p in network.parameters())]
-    dim = 3 if case["group"][0] == "O" else 2
 
     def note(_module: Any, inputs: Any, output: Any) -> None:
-        moved.append(4.0 * (sum(v.numel() for v in inputs) + output.numel()))
+        values = [getattr(v, "tensor", v) for v in (*inputs, output)]
+        moved.append(4.0 * sum(v.numel() for v in values))
 
     hooks = [m.register_forward_hook(note) for m in network.modules() if not list(m.children())]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, case["channels"], *[case["size"]] * dim))
+        (call or network)(x)
     for hook in hooks:
         hook.remove()
     flops = float(counter.get_total_flops())

@@ -33,7 +33,16 @@ app = typer.Typer(
 )
 
 #: Properties in the order they are checked; the suites hold the same names (a test compares them).
-PROPERTIES = ("homomorphism", "equivariance", "off_grid", "adjoint", "parameter_gradient", "integration", "parity")
+PROPERTIES = (
+    "homomorphism",
+    "equivariance",
+    "off_grid",
+    "adjoint",
+    "parameter_gradient",
+    "gradcheck",
+    "integration",
+    "parity",
+)
 SUITE = "equiharness.suites.check:run_property"
 
 

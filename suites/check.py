@@ -19,6 +19,7 @@ from ..harness.subject import Subject
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import CheckResult, Reason, Verdict, worst
 from .equivariance import equivariance
+from .finite_differences import gradcheck
 from .gradients import adjoint, parameter_gradient
 from .homomorphism import homomorphism
 from .integration import integration
@@ -36,6 +37,7 @@ PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {
     "off_grid": off_grid,
     "adjoint": adjoint,
     "parameter_gradient": parameter_gradient,
+    "gradcheck": gradcheck,
     "integration": integration,
     "parity": parity,
 }

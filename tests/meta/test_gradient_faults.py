@@ -118,6 +118,45 @@ def test_the_sound_layer_passes_all_three(prop, dtype):
     assert verdict(Lifting(dtype), prop, dtype) is eh.Verdict.EXACT
 
 
+def turned(grad):
+    """Turned by a quarter: a map that commutes with C4, so that both symmetric statements hold."""
+    return grad.rot90(1, (-2, -1))
+
+
+@pytest.mark.parametrize("place", ["bank", "inside"])
+def test_a_gradient_turned_within_the_group_is_found_by_finite_differences_alone(place):
+    layer = Lifting(torch.float32, **{place: turned})
+    assert verdict(layer, "adjoint", torch.float32) is eh.Verdict.EXACT
+    result = run_property("gradcheck", Claim(layer, "C4", PLANE, REGULAR)).result
+    assert (result.verdict, result.reason.code) == (eh.Verdict.BROKEN, "GRADIENT")
+    assert result.leaf == ("layer.weight" if place == "bank" else "input")
+
+
+@pytest.mark.parametrize(
+    "fault", [*WEIGHT_FAULTS.values(), *INPUT_FAULTS.values()], ids=[*WEIGHT_FAULTS, *INPUT_FAULTS]
+)
+def test_every_wrong_backward_fails_finite_differences_too(fault):
+    assert verdict(Lifting(torch.float32, **fault), "gradcheck", torch.float32) is eh.Verdict.BROKEN
+
+
+def test_a_wrong_second_derivative_is_found_where_the_first_is_right():
+    class Cube(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x**3
+
+        @staticmethod
+        def backward(ctx, grad):
+            (x,) = ctx.saved_tensors
+            return 3 * (x**2).detach() * grad  # the dependence on x is lost
+
+    made = Claim(Cube.apply, "C4", PLANE, PLANE)
+    result = run_property("gradcheck", made).result
+    first, second = result.parts
+    assert (first.verdict, second.verdict) == (eh.Verdict.EXACT, eh.Verdict.BROKEN)
+
+
 def test_weights_that_are_symmetric_by_value_only_fail_the_parameter_gradient():
     torch.manual_seed(0)
     layer = nn.Conv2d(2, 2, 3, padding=1)

@@ -122,7 +122,7 @@ class _Scalar:
             trial = {n: v.detach().requires_grad_() for n, v in self.at.items()}
             value = product(trial)
             if value.requires_grad:
-                value.backward()  # type: ignore[no-untyped-call]  # through everything: grad() would pass by a refusal
+                value.backward()  # through everything: grad() would pass by a refusal
         except (RuntimeError, NotImplementedError):  # no double backward, said in ways of each library's own
             return None
         return product

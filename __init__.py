@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .harness.claim import Approximate, Claim, Exact
     from .harness.fields import Field, Grid, Invariant, Points, Vector
     from .harness.groups import Element, Group, group
-    from .harness.registry import Case, Cost, Family, Implementation, implementations
+    from .harness.registry import Case, Cost, Expected, Family, Implementation, implementations
     from .harness.verdict import CheckResult, Reason, Verdict
     from .suites.check import check
     from .testing import assert_equivariant
@@ -25,6 +25,7 @@ _HOME = {
     "Cost": "harness.registry",
     "Element": "harness.groups",
     "Exact": "harness.claim",
+    "Expected": "harness.registry",
     "Family": "harness.registry",
     "Field": "harness.fields",
     "Grid": "harness.fields",
@@ -49,6 +50,7 @@ __all__ = [
     "Cost",
     "Element",
     "Exact",
+    "Expected",
     "Family",
     "Field",
     "Grid",

@@ -8,7 +8,7 @@ from .verdict import CheckResult, Verdict
 def headline(result: CheckResult) -> str:
     """One line: label, verdict, what was checked, the decisive number."""
     subject = " ".join(part for part in (result.implementation, result.case) if part) or "layer"
-    text = f"{result.verdict.label}  {result.verdict}  {result.property} of {subject}"
+    text = f"{result.label}  {result.verdict}  {result.property} of {subject}"
     if result.error is not None and result.bound is not None:
         text += f": error {result.error:.2e}, bound {result.bound:.2e}, ratio {result.ratio:.2g}"
     elif result.limit is not None:
@@ -19,6 +19,10 @@ def headline(result: CheckResult) -> str:
 def explain(result: CheckResult) -> str:
     """The report that ``print(result)`` shows."""
     lines = [headline(result)]
+    if result.contradiction:
+        lines.append(f"  expected {result.contradiction}")
+    elif result.expected:
+        lines.append(f"  expected {result.expected}")
     if result.reason.message:
         lines.append(f"  why      {result.reason}")
     lines += _numbers(result)

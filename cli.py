@@ -42,6 +42,7 @@ PROPERTIES = (
     "adjoint",
     "parameter_gradient",
     "gradcheck",
+    "robustness",
     "integration",
     "parity",
 )

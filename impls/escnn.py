@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..harness.errors import UsageError
-from ..harness.registry import Case, Cost, Family, Implementation, TypedLayer
+from ..harness.registry import Case, Cost, Expected, Family, Implementation, TypedLayer
+from ..harness.verdict import Verdict
 
 if TYPE_CHECKING:
     from ..harness.claim import Claim
@@ -263,10 +264,17 @@ class R2Upsampling(_Pointwise):
         )
 
 
+#: GroupPooling reshapes with an inferred size, which an empty batch leaves undetermined.
+EMPTY_BATCH = Expected(
+    "robustness", Verdict.BROKEN, "escnn's GroupPooling and batch norm cannot reshape an empty batch."
+)
+
+
 class GroupPooling(_Pointwise):
     """``escnn.nn.GroupPooling``: the maximum over each regular field."""
 
     name = "escnn.GroupPooling"
+    expected = (EMPTY_BATCH,)
 
     def layer(self, gspace: Any, case: Case) -> Any:
         """Regular to trivial fields."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..harness.registry import Case, Cost
-from .escnn import Escnn
+from .escnn import EMPTY_BATCH, Escnn
 from .grid_networks import blurred, count, settle
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 class _Network(Escnn):
     """A network on random weights in eval mode, its norms settled, seen on shapes that a picture shows."""
+
+    expected = (EMPTY_BATCH,)
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
         """The claim of the layer, with blurred noise as input."""

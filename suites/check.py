@@ -26,6 +26,7 @@ from .integration import integration
 from .off_grid import off_grid
 from .outcome import Outcome, describe
 from .parity import parity
+from .robustness import robustness
 
 #: Grid that a layer is checked on when its types say everything but the size.
 DEFAULT_SIZE = {2: 33, 3: 9}
@@ -38,6 +39,7 @@ PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {
     "adjoint": adjoint,
     "parameter_gradient": parameter_gradient,
     "gradcheck": gradcheck,
+    "robustness": robustness,
     "integration": integration,
     "parity": parity,
 }

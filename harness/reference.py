@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -80,6 +80,24 @@ class Recast(TorchFunctionMode):
             return value
         signs = torch.randint(0, 2, value.shape, generator=self._generator).to(value.device) * 2 - 1
         return value * (1 + self._perturbation * signs)
+
+
+@contextlib.contextmanager
+def swapped(modules: Iterable[torch.nn.Module], stand_ins: Mapping[torch.Tensor, torch.Tensor]) -> Iterator[None]:
+    """Within, the modules hold stand-ins in place of parameters; afterwards they are as they were.
+
+    A function of a module's own (``torch.autograd.Function``) takes its parameter directly, past every mode.
+    """
+    leaves = {id(p): leaf for p, leaf in stand_ins.items()}
+    held = [(sub._parameters, n, p) for m in modules for sub in m.modules() for n, p in sub._parameters.items()]
+    held = [(store, n, p) for store, n, p in held if id(p) in leaves]
+    try:
+        for store, n, p in held:
+            store[n] = leaves[id(p)]  # type: ignore[assignment]  # a tensor serves where it is only read
+        yield
+    finally:
+        for store, n, p in held:
+            store[n] = p
 
 
 @contextlib.contextmanager

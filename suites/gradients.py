@@ -23,7 +23,7 @@ from ..harness.claim import Claim
 from ..harness.error import Scale
 from ..harness.errors import UsageError
 from ..harness.groups import Element
-from ..harness.reference import recast
+from ..harness.reference import recast, swapped
 from ..harness.subject import Subject, full_float32
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import (
@@ -286,7 +286,9 @@ class _Loop:
             torch.manual_seed(claim.call_seed)
         start = time.perf_counter()
         with full_float32(), torch.enable_grad():
-            y = self._form(dtype, theta)(tree_map(lambda v: v.to(dtype) if v.is_floating_point() else v, x))
+            rounded = tree_map(lambda v: v.to(dtype) if v.is_floating_point() else v, x)
+            with swapped(claim.modules, {self.parameters[n]: leaf for n, leaf in theta.items()}):
+                y = self._form(dtype, theta)(rounded)
             y = tree_map(lambda _, v: v.double(), claim.target, y)
         self.seconds += time.perf_counter() - start
         return y

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..harness.claim import Claim
-from ..harness.fields import Field, Invariant, Vector
+from ..harness.fields import Field, Grid, Invariant, Vector
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import CheckResult, Reason, Verdict
 from .equivariance import equivariance
@@ -86,7 +86,11 @@ def _followed(claim: Claim, wanted: set[str], pool: Callable[[Any, torch.Tensor]
 def _already_pooled(claim: Claim, wanted: set[str]) -> bool:
     """Targets without a domain and with trivial fibres are their own integral: no naive mean differs from it."""
     fields = [leaf for path, leaf in leaves(claim.target) if path in wanted]
-    return all(isinstance(f.domain, Vector) and all(rep.dim == 1 for _, rep in f.fibre.terms) for f in fields)
+    return all(_is_a_point(f.domain) and all(rep.dim == 1 for _, rep in f.fibre.terms) for f in fields)
+
+
+def _is_a_point(domain: Any) -> bool:
+    return isinstance(domain, Vector) or (isinstance(domain, Grid) and set(domain.shape) == {1})
 
 
 def _target(claim: Claim) -> str:

@@ -179,3 +179,35 @@ def test_nan_in_the_backward_pass_alone_is_broken():
 
     result = run_property("adjoint", Claim(undefined, "C4", PLANE, PLANE)).result
     assert (result.verdict, result.reason.code) == (eh.Verdict.BROKEN, "NONFINITE")
+
+
+class OwnFunction(nn.Module):
+    """Hands its parameter straight to a function of its own, past every mode, with a wrong or right gradient."""
+
+    class Scale(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, scale, wrong):
+            ctx.save_for_backward(x, scale)
+            ctx.wrong = wrong
+            return x * scale
+
+        @staticmethod
+        def backward(ctx, grad):
+            x, scale = ctx.saved_tensors
+            found = (grad * x).sum((0, 2, 3), keepdim=True)
+            if ctx.wrong:
+                found = found + 1e-3 * (grad * x)[..., :1].sum((0, 2, 3), keepdim=True)
+            return grad * scale, found, None
+
+    def __init__(self, wrong):
+        super().__init__()
+        self.scale, self.wrong = nn.Parameter(torch.tensor([2.0, 3.0]).view(1, 2, 1, 1)), wrong
+
+    def forward(self, x):
+        return self.Scale.apply(x, self.scale, self.wrong)
+
+
+@pytest.mark.parametrize("prop", ["parameter_gradient", "gradcheck"])
+def test_parameters_that_no_function_of_torch_sees_are_checked_too(prop):
+    assert verdict(OwnFunction(wrong=False), prop, torch.float32, target=PLANE) is eh.Verdict.EXACT
+    assert verdict(OwnFunction(wrong=True), prop, torch.float32, target=PLANE) is eh.Verdict.BROKEN

@@ -113,9 +113,7 @@ class Upsampling(_Resampling):
         """Without weights."""
         from .. import kernels
 
-        return kernels.Upsample(
-            case["group"], case["scale"], mode=case["mode"], align_corners=case["align_corners"]
-        )
+        return kernels.Upsample(case["group"], case["scale"], mode=case["mode"], align_corners=case["align_corners"])
 
     def cost(self, case: Case) -> Cost:
         """One multiply-add for each of the 2^d corners of each new value."""

@@ -133,7 +133,8 @@ class _Scalar:
         inputs = tree_map(lambda v: next(x) if v.is_floating_point() and v.numel() else v, self.x)
         if self.claim.call_seed is not None:
             torch.manual_seed(self.claim.call_seed)
-        y = self.claim.bind(recast(self.claim.function, torch.float64, stand_ins=stand_ins))(inputs)
+        function = recast(self.claim.function, torch.float64, stand_ins=stand_ins, modules=self.claim.modules)
+        y = self.claim.bind(function)(inputs)
         return [v.double() for _, v in leaves(tree_map(lambda _, v: v, self.claim.target, y))]
 
     def _noise(self, like: torch.Tensor) -> torch.Tensor:

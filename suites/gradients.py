@@ -300,7 +300,7 @@ class _Loop:
                 return claim.bind(claim.function)
             return claim.bind(recast(claim.function, dtype))
         stand_ins: dict[torch.Tensor, torch.Tensor] = {self.parameters[n]: leaf for n, leaf in theta.items()}
-        return claim.bind(recast(claim.function, dtype, stand_ins=stand_ins))
+        return claim.bind(recast(claim.function, dtype, stand_ins=stand_ins, modules=claim.modules))
 
     @staticmethod
     def _raise_kappa(tally: _Tally, difference: torch.Tensor, eps: float) -> None:

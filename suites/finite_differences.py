@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from ..harness.claim import Claim
-from ..harness.reference import recast, swapped
+from ..harness.reference import recast
 from ..harness.subject import Subject
 from ..harness.trees import leaves, tree_map
 from ..harness.verdict import (
@@ -133,8 +133,8 @@ class _Scalar:
         inputs = tree_map(lambda v: next(x) if v.is_floating_point() and v.numel() else v, self.x)
         if self.claim.call_seed is not None:
             torch.manual_seed(self.claim.call_seed)
-        with swapped(self.claim.modules, stand_ins):
-            y = self.claim.bind(recast(self.claim.function, torch.float64, stand_ins=stand_ins))(inputs)
+        function = recast(self.claim.function, torch.float64, stand_ins=stand_ins, modules=self.claim.modules)
+        y = self.claim.bind(function)(inputs)
         return [v.double() for _, v in leaves(tree_map(lambda _, v: v, self.claim.target, y))]
 
     def _noise(self, like: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ from ..harness.claim import Claim
 from ..harness.error import Scale
 from ..harness.errors import UsageError
 from ..harness.groups import Element
-from ..harness.reference import recast, swapped
+from ..harness.reference import recast
 from ..harness.subject import Subject, full_float32
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import (
@@ -286,9 +286,7 @@ class _Loop:
             torch.manual_seed(claim.call_seed)
         start = time.perf_counter()
         with full_float32(), torch.enable_grad():
-            rounded = tree_map(lambda v: v.to(dtype) if v.is_floating_point() else v, x)
-            with swapped(claim.modules, {self.parameters[n]: leaf for n, leaf in theta.items()}):
-                y = self._form(dtype, theta)(rounded)
+            y = self._form(dtype, theta)(tree_map(lambda v: v.to(dtype) if v.is_floating_point() else v, x))
             y = tree_map(lambda _, v: v.double(), claim.target, y)
         self.seconds += time.perf_counter() - start
         return y
@@ -302,7 +300,7 @@ class _Loop:
                 return claim.bind(claim.function)
             return claim.bind(recast(claim.function, dtype))
         stand_ins: dict[torch.Tensor, torch.Tensor] = {self.parameters[n]: leaf for n, leaf in theta.items()}
-        return claim.bind(recast(claim.function, dtype, stand_ins=stand_ins))
+        return claim.bind(recast(claim.function, dtype, stand_ins=stand_ins, modules=claim.modules))
 
     @staticmethod
     def _raise_kappa(tally: _Tally, difference: torch.Tensor, eps: float) -> None:

@@ -14,9 +14,11 @@ import torch
 
 from ..harness.claim import Claim
 from ..harness.fields import Field, Grid, Invariant, Vector
+from ..harness.subject import Subject
 from ..harness.trees import Tree, leaves, tree_map
-from ..harness.verdict import CheckResult, Reason, Verdict
+from ..harness.verdict import EPS, SAFETY, CheckResult, Reason, Verdict
 from .equivariance import equivariance
+from .measurement import SAMPLES
 from .outcome import Outcome, describe
 
 
@@ -28,10 +30,15 @@ def integration(claim: Claim) -> Outcome:
 
     Returns:
         The verdict on the integral. AMBIGUOUS(CONTROL) where the naive mean passes too: then nothing was shown.
+        SKIPPED(CONSTANT) where the integral does not depend on the input and the output does: the integral of a
+        normalised field is its bias, that of a field made from vectors may vanish.
     """
     wanted = {path for path, leaf in leaves(claim.target) if isinstance(leaf, Field) and leaf.has_integral}
     if not wanted:
         reason = Reason(code="NO_INVARIANT", message="the target has no invariant part to integrate.")
+        return Outcome(describe(claim, "integration", Verdict.SKIPPED, reason))
+    if not _already_pooled(claim, wanted) and _is_constant(claim, wanted):
+        reason = Reason(code="CONSTANT", message="the integral of the output is the same for every input.")
         return Outcome(describe(claim, "integration", Verdict.SKIPPED, reason))
     outcome = equivariance(_followed(claim, wanted, lambda leaf, y: leaf.integral(y)))
     result = outcome.result.model_copy(update={"property": "integration", "target": f"integral of {_target(claim)}"})
@@ -40,6 +47,22 @@ def integration(claim: Claim) -> Outcome:
     control = equivariance(_followed(claim, wanted, lambda leaf, y: leaf.naive_mean(y)), jitter=False).result
     control = control.model_copy(update={"property": "naive mean (control)"})
     return Outcome(_weigh(result, control), outcome.picture)
+
+
+def _is_constant(claim: Claim, wanted: set[str]) -> bool:
+    """Whether no integral varies over samples by more than float32 rounds the sum of so many values of that size."""
+    subject = Subject(claim)
+    with subject.guarded():
+        x = claim.draw(SAMPLES)
+        found = subject.probe_reference(x)
+        outputs = dict(leaves(subject.working(x) if found is None else found))
+    for path, leaf in leaves(claim.target):
+        if path in wanted:
+            integrals, size = leaf.integral(outputs[path]), outputs[path].square().mean().sqrt()
+            varies = (integrals - integrals.mean(0)).abs().max()
+            if not (varies <= SAFETY * EPS["float32"] * size):  # NaN varies
+                return False
+    return True
 
 
 def _weigh(result: CheckResult, control: CheckResult) -> CheckResult:

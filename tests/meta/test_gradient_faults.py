@@ -173,6 +173,30 @@ def test_a_gradient_that_never_depends_on_the_input_proves_nothing():
     assert verdict(constant, "adjoint", torch.float32, target=PLANE) is eh.Verdict.VACUOUS
 
 
+class Direct(nn.Module):
+    """A lifting that applies an autograd function to its parameter itself, with nothing of torch in between."""
+
+    def __init__(self, change):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = LiftingConv("C4", 2, 3, 3, padding=1)
+        self.scale = nn.Parameter(torch.tensor([0.5, -1.0, 2.0]))
+        self.change = change
+
+    def forward(self, x):
+        return self.layer(x) * Backward.apply(self.scale, self.change)[:, None, None, None]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_autograd_function_of_a_parameter_itself_is_seen(dtype):
+    sound, broken = Direct(lambda grad: grad).to(dtype), Direct(lambda grad: 1.5 * grad).to(dtype)
+    assert verdict(sound, "gradcheck", dtype) is eh.Verdict.EXACT
+    assert verdict(sound, "parameter_gradient", dtype) is eh.Verdict.EXACT
+    result = run_property("gradcheck", Claim(broken, "C4", PLANE, REGULAR, dtype=dtype)).result
+    assert (result.verdict, result.leaf) == (eh.Verdict.BROKEN, "scale")
+    assert all(isinstance(p, nn.Parameter) for p in broken.parameters())
+
+
 def test_nan_in_the_backward_pass_alone_is_broken():
     def undefined(x):
         return torch.where(x > 0, x, x * 0) + 0 * (x - x).sqrt()

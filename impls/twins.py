@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import kernels
-from ..harness.claim import Twin
+from ..harness.claim import Claim, Twin
+from ..harness.registry import Case
 
 Builder = Callable[[], Twin]
 Parameters = Mapping[str, Tensor]
@@ -209,3 +211,45 @@ def _call(module: nn.Module, theta: Parameters, *args: Any, of: Callable[..., An
     if of is None:
         return torch.func.functional_call(module, dict(theta), args)
     return torch.func.functional_call(_Through(module, of), {f"module.{n}": p for n, p in theta.items()}, args)
+
+
+def steerable(
+    name: str, layer: Any, claim: Claim, case: Case, matrices: Sequence[Any], *, lifting: bool = False
+) -> tuple[Builder, ...]:
+    """The pairs of an escnn or e2cnn convolution between regular fields (from trivial ones: ``lifting``) and ours.
+
+    Args:
+        name: of the library's layer.
+        layer: the library's module.
+        claim: its claim; the group tells whether ours has the layer.
+        case: fields_in, fields_out, kernel, stride, padding.
+        matrices: of the library's elements, in its order, on array axes.
+        lifting: whether the input fields are trivial.
+
+    Returns:
+        No pairs where an element leaves the grid: ours has no layer of that group.
+    """
+    if not all(g.is_signed_permutation for g in claim.group):
+        return ()
+    kind = kernels.LiftingConv if lifting else kernels.GroupConv
+    ours = kind(
+        claim.group.name,
+        case["fields_in"],
+        case["fields_out"],
+        case["kernel"],
+        stride=case["stride"],
+        padding=case["padding"],
+        allow_misaligned=True,
+        device=claim.device,
+        dtype=claim.dtype,
+    )
+    position = {claim.group.element(m).index: i for i, m in enumerate(matrices)}
+    order = [position[g.index] for g in claim.group]
+    return Steerable(name, layer, _on_tensors, order, ours).twins()
+
+
+def _on_tensors(module: Any, x: Tensor) -> Any:
+    """Either library's module on plain tensors: its own geometric tensor is found beside its field type."""
+    package = type(module.in_type).__module__.partition(".")[0]
+    geometric = importlib.import_module(f"{package}.nn").GeometricTensor
+    return module(geometric(x, module.in_type)).tensor

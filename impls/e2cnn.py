@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from ..harness.representations import Fibre
 
 #: Found by the robustness property on every layer that regroups channels by fields.
-EMPTY_BATCH = Expected("robustness", Verdict.BROKEN, "e2cnn infers a size from the batch and cannot reshape an empty one.")
+EMPTY_BATCH = Expected(
+    "robustness", Verdict.BROKEN, "e2cnn infers a size from the batch and cannot reshape an empty one."
+)
 
 INSTALL = "pip install 'numpy<2' e2cnn==0.2.3"
 
@@ -165,7 +167,8 @@ class R2Conv(layers.Convolution, E2cnn):
         from .twins import steerable
 
         gspace = layer.in_type.gspace
-        return steerable(self.name, layer, claim, case, [array_matrix(gspace, g) for g in gspace.fibergroup.elements])
+        matrices = [array_matrix(gspace, g) for g in gspace.fibergroup.elements]
+        return steerable(self.name, layer, claim, case, matrices, spans="cutoff" in case.parameters)
 
 
 class R2ConvTransposed(layers.TransposedConvolution, E2cnn):

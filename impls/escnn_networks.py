@@ -26,7 +26,7 @@ class _Network(Escnn):
         field = claim.source
         return replace(claim, inputs=lambda n, generator: blurred(field.random(n, generator)), modules=claim.modules)
 
-    def layer(self, gspace: Any, case: Case) -> Any:
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """The network with statistics of its own in its norms."""
         network = self.network(gspace, case)
         settle(network)
@@ -40,9 +40,9 @@ class _Network(Escnn):
         """Multiply-adds of every convolution, counted while one sample passes."""
         import torch
 
-        from .escnn import gspace_of, on_tensors
+        from .escnn import on_tensors
 
-        network = self.layer(gspace_of(case["group"]), case)
+        network = self.make(case)
         call = on_tensors(network)
         return count(network, torch.zeros(1, case["channels"], case["size"], case["size"]), call)
 

@@ -103,12 +103,124 @@ class TransposedConvolution(Convolution):
         return convolution_cost(case, case["size"] ** 2, points, taps_at=case["size"] ** 2)
 
 
+class VolumeConvolution(Convolution):
+    """``R3Conv`` of O and O_h in training mode."""
+
+    def cases(self) -> Iterable[Case]:
+        """Small: the first basis of each group takes escnn a minute."""
+        yield Case.of(group="O", size=5, kernel=3, stride=1, padding=1, fields_in=1, fields_out=1, source="trivial")
+        yield Case.of(group="O", size=5, kernel=3, stride=2, padding=1, fields_in=1, fields_out=1, source="regular")
+        yield Case.of(group="Oh", size=5, kernel=3, stride=1, padding=1, fields_in=1, fields_out=1, source="trivial")
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """To regular fields."""
+        trivial = nn.FieldType(gspace, [gspace.trivial_repr] * case["fields_in"])
+        return nn.R3Conv(
+            trivial if case["source"] == "trivial" else regular(nn, gspace, case["fields_in"]),
+            regular(nn, gspace, case["fields_out"]),
+            kernel_size=case["kernel"],
+            stride=case["stride"],
+            padding=case["padding"],
+            recompute=True,
+        )
+
+    def cost(self, case: Case) -> Cost:
+        """The dense convolution of the expanded filter."""
+        points = ((case["size"] + 2 * case["padding"] - case["kernel"]) // case["stride"] + 1) ** 3
+        g, k = {"O": 24, "Oh": 48}[case["group"]], case["kernel"]
+        ci = case["fields_in"] * (1 if case["source"] == "trivial" else g)
+        return dense_cost(ci, case["fields_out"] * g, k**3, case["size"] ** 3, points, taps_at=points)
+
+
+class TrivialOutput(SteerableLayer):
+    """``R3Conv`` of SO(3) from vectors and scalars to scalars: the outputs are invariant at each point."""
+
+    def cases(self) -> Iterable[Case]:
+        """The elements of O are exact, the others are judged over resolutions."""
+        yield Case.of(group="SO3", size=9, kernel=5, fields_in=1, fields_out=2)
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Fields of degree 0 and 1 in, of degree 0 out."""
+        kinds = [gspace.irrep(degree) for degree in (0, 1)] * case["fields_in"]
+        scalars = nn.FieldType(gspace, [gspace.trivial_repr] * case["fields_out"])
+        return nn.R3Conv(nn.FieldType(gspace, kinds), scalars, case["kernel"], padding=2, recompute=True)
+
+    def cost(self, case: Case) -> Cost:
+        """The dense convolution of the expanded filter."""
+        points = case["size"] ** 3
+        return dense_cost(
+            4 * case["fields_in"], case["fields_out"], case["kernel"] ** 3, points, points, taps_at=points
+        )
+
+
+class QuotientNonlinearity(SteerableLayer):
+    """``QuotientFourierPointwise`` of SO(3) on the sphere: sampled, activated and analysed, only scalars kept."""
+
+    def cases(self) -> Iterable[Case]:
+        """Pointwise in space; samples on the sphere that the cube's rotations permute."""
+        yield Case.of(group="SO3", size=5, channels=2, degree=2)
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Quotient features up to a degree in, their invariant parts out."""
+        irreps = gspace.fibergroup.bl_irreps(case["degree"])
+        return nn.QuotientFourierPointwise(
+            gspace, (False, -1), case["channels"], irreps, out_irreps=[(0,)], grid=cube_directions(gspace)
+        )
+
+    def cost(self, case: Case) -> Cost:
+        """Two small matrix products at each point, through the samples on the sphere."""
+        spectrum, samples = (case["degree"] + 1) ** 2, 26
+        values = case["channels"] * case["size"] ** 3
+        flops = 2.0 * values * samples * (spectrum + 1)
+        return Cost(flops, 4.0 * values * (spectrum + 1), 3 * flops, 12.0 * values * (spectrum + 1))
+
+
+class FourierNonlinearity(SteerableLayer):
+    """``FourierPointwise`` of C8: band-limited functions on the group, sampled, activated and analysed."""
+
+    def cases(self) -> Iterable[Case]:
+        """As many samples as the cyclic group has elements, so that the group permutes them."""
+        yield Case.of(group="C8", size=9, fields=2)
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Frequencies up to 2."""
+        irreps = gspace.fibergroup.bl_irreps(2)
+        return nn.FourierPointwise(gspace, case["fields"], irreps, type="regular", N=8)
+
+
+def cube_directions(gspace: Any) -> Any:
+    """Rotations that take the north pole to the 26 directions of a cube's faces, edges and corners.
+
+    The rotations of the cube permute these directions, so that the sampled nonlinearity is exactly equivariant to them.
+    """
+    import itertools
+
+    import numpy as np
+
+    directions = [np.array(d) / np.linalg.norm(d) for d in itertools.product((-1, 0, 1), repeat=3) if any(d)]
+    return [gspace.fibergroup.element(_rotation_to(d), "MAT") for d in directions]
+
+
+def _rotation_to(direction: Any) -> Any:
+    """A rotation with the third column ``direction``."""
+    import numpy as np
+
+    helper = np.eye(3)[int(np.argmin(np.abs(direction)))]
+    first = np.cross(helper, direction)
+    first = first / np.linalg.norm(first)
+    return np.stack([first, np.cross(direction, first), direction], 1)
+
+
 def convolution_cost(case: Case, points_in: int, points_out: int, *, taps_at: int) -> Cost:
-    """Two flops for each multiply-add; input, output and filter moved once; backward twice the forward."""
+    """The dense convolution of the expanded filter on a plane."""
     g, k = order_of(case["group"]), case["kernel"]
-    ci, co = case["fields_in"] * g, case["fields_out"] * g
-    flops = 2.0 * ci * co * k**2 * taps_at
-    moved = 4.0 * (ci * points_in + co * points_out + ci * co * k**2)
+    return dense_cost(case["fields_in"] * g, case["fields_out"] * g, k**2, points_in, points_out, taps_at=taps_at)
+
+
+def dense_cost(ci: int, co: int, taps: int, points_in: int, points_out: int, *, taps_at: int) -> Cost:
+    """Two flops for each multiply-add; input, output and filter moved once; backward twice the forward."""
+    flops = 2.0 * ci * co * taps * taps_at
+    moved = 4.0 * (ci * points_in + co * points_out + ci * co * taps)
     return Cost(flops, moved, 3 * flops, 3 * moved)
 
 

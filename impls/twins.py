@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from .. import kernels
 from ..harness.claim import Claim, Twin
+from ..harness.errors import UsageError
 from ..harness.registry import Case
 
 Builder = Callable[[], Twin]
@@ -110,10 +111,6 @@ class Steerable:
         """For each index of theirs, ours of the same element."""
         return [list(self.order).index(k) for k in range(len(self.order))]
 
-    def twins(self) -> tuple[Builder, ...]:
-        """Their weights in ours and, where their basis spans every filter, our weights in theirs."""
-        return (self.ours_from_theirs, *([self.theirs_from_ours] if self.spans() else []))
-
     def spans(self) -> bool:
         """Whether the library's basis can express any weights of ours."""
         with torch.no_grad():
@@ -138,7 +135,13 @@ class Steerable:
         return Twin(f"{self.name} and ours on its weights", self._theirs, mapped, theta)
 
     def theirs_from_ours(self) -> Twin:
-        """Shared parameters are ours."""
+        """Shared parameters are ours.
+
+        Raises:
+            UsageError: the library's basis does not span every filter.
+        """
+        if not self.spans():
+            raise UsageError(f"{self.name} cannot express every filter of ours: raise its frequencies_cutoff.")
 
         def mapped(theta: Parameters, x: Tensor) -> Any:
             filters = self._their_order(theta["weight"]).flatten()
@@ -214,7 +217,14 @@ def _call(module: nn.Module, theta: Parameters, *args: Any, of: Callable[..., An
 
 
 def steerable(
-    name: str, layer: Any, claim: Claim, case: Case, matrices: Sequence[Any], *, lifting: bool = False
+    name: str,
+    layer: Any,
+    claim: Claim,
+    case: Case,
+    matrices: Sequence[Any],
+    *,
+    lifting: bool = False,
+    spans: bool = False,
 ) -> tuple[Builder, ...]:
     """The pairs of an escnn or e2cnn convolution between regular fields (from trivial ones: ``lifting``) and ours.
 
@@ -225,6 +235,7 @@ def steerable(
         case: fields_in, fields_out, kernel, stride, padding.
         matrices: of the library's elements, in its order, on array axes.
         lifting: whether the input fields are trivial.
+        spans: whether the library's basis spans every filter, so that our weights can be put in theirs too.
 
     Returns:
         No pairs where an element leaves the grid: ours has no layer of that group.
@@ -245,7 +256,8 @@ def steerable(
     )
     position = {claim.group.element(m).index: i for i, m in enumerate(matrices)}
     order = [position[g.index] for g in claim.group]
-    return Steerable(name, layer, _on_tensors, order, ours).twins()
+    pair = Steerable(name, layer, _on_tensors, order, ours)
+    return (pair.ours_from_theirs, *([pair.theirs_from_ours] if spans else []))
 
 
 def _on_tensors(module: Any, x: Tensor) -> Any:

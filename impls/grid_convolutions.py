@@ -81,7 +81,7 @@ class Lifting(_Convolution):
         yield _case("C4", "8x12", 4, stride=2, padding=1, fields=(3, 2))
         yield _case("D4", 9, 5, stride=2, padding=2, fields=(3, 2))
         yield _case("D4", "8x9", 3, padding=1, padding_mode="circular", fields=(3, 2))
-        yield _case("O", "3x5x4", 3, padding=1, fields=(2, 1))
+        yield _case("O", "3x5x4", 2, padding=1, fields=(2, 1))
         yield _case("Oh", 4, 2, stride=2, fields=(2, 1))
 
 
@@ -97,7 +97,7 @@ class Regular(_Convolution):
         yield _case("C4", "8x12", 4, stride=2, padding=1)
         yield _case("D4", 9, 5, stride=2, padding=2)
         yield _case("D4", "8x9", 3, padding=1, padding_mode="circular")
-        yield _case("O", "3x5x4", 3, padding=1, fields=(1, 2))
+        yield _case("O", "3x4x3", 3, padding=1, fields=(1, 1))
         yield _case("Oh", 3, 2, fields=(1, 1))
 
 
@@ -112,7 +112,7 @@ class Separable(_Convolution):
         yield _case("C4", "8x12", 4, stride=2, padding=1, variant="pointwise_first")
         yield _case("D4", 9, 3, stride=2, padding=1, variant="depthwise_first")
         yield _case("D4", "8x9", 3, padding=1, padding_mode="circular", variant="per_pair")
-        yield _case("O", "3x5x4", 3, padding=1, fields=(1, 2), variant="pointwise_first")
+        yield _case("O", "3x5x4", 2, padding=1, fields=(1, 2), variant="pointwise_first")
         yield _case("O", 4, 2, stride=2, fields=(2, 1), variant="per_pair")
         yield _case("Oh", 3, 2, fields=(2, 1), variant="depthwise_first")
 
@@ -139,7 +139,7 @@ class VectorLift(_Convolution):
         """Odd and even boxes, a stride."""
         yield _case("C4", 9, 3, stride=2, padding=1)
         yield _case("D4", "8x9", 3, padding=1, padding_mode="circular")
-        yield _case("O", "3x5x4", 3, padding=1, fields=(1, 1))
+        yield _case("O", "3x5x4", 2, padding=1, fields=(1, 1))
         yield _case("Oh", 3, 2, fields=(1, 1))
 
 

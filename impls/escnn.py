@@ -135,7 +135,8 @@ class Escnn(Implementation):
         import torch
 
         from ..harness.claim import Claim
-        from ..harness.fields import Field, Grid
+        from ..harness.domains import Grid
+        from ..harness.fields import Field
 
         self.require()
         torch.manual_seed(seed)

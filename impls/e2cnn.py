@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from ..harness.representations import Fibre
 
 #: Found by the robustness property on every layer that regroups channels by fields.
-EMPTY_BATCH = Expected("robustness", Verdict.BROKEN, "e2cnn infers a size from the batch and cannot reshape an empty one.")
+EMPTY_BATCH = Expected(
+    "robustness", Verdict.BROKEN, "e2cnn infers a size from the batch and cannot reshape an empty one."
+)
 
 INSTALL = "pip install 'numpy<2' e2cnn==0.2.3"
 
@@ -123,7 +125,8 @@ class E2cnn(layers.SteerableLayer, Implementation):
         import torch
 
         from ..harness.claim import Claim
-        from ..harness.fields import Field, Grid
+        from ..harness.domains import Grid
+        from ..harness.fields import Field
 
         self.require()
         torch.manual_seed(seed)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .harness.claim import Approximate, Claim, Exact
-    from .harness.fields import Field, Grid, Invariant, Points, Vector
+    from .harness.domains import Grid, Points, Vector
+    from .harness.fields import Field, Invariant
     from .harness.groups import Element, Group, group
     from .harness.registry import Case, Cost, Expected, Family, Implementation, implementations
+    from .harness.spheres import Rotations, Sphere
     from .harness.verdict import CheckResult, Reason, Verdict
     from .suites.check import check
     from .testing import assert_equivariant
@@ -28,13 +30,15 @@ _HOME = {
     "Expected": "harness.registry",
     "Family": "harness.registry",
     "Field": "harness.fields",
-    "Grid": "harness.fields",
+    "Grid": "harness.domains",
     "Group": "harness.groups",
     "Implementation": "harness.registry",
     "Invariant": "harness.fields",
-    "Points": "harness.fields",
+    "Points": "harness.domains",
     "Reason": "harness.verdict",
-    "Vector": "harness.fields",
+    "Rotations": "harness.spheres",
+    "Sphere": "harness.spheres",
+    "Vector": "harness.domains",
     "Verdict": "harness.verdict",
     "assert_equivariant": "testing",
     "check": "suites.check",
@@ -59,6 +63,8 @@ __all__ = [
     "Invariant",
     "Points",
     "Reason",
+    "Rotations",
+    "Sphere",
     "Vector",
     "Verdict",
     "assert_equivariant",

@@ -39,6 +39,7 @@ PROPERTIES = (
     "homomorphism",
     "equivariance",
     "off_grid",
+    "aliasing",
     "adjoint",
     "parameter_gradient",
     "gradcheck",

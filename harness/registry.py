@@ -217,13 +217,17 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class TypedLayer:
-    """A layer whose own types say its whole claim: its function on plain tensors, group, source and target fibres."""
+    """A layer whose own types say its whole claim: its function on plain tensors, group, source and target fibres.
+
+    ``source`` and ``target`` are fibres, or trees of fields (``has_fields``) where the types say the domain too.
+    """
 
     function: Callable[..., Any]
     group: Group
     source: Any
     target: Any
     split: bool = False
+    has_fields: bool = False
 
 
 def _readers(obj: object) -> Iterator[Any]:

@@ -195,7 +195,8 @@ class Escnn(layers.SteerableLayer, Implementation):
         import torch
 
         from ..harness.claim import Claim
-        from ..harness.fields import Field, Grid
+        from ..harness.domains import Grid
+        from ..harness.fields import Field
 
         self.require()
         torch.manual_seed(seed)

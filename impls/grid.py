@@ -36,7 +36,8 @@ class GridAdapter(Implementation):
         import torch
 
         from ..harness.claim import Claim
-        from ..harness.fields import Field, Grid, Vector
+        from ..harness.domains import Grid, Vector
+        from ..harness.fields import Field
         from ..harness.groups import group
         from .twins import of_layer
 
@@ -94,7 +95,7 @@ def points_of(case: Case) -> int:
 
 
 class TypeReader:
-    """Reads what the project's own grid layers say of themselves: group, kind and number of fields."""
+    """Reads what the project's own layers say of themselves: group, kind and number of fields."""
 
     def layer(self, layer: Any) -> TypedLayer | None:
         """The claim of a layer; pools take any number of fields, and two stand for them."""
@@ -115,7 +116,9 @@ class TypeReader:
             kernels.GlobalPool: ("regular", "trivial", "", ""),
         }
         if type(layer) not in known:
-            return None
+            from .spherical import typed_layer
+
+            return typed_layer(layer)
         reads, writes, fields_in, fields_out = known[type(layer)]
         source, target = (
             f"{getattr(layer, count, 2)}*{kind}" for count, kind in ((fields_in, reads), (fields_out, writes))

@@ -30,7 +30,8 @@ class _Plain(Implementation):
         import torch
 
         from ..harness.claim import Claim
-        from ..harness.fields import Field, Grid
+        from ..harness.domains import Grid
+        from ..harness.fields import Field
         from ..harness.groups import group
 
         torch.manual_seed(seed)

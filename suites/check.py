@@ -10,14 +10,16 @@ import torch
 
 from ..harness import registry
 from ..harness.claim import Approximate, Claim, Contract
+from ..harness.domains import Grid, Vector
 from ..harness.errors import HarnessError, UsageError
-from ..harness.fields import Acted, Field, Grid, Invariant, Vector
+from ..harness.fields import Acted, Field, Invariant
 from ..harness.groups import Group
 from ..harness.groups import group as as_group
 from ..harness.reference import recast
 from ..harness.subject import Subject
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import CheckResult, Reason, Verdict, worst
+from .aliasing import aliasing, may_alias
 from .equivariance import equivariance
 from .finite_differences import gradcheck
 from .gradients import adjoint, parameter_gradient
@@ -36,6 +38,7 @@ PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {
     "homomorphism": lambda claim: Outcome(homomorphism(claim)),
     "equivariance": equivariance,
     "off_grid": off_grid,
+    "aliasing": aliasing,
     "adjoint": adjoint,
     "parameter_gradient": parameter_gradient,
     "gradcheck": gradcheck,
@@ -142,6 +145,7 @@ def _applicable(claim: Claim) -> list[str]:
     ):
         on_grid = claim.group.order is not None and all(g.is_signed_permutation for g in claim.group)
         names += [] if on_grid else ["off_grid"]
+    names += ["aliasing"] if may_alias(claim) else []
     targets = [leaf for _, leaf in leaves(claim.target)]
     if all(isinstance(leaf, Field) and isinstance(leaf.domain, Vector) for leaf in targets):
         names += ["integration"]
@@ -165,6 +169,8 @@ def make_claim(
     typed = registry.read_layer(layer)
     modules = (layer,) if isinstance(layer, torch.nn.Module) else ()
     if source is None and target is None and act_in is None and typed is not None:
+        if typed.has_fields:
+            return Claim(typed.function, typed.group, typed.source, typed.target, modules=modules)
         domain = Grid(*([DEFAULT_SIZE[typed.group.dim]] * typed.group.dim))
         reads = Field(domain, typed.group, typed.source, split=typed.split)
         writes = _target_of(typed.function, reads, typed.target)

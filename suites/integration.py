@@ -1,7 +1,8 @@
 """Integration: the integral of f(a_g x) equals that of f(x); the naive mean is the control that must fail.
 
-On grids the integral pools space and group (the invariant part of the fibre). What is mistaken for it, pooling a
-window that misses the last row and leaving the group out, must be seen to fail on the same data.
+On grids the integral pools space and group (the invariant part of the fibre); on the sphere and on SO(3) it is the
+quadrature. What is mistaken for it, pooling a window that misses the last row and leaving the group out, or the plain
+mean over samples that are dense at the poles, must be seen to fail on the same data.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from typing import Any
 
 import torch
 
-from ..harness.claim import Claim
-from ..harness.fields import Field, Grid, Invariant, Vector
+from ..harness.claim import Claim, Exact
+from ..harness.domains import Grid, Vector
+from ..harness.fields import Field, Invariant
 from ..harness.subject import Subject
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import EPS, SAFETY, CheckResult, Reason, Verdict
+from .aliasing import is_affine
 from .equivariance import equivariance
 from .measurement import SAMPLES
 from .outcome import Outcome, describe
+from .quadrature import integrates, quadrature
 
 
 def integration(claim: Claim) -> Outcome:
@@ -42,9 +46,14 @@ def integration(claim: Claim) -> Outcome:
         return Outcome(describe(claim, "integration", Verdict.SKIPPED, reason))
     outcome = equivariance(_followed(claim, wanted, lambda leaf, y: leaf.integral(y)))
     result = outcome.result.model_copy(update={"property": "integration", "target": f"integral of {_target(claim)}"})
-    if _already_pooled(claim, wanted) or result.verdict not in (Verdict.EXACT, Verdict.IMPRECISE):
+    if result.verdict not in (Verdict.EXACT, Verdict.IMPRECISE):
         return Outcome(result, outcome.picture)
-    control = equivariance(_followed(claim, wanted, lambda leaf, y: leaf.naive_mean(y)), jitter=False).result
+    if integrates(claim) and is_affine(claim):
+        return Outcome(_of_degrees(claim, result), outcome.picture)
+    if _already_pooled(claim, wanted):
+        return Outcome(result, outcome.picture)
+    naive = replace(_followed(claim, wanted, lambda leaf, y: leaf.naive_mean(y)), contract=Exact())
+    control = equivariance(naive, jitter=False).result
     control = control.model_copy(update={"property": "naive mean (control)"})
     return Outcome(_weigh(result, control), outcome.picture)
 
@@ -63,6 +72,18 @@ def _is_constant(claim: Claim, wanted: set[str]) -> bool:
             if not (varies <= SAFETY * EPS["float32"] * size):  # NaN varies
                 return False
     return True
+
+
+def _of_degrees(claim: Claim, result: CheckResult) -> CheckResult:
+    """An affine invariant of a spherical signal is an integral: no harmonic has one, and a naive mean of it fails."""
+    mean = replace(claim, function=claim.source.naive_mean, reference=None, target=Invariant(), contract=Exact())
+    control = equivariance(mean, jitter=False).result.model_copy(update={"property": "naive mean (control)"})
+    weighed = _weigh(result, control)
+    degrees = quadrature(claim)
+    decisive = max((weighed, degrees), key=lambda r: r.verdict.severity)
+    return weighed.model_copy(
+        update={"verdict": decisive.verdict, "reason": decisive.reason, "parts": (control, degrees)}
+    )
 
 
 def _weigh(result: CheckResult, control: CheckResult) -> CheckResult:

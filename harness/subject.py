@@ -20,11 +20,11 @@ class Subject:
     """The claim's function in its working precision, in float32 and in float64.
 
     Outputs are float64 copies on the claim's device, checked against the target's structure; of spherical signals the
-    part on the band. ``seconds`` adds up the time inside the layer.
+    part on the band, unless ``whole`` is asked for. ``seconds`` adds up the time inside the layer.
     """
 
-    def __init__(self, claim: Claim) -> None:
-        self.claim = claim
+    def __init__(self, claim: Claim, *, whole: bool = False) -> None:
+        self.claim, self.whole = claim, whole
         self.seconds = 0.0
         self._native = claim.bind(claim.function)
         self._double = claim.bind(claim.reference or recast(claim.function, torch.float64))
@@ -103,7 +103,7 @@ class Subject:
                 "The layer returns complex numbers: return torch.view_as_real(y) and declare real channels."
             )
         real: torch.Tensor = y.double()
-        return leaf.project(real) if isinstance(leaf, Field) else real
+        return leaf.project(real) if isinstance(leaf, Field) and not self.whole else real
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[list[str]]:

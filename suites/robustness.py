@@ -62,7 +62,7 @@ def robustness(claim: Claim) -> Outcome:
         that matter, an empty batch refused, NaN that spreads, values of unusual size lost.
     """
     start = time.perf_counter()
-    subject = Subject(claim)
+    subject = Subject(claim, whole=True)  # what lies outside a band must not leak either
     with subject.guarded():
         trials = _Trials(subject)
         rows = list(trials.rows()) if trials.finite else []

@@ -37,6 +37,8 @@ def sum_rows(table: Tensor, terms: Tensor, weights: Tensor, offsets: Tensor | No
 
     With offsets the terms are flat, and row r sums those from offsets[r] to offsets[r + 1].
     """
+    if not table.shape[1]:  # an empty batch, which embedding_bag refuses
+        return table.new_empty(len(terms if offsets is None else offsets), 0)
     return embedding_bag(terms, table, offsets, mode="sum", per_sample_weights=weights)
 
 

@@ -147,7 +147,7 @@ def so3_rotate(x: Tensor, Q: Tensor) -> Tensor:
     spectrum = so3_analyse(x.reshape(1, -1, *x.shape[-3:]), b)[0]
     parts = torch.split(spectrum, [(2 * l + 1) ** 2 for l in range(b)])
     rotated = [
-        (D @ part.reshape(D.shape[0], -1)).view(-1, spectrum.shape[1])
+        (D @ part.reshape(D.shape[0], D.shape[0] * spectrum.shape[1])).view(part.shape)
         for D, part in zip(_matrices(Q, b, x), parts, strict=True)
     ]
     return so3_synthesise(torch.cat(rotated)[None], b).reshape(x.shape)

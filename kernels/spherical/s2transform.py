@@ -142,7 +142,7 @@ def s2_analyse(x: Tensor, degrees: int) -> Tensor:
     Returns:
         `[B, degrees^2, C]`.
     """
-    return _forward(x.flatten(0, 1), degrees, False).view(-1, *x.shape[:2]).transpose(0, 1)
+    return _forward(x.flatten(0, 1), degrees, False).view(degrees**2, *x.shape[:2]).transpose(0, 1)
 
 
 def s2_synthesise(spectrum: Tensor, b: int) -> Tensor:
@@ -165,7 +165,7 @@ def s2_synthesise(spectrum: Tensor, b: int) -> Tensor:
 def s2_analyse_complex(x: Tensor, degrees: int) -> Tensor:
     """Compute the complex spectrum directly, in the public row order: `[N, 2b, 2b]` -> `[N, degrees^2]`."""
     rows = _forward(x, degrees, True).view(degrees * degrees, 2, -1)
-    return torch.view_as_complex(rows.permute(2, 0, 1).contiguous())
+    return torch.view_as_complex(rows.permute(2, 0, 1).clone(memory_format=torch.contiguous_format))
 
 
 def s2_synthesise_complex(spectrum: Tensor, b: int) -> Tensor:

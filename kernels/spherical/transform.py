@@ -84,6 +84,8 @@ def so3_plan(b: int, degrees: int, orders: int, dtype: torch.dtype, device: str)
 
 def blocks(batch: int, channels: int, item_bytes: int) -> Iterator[tuple[slice, slice]]:
     """Yield slices (batch, channels) that cover `[batch, channels]` in blocks that suit the cache."""
+    if not channels:
+        return
     items = max(1, min(_BLOCK_MOST // item_bytes, max(_BLOCK_CHANNELS, _BLOCK_LEAST // item_bytes)))
     if items < channels:
         for i in range(batch):

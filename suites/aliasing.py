@@ -88,12 +88,15 @@ def may_alias(claim: Claim) -> bool:
 def aliases(claim: Claim) -> bool:
     """Whether a layer is not affine, and its error under one rotation is more than rounding explains.
 
-    An affine layer makes no new degrees, so that it has no excuse; an exact one needs none.
+    An affine layer makes no new degrees, so that it has no excuse, unless the contract declares an order or a ceiling:
+    a discretised integral. An exact one needs none.
     """
     if not may_alias(claim):
         return False
+    assert isinstance(claim.contract, Approximate)
+    declared = claim.contract.order is not None or claim.contract.ceiling is not None
     probe = _Probe(claim)
-    return probe.bends() and probe.fails_to_turn()
+    return (declared or probe.bends()) and probe.fails_to_turn()
 
 
 def is_affine(claim: Claim) -> bool:
@@ -116,16 +119,15 @@ class _Probe:
             single = self.subject.single(self.x)
         rows = zip(leaves(claim.target), leaves(self.y), strict=True)
         self.scales = [Scale.of(leaf, y) for (_, leaf), (_, y) in rows]
-        kappa = max(1.0, self._apart(single, rounded) / EPS["float32"])
-        dtype = "float32" if exact is None else str(claim.dtype).removeprefix("torch.")
-        # Four outputs are added, each within S kappa eps.
-        self.bound = 4 * SAFETY * kappa * claim_eps(dtype)
+        self.kappa = max(1.0, self._apart(single, rounded) / EPS["float32"])
+        self.eps = EPS["float32"] if exact is None else claim_eps(str(claim.dtype).removeprefix("torch."))
 
     def bends(self) -> bool:
-        """Whether the function is not affine."""
+        """Whether the function is not affine, by more than the rounding of a layer that computes in float32."""
         sums = tree_map(lambda _, y: (y[:1] + y[1:2] - y[2:3] - y[3:]).expand_as(y), self.claim.target, self.y)
         nothing = tree_map(lambda _, y: torch.zeros_like(y), self.claim.target, self.y)
-        return not (self._apart(sums, nothing) <= self.bound)
+        # Four outputs are added, each within S kappa eps.
+        return not (self._apart(sums, nothing) <= 4 * SAFETY * self.kappa * EPS["float32"])
 
     def fails_to_turn(self) -> bool:
         """Whether f(a_g x) is not b_g f(x) for one element."""
@@ -134,7 +136,7 @@ class _Probe:
         with self.subject.guarded():
             y = self.run(claim.act(claim.source, claim.group.identity, self.x))
             moved = self.run(claim.act(claim.source, g, self.x))
-        return not (self._apart(moved, claim.act(claim.target, g, y)) <= self.bound)
+        return not (self._apart(moved, claim.act(claim.target, g, y)) <= SAFETY * self.kappa * self.eps)
 
     def _apart(self, a: Tree, b: Tree) -> float:
         """The largest relative difference of two outputs; NaN is infinite."""
@@ -150,7 +152,7 @@ def _sum_of_two(x: torch.Tensor) -> torch.Tensor:
 def excuse(claim: Claim, error: float | None) -> Reason:
     """Why an exact property leaves a layer to this one."""
     seen = f" (error {error:.2g} at this bandwidth)" if error is not None else ""
-    text = f"a nonlinear layer aliases{seen}: the property aliasing judges it in the limit of large bandwidths."
+    text = f"the layer holds in the limit of large bandwidths{seen}: the property aliasing judges it there."
     return Reason(code="ALIASES", message=text)
 
 

@@ -29,8 +29,9 @@ def integrates(claim: Claim) -> bool:
     source, target = claim.source, claim.target
     if not (isinstance(source, Field) and isinstance(source.domain, BandLimited)):
         return False
-    scalar = all(rep.name == "trivial" for _, rep in source.fibre.terms)
-    return scalar and isinstance(target, Field) and isinstance(target.domain, Vector)
+    if not (isinstance(target, Field) and isinstance(target.domain, Vector)):
+        return False
+    return all(rep.name == "trivial" for side in (source, target) for _, rep in side.fibre.terms)
 
 
 def quadrature(claim: Claim) -> CheckResult:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ..harness.fields import Field
 
 
+#: Cases with an odd number of angles.
+ODD = {"angles": 23}
+
+
 class _Grid(Implementation):
     """What both directions share: tables native to the working precision, and a float64 reference."""
 
@@ -27,12 +31,7 @@ class _Grid(Implementation):
     family = Family.SPHERICAL
     install = "pip install e3nn==0.6.0"
     expected = (
-        Expected(
-            "robustness",
-            Verdict.BROKEN,
-            "an odd number of angles goes by FFT, which refuses an empty batch.",
-            {"angles": 23},
-        ),
+        Expected("robustness", Verdict.BROKEN, "odd numbers of angles go by an FFT that refuses empty batches.", ODD),
     )
 
     def cases(self) -> Iterable[Case]:

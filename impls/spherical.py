@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..harness.registry import Case, Cost, Family, Implementation, TypedLayer
+from ..harness.registry import Case, Cost, Expected, Family, Implementation, TypedLayer
+from ..harness.verdict import Verdict
 from . import spherical_costs as costs
 
 if TYPE_CHECKING:
@@ -127,10 +128,24 @@ class Spherical(Implementation):
         return ()
 
 
+#: Aliases are part of the published models' layers, for whose weights ``alias=True`` is there.
+ALIASES = tuple(
+    Expected(
+        name,
+        Verdict.BROKEN,
+        "with alias=True the degrees from b_in on are quadrature values of lower ones, as in published models: they do "
+        "not turn with the signal once the bandwidth grows by two or more.",
+        when={"alias": True},
+    )
+    for name in ("equivariance", "adjoint", "parameter_gradient")
+)
+
+
 class _Convolution(Spherical):
     """Cases and costs of the convolutions."""
 
     domain: str
+    expected = ALIASES
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """``channels_in`` to ``channels_out`` channels."""
@@ -138,7 +153,7 @@ class _Convolution(Spherical):
 
         kind = kernels.S2Conv if self.domain == "s2" else kernels.SO3Conv
         cin, cout, b_in, b_out = (case[k] for k in ("channels_in", "channels_out", "b_in", "b_out"))
-        layer = kind(cin, cout, b_in, b_out, kernel_grid(self.domain, case["grid"]))
+        layer = kind(cin, cout, b_in, b_out, kernel_grid(self.domain, case["grid"]), bool(case.parameters.get("alias")))
         return layer, on(self.domain, b_in, cin), rotations(b_out, cout)
 
     def twins(self, case: Case, function: Any) -> tuple[Any, ...]:
@@ -178,6 +193,7 @@ class S2Conv(_Convolution):
             (4, 6, "near identity", 2),
         ):
             yield Case.of(b_in=b_in, b_out=b_out, grid=grid, channels_in=channels, channels_out=channels)
+        yield Case.of(b_in=4, b_out=6, grid="near identity", channels_in=2, channels_out=2, alias=True)
 
 
 class SO3Conv(_Convolution):
@@ -195,6 +211,7 @@ class SO3Conv(_Convolution):
             (3, 5, "soft"),
         ):
             yield Case.of(b_in=b_in, b_out=b_out, grid=grid, channels_in=2, channels_out=2)
+        yield Case.of(b_in=3, b_out=5, grid="near identity", channels_in=2, channels_out=2, alias=True)
 
 
 class SO3Shortcut(Spherical):

@@ -33,7 +33,18 @@ def diagram(claim: Any, g: Element, x: Tree, gx: Tree, fx: Tree, gfx: Tree, fgx:
     alone = leaf.move_points_alone(g, _pick(claim.target, target, fx)[1]) if isinstance(leaf, Field) else None
     if alone is not None and alone.shape == found.shape:
         panels += [_panel("space alone", leaf, alone), _panel("f(g x) - space alone", leaf, found - alone)]
-    return Attachment(id="", element=g.name, panels=tuple(panels))
+    fields = dict(leaves(claim.source))[source], leaf
+    return Attachment(id="", element=g.name, panels=tuple(panels), note=_how_to_read(*fields))
+
+
+def _how_to_read(*fields: Any) -> str:
+    """Where the axes of unrolled spheres are."""
+    spherical = [leaf.domain for leaf in fields if isinstance(leaf, Field) and leaf.band_limited]
+    if not spherical:
+        return ""
+    slices = any(len(domain.axes) == 3 for domain in spherical)
+    text = "Spheres are unrolled: beta runs down from the north pole, alpha to the right"
+    return f"{text}; of SO(3) the slice gamma = 0 is shown." if slices else f"{text}."
 
 
 def _moving(tree: Tree) -> str:

@@ -92,11 +92,12 @@ class Panel(Data):
 
 
 class Attachment(Data):
-    """The commuting diagram of one claim: x, gx, f(x), g f(x), f(gx) and their difference."""
+    """The commuting diagram of one claim: x, gx, f(x), g f(x), f(gx) and their difference; how to read its panels."""
 
     id: str
     element: str
     panels: tuple[Panel, ...]
+    note: str = ""
 
 
 @dataclass

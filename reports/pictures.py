@@ -58,6 +58,7 @@ class Diagram:
     pictures: tuple[Picture, ...]
     commuting: bool
     aside: tuple[Picture, ...] = ()
+    note: str = ""
 
 
 def diagram(attachment: Attachment) -> Diagram:
@@ -72,7 +73,7 @@ def diagram(attachment: Attachment) -> Diagram:
     main = [p for p in pictures if p.title not in ASIDE]
     aside = tuple(p for p in pictures if p.title in ASIDE)
     commuting = sorted(p.title for p in main) == sorted(PLACES)
-    return Diagram(attachment.element, tuple(_in_reading_order(main)), commuting, aside)
+    return Diagram(attachment.element, tuple(_in_reading_order(main)), commuting, aside, attachment.note)
 
 
 def _in_reading_order(pictures: list[Picture]) -> list[Picture]:

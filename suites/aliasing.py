@@ -28,6 +28,7 @@ from ..harness.subject import Subject
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import EPS, SAFETY, Reason, Verdict, claim_eps
 from .convergence import ELEMENTS, SAMPLES, BandwidthErrors, conclude
+from .homomorphism import defect
 from .outcome import Outcome, describe
 
 #: Degrees of the inputs: more than a constant and a gradient.
@@ -136,7 +137,8 @@ class _Probe:
         with self.subject.guarded():
             y = self.run(claim.act(claim.source, claim.group.identity, self.x))
             moved = self.run(claim.act(claim.source, g, self.x))
-        return not (self._apart(moved, claim.act(claim.target, g, y)) <= SAFETY * self.kappa * self.eps)
+        delta = defect(claim, self.x, y, [claim.group.identity, g])
+        return not (self._apart(moved, claim.act(claim.target, g, y)) <= SAFETY * self.kappa * (self.eps + delta))
 
     def _apart(self, a: Tree, b: Tree) -> float:
         """The largest relative difference of two outputs; NaN is infinite."""

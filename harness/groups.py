@@ -292,7 +292,7 @@ class ContinuousGroup(Group):
             raise UsageError(f"{np.round(matrix, 4).tolist()} is not orthogonal, so it is no element of {self.name}.")
         if not self.reflections and np.linalg.det(matrix) < 0:
             raise UsageError(f"{element_name(matrix)} is a reflection and {self.name} has none. Take O{self.dim}.")
-        return Element(element_name(matrix), matrix)
+        return spec if isinstance(spec, Element) else Element(element_name(matrix), matrix)
 
     def sample(self, rng: np.random.Generator, count: int) -> list[Element]:
         """``count`` independent elements, uniform in Haar measure (QR of a Gaussian matrix with fixed signs)."""

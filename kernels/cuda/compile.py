@@ -1,0 +1,59 @@
+"""From a program to the machine code of one GPU architecture, by NVRTC.
+
+NVRTC is called through CuPy, which every machine that launches the kernels has. The flags below are all there are: the
+tests hand the same text and the same flags to the NVRTC of a wheel, on machines without a GPU, and compare the code.
+"""
+
+from typing import Any
+
+
+def options(architecture: str) -> tuple[str, ...]:
+    """The compiler's flags; a name with sm_ makes NVRTC emit machine code (a cubin), not PTX.
+
+    Contraction to fused multiply-adds is on, as by default: said here because the canonical order relies on every sum
+    being compiled alike, not on which instruction it is.
+
+    Args:
+        architecture: such as "sm_90".
+
+    Example:
+        >>> options("sm_90")
+        ('--gpu-architecture=sm_90', '--std=c++17', '--fmad=true')
+    """
+    return (f"--gpu-architecture={architecture}", "--std=c++17", "--fmad=true")
+
+
+def compiler_version(nvrtc: Any) -> str:
+    """The version of the compiler, such as "13.0": part of the key of everything that it made."""
+    major, minor = nvrtc.getVersion()
+    return f"{major}.{minor}"
+
+
+def compile_program(text: str, name: str, architecture: str, nvrtc: Any) -> bytes:
+    """Compile a program.
+
+    Args:
+        text: the program, from `sources.program`.
+        name: how the compiler calls it in its messages.
+        architecture: such as "sm_90".
+        nvrtc: CuPy's binding, ``cupy.cuda.nvrtc``.
+
+    Returns:
+        The cubin.
+
+    Raises:
+        RuntimeError: the compiler refused; with its log and the way around.
+    """
+    handle = nvrtc.createProgram(text, f"{name}.cu", (), ())
+    try:
+        nvrtc.compileProgram(handle, options(architecture))
+        cubin: bytes = nvrtc.getCUBIN(handle)
+    except Exception as error:
+        raise RuntimeError(
+            f"NVRTC {compiler_version(nvrtc)} did not compile {name} for {architecture}: {error}\n"
+            f"{nvrtc.getProgramLog(handle)}\n"
+            f"Set EQUIHARNESS_CUDA_KERNELS=off to compute with torch instead, and report this log."
+        ) from error
+    finally:
+        nvrtc.destroyProgram(handle)
+    return cubin

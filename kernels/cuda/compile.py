@@ -1,9 +1,11 @@
 """From a program to the machine code of one GPU architecture, by NVRTC.
 
 NVRTC is called through CuPy, which every machine that launches the kernels has. The flags below are all there are: the
-tests hand the same text and the same flags to the NVRTC of a wheel, on machines without a GPU, and compare the code.
+tests compile the same text with the same flags by the NVRTC of a wheel (`resources`), on machines without a GPU.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -29,25 +31,31 @@ def compiler_version(nvrtc: Any) -> str:
     return f"{major}.{minor}"
 
 
-def compile_program(text: str, name: str, architecture: str, nvrtc: Any) -> bytes:
+@dataclass(frozen=True)
+class Compiled:
+    """Machine code, and what the compiler said about it."""
+
+    cubin: bytes
+    log: str
+
+
+def compile_program(text: str, name: str, architecture: str, nvrtc: Any, extra: Sequence[str] = ()) -> Compiled:
     """Compile a program.
 
     Args:
         text: the program, from `sources.program`.
         name: how the compiler calls it in its messages.
         architecture: such as "sm_90".
-        nvrtc: CuPy's binding, ``cupy.cuda.nvrtc``.
-
-    Returns:
-        The cubin.
+        nvrtc: CuPy's binding, ``cupy.cuda.nvrtc``, or `resources.Nvrtc`.
+        extra: flags that change what is said, not what is made.
 
     Raises:
         RuntimeError: the compiler refused; with its log and the way around.
     """
     handle = nvrtc.createProgram(text, f"{name}.cu", (), ())
     try:
-        nvrtc.compileProgram(handle, options(architecture))
-        cubin: bytes = nvrtc.getCUBIN(handle)
+        nvrtc.compileProgram(handle, (*options(architecture), *extra))
+        return Compiled(nvrtc.getCUBIN(handle), nvrtc.getProgramLog(handle))
     except Exception as error:
         raise RuntimeError(
             f"NVRTC {compiler_version(nvrtc)} did not compile {name} for {architecture}: {error}\n"
@@ -56,4 +64,3 @@ def compile_program(text: str, name: str, architecture: str, nvrtc: Any) -> byte
         ) from error
     finally:
         nvrtc.destroyProgram(handle)
-    return cubin

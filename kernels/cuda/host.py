@@ -5,6 +5,7 @@
 """
 
 import ctypes
+import fcntl
 import os
 import shutil
 import subprocess
@@ -59,11 +60,12 @@ def build(text: str, kind: str, folder: Path) -> Path:
     if command is None:
         raise RuntimeError("running kernels on the host needs a C++ compiler: install g++, or name one in CXX")
     flags = BUILDS[kind]
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{kind}-{key(text, command, *flags)[:16]}"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            source, result = Path(scratch) / "program.cpp", Path(scratch) / "program"
+    with open(f"{path}.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # processes that want the same program build it once
+        if not path.exists():
+            source, result = Path(f"{path}.cpp"), Path(f"{path}.part")
             source.write_text(text, encoding="utf-8")
             done = subprocess.run([command, *flags, "-o", result, source], capture_output=True, text=True)
             if done.returncode:

@@ -83,7 +83,7 @@ class CudaExecutor:
         name = cache.key(text, *compile.options(architecture), compile.compiler_version(nvrtc))
         return cache.load_or_build(
             f"{kernel.name}-{architecture}-{name[:16]}.cubin",
-            lambda: compile.compile_program(text, kernel.name, architecture, nvrtc),
+            lambda: compile.compile_program(text, kernel.name, architecture, nvrtc).cubin,
         )
 
 

@@ -114,6 +114,8 @@ def table(
     groups = np.zeros(count, GROUP)
     for name, numbers in fields.items():
         groups[name] = numbers
+    if max(int(groups[name].max()) for name in ("rows", "columns", "depth")) >= 2**31:
+        raise ValueError("a product has fewer than 2^31 rows, columns and terms; use a smaller batch")
     tile = _choose(groups, dtype)
     ends = np.cumsum(_tiles(groups, tile))
     groups["first_tile"] = np.concatenate([[0], ends[:-1]])

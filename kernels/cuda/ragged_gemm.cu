@@ -20,9 +20,10 @@ struct RaggedShape {
     int64 a_along_depth, b_along_depth; // whether consecutive k, not m or n, are neighbours in memory
 };
 
+// Sizes fit in 31 bits (ragged.py refuses others), offsets need not.
 __device__ __forceinline__ int64 place(int64 index, int64 inner, const int64 (&stride)[2])
 {
-    return index / inner * stride[0] + index % inner * stride[1];
+    return (unsigned)index / (unsigned)inner * stride[0] + (unsigned)index % (unsigned)inner * stride[1];
 }
 
 template <class Tile>
@@ -53,11 +54,13 @@ __device__ __forceinline__ void ragged_gemm(const RaggedGroup *groups, const typ
     const int64 steps = ceil_div(group.depth, BK);
     a += group.a, b += group.b, c += group.c;
 
-    for (int e = thread; e < BM; e += THREADS)
-        row_at[e] = row0 + e < group.rows ? place(row0 + e, group.inner_row, group.a_row) : -1;
-    for (int e = thread; e < BN; e += THREADS)
-        column_at[e] = column0 + e < group.columns ? place(column0 + e, group.inner_column, group.b_column) : -1;
-
+    // Where rows and columns are, in an operand or in the result.
+    auto locate = [&](const int64(&row_stride)[2], const int64(&column_stride)[2]) {
+        for (int e = thread; e < BM; e += THREADS)
+            row_at[e] = row0 + e < group.rows ? place(row0 + e, group.inner_row, row_stride) : -1;
+        for (int e = thread; e < BN; e += THREADS)
+            column_at[e] = column0 + e < group.columns ? place(column0 + e, group.inner_column, column_stride) : -1;
+    };
     Acc next_left[LEFT], next_right[RIGHT];
     Tile tile;
     tile.clear();
@@ -100,6 +103,7 @@ __device__ __forceinline__ void ragged_gemm(const RaggedGroup *groups, const typ
     };
 
     // As in grid_exact.cu: one barrier a step, each buffer written a barrier after it was last read.
+    locate(group.a_row, group.b_column);
     describe(0);
     __syncthreads();
     load(0);
@@ -114,14 +118,11 @@ __device__ __forceinline__ void ragged_gemm(const RaggedGroup *groups, const typ
         __syncthreads();
     }
 
-    UNROLL for (int i = 0; i < Tile::TM; ++i) {
-        const int64 row = row0 + Tile::row(i);
-        if (row >= group.rows) continue;
-        const int64 at = place(row, group.inner_row, group.c_row);
-        UNROLL for (int j = 0; j < Tile::TN; ++j) {
-            const int64 column = column0 + Tile::column(j);
-            if (column < group.columns) c[at + place(column, group.inner_column, group.c_column)] = tile.sum[i][j];
-        }
+    locate(group.c_row, group.c_column);
+    __syncthreads();
+    UNROLL for (int i = 0; i < Tile::TM; ++i) UNROLL for (int j = 0; j < Tile::TN; ++j) {
+        const int64 row = row_at[Tile::row(i)], column = column_at[Tile::column(j)];
+        if (row >= 0 && column >= 0) c[row + column] = tile.sum[i][j];
     }
 }
 

@@ -4,6 +4,7 @@ NVRTC is called through CuPy, which every machine that launches the kernels has.
 tests compile the same text with the same flags by the NVRTC of a wheel (`resources`), on machines without a GPU.
 """
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,7 @@ def compile_program(text: str, name: str, architecture: str, nvrtc: Any, extra: 
     handle = nvrtc.createProgram(text, f"{name}.cu", (), ())
     try:
         nvrtc.compileProgram(handle, (*options(architecture), *extra))
-        return Compiled(nvrtc.getCUBIN(handle), nvrtc.getProgramLog(handle))
+        return Compiled(_whole(nvrtc.getCUBIN(handle)), nvrtc.getProgramLog(handle))
     except Exception as error:
         raise RuntimeError(
             f"NVRTC {compiler_version(nvrtc)} did not compile {name} for {architecture}: {error}\n"
@@ -64,3 +65,18 @@ def compile_program(text: str, name: str, architecture: str, nvrtc: Any, extra: 
         ) from error
     finally:
         nvrtc.destroyProgram(handle)
+
+
+# Of the header of a 64-bit ELF file: where program and section headers start, size and number of each.
+_ELF = struct.Struct("<32x q q 6x h h h h")
+
+
+def _whole(cubin: bytes) -> bytes:
+    """The cubin with its last byte: CuPy 14.2's binding drops it, taking it for the end of a text.
+
+    It is the zero at the end of the last program header, and where CuPy hands its own cubins to the driver the byte
+    behind a Python string stands in for it. On the disk nothing would.
+    """
+    program_start, section_start, program_size, programs, section_size, sections = _ELF.unpack_from(cubin)
+    end = max(program_start + program_size * programs, section_start + section_size * sections)
+    return cubin + b"\0" if len(cubin) == end - 1 else cubin

@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias
 
@@ -87,24 +86,25 @@ class CudaExecutor:
         )
 
 
-# What `running_on` put in the place of the choice below; a context variable, so that threads do not disturb each other.
-_FORCED: ContextVar[tuple[Executor | None] | None] = ContextVar("equiharness_executor", default=None)
+# What `running_on` put in the place of the choice below, innermost last. Of the whole process, not of a thread or
+# context: autograd computes gradients in threads of its own.
+_FORCED: list[Executor | None] = []
 
 
 @contextmanager
 def running_on(executor: Executor | None) -> Iterator[None]:
-    """Run the kernels of this thread elsewhere for a while: on the host runner, or (None) nowhere, leaving it to torch.
+    """Run the kernels of this process elsewhere for a while: on the host runner, or (None) leave the work to torch.
 
     Example:
         >>> with running_on(None):
         ...     executor_for(torch.ones(1)) is None
         True
     """
-    token = _FORCED.set((executor,))
+    _FORCED.append(executor)
     try:
         yield
     finally:
-        _FORCED.reset(token)
+        _FORCED.pop()
 
 
 def executor_for(tensor: Tensor) -> Executor | None:
@@ -114,9 +114,8 @@ def executor_for(tensor: Tensor) -> Executor | None:
         >>> executor_for(torch.ones(1)) is None
         True
     """
-    forced = _FORCED.get()
-    if forced is not None:
-        return forced[0]
+    if _FORCED:
+        return _FORCED[-1]
     return _cuda_executor() if tensor.device.type == "cuda" else None
 
 

@@ -48,7 +48,7 @@ def _tile(name: str, accumulator: str, bm: int, bn: int, bk: int, tm: int, tn: i
     return _Tile(bm, bn, Kernel("ragged_gemm.cu", "RAGGED_GEMM", name, parameters, bm // tm * bn // tn))
 
 
-_SMALL = _tile("ragged_gemm_f32_64", "float", 64, 64, 8, 8, 4, 3)
+_SMALL = _tile("ragged_gemm_f32_64", "float", 64, 64, 8, 8, 4, 4)
 _LARGE = _tile("ragged_gemm_f32_128", "float", 128, 128, 8, 8, 8, 2)
 _DOUBLE = _tile("ragged_gemm_f64", "double", 64, 64, 8, 4, 4, 2)
 #: Every kernel of ragged_gemm.cu that a call may choose.

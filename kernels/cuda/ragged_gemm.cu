@@ -48,7 +48,7 @@ __device__ __forceinline__ void ragged_gemm(const RaggedGroup *groups, const typ
         const int64 middle = (low + high) / 2;
         if (groups[middle].first_tile <= (int64)blockIdx.x) low = middle; else high = middle;
     }
-    const RaggedGroup group = groups[low];
+    const RaggedGroup &group = groups[low]; // read where it is needed: a copy would hold 44 registers
     const int64 tile_at = blockIdx.x - group.first_tile, tiles_across = ceil_div(group.columns, BN);
     const int64 row0 = tile_at / tiles_across * BM, column0 = tile_at % tiles_across * BN;
     const int64 steps = ceil_div(group.depth, BK);

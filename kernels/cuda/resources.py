@@ -1,7 +1,7 @@
 """What the kernels cost before they run: registers, spills and shared memory, for any GPU, on any machine.
 
-The NVRTC of the wheel nvidia-cuda-nvrtc needs neither driver nor GPU nor CuPy; `Nvrtc` calls it through ctypes, with the
-names of CuPy's binding, so that both go through `compile.compile_program`.
+The NVRTC of the wheel nvidia-cuda-nvrtc needs neither driver nor GPU nor CuPy; `Nvrtc` calls it through ctypes, with
+the names of CuPy's binding, so that both go through `compile.compile_program`.
 """
 
 import ctypes
@@ -35,13 +35,13 @@ class Nvrtc:
         self._library = ctypes.CDLL(str(libraries[0]))
         self._library.nvrtcGetErrorString.restype = ctypes.c_char_p
 
-    def getVersion(self) -> tuple[int, int]:  # noqa: N802  CuPy's names
+    def getVersion(self) -> tuple[int, int]:
         """Major and minor version."""
         numbers = (ctypes.c_int * 2)()
         self._call("nvrtcVersion", ctypes.byref(numbers, 0), ctypes.byref(numbers, ctypes.sizeof(ctypes.c_int)))
         return numbers[0], numbers[1]
 
-    def getSupportedArchs(self) -> list[int]:  # noqa: N802
+    def getSupportedArchs(self) -> list[int]:
         """Architectures that the compiler knows, such as 90, in ascending order."""
         count = ctypes.c_int()
         self._call("nvrtcGetNumSupportedArchs", ctypes.byref(count))
@@ -49,7 +49,7 @@ class Nvrtc:
         self._call("nvrtcGetSupportedArchs", numbers)
         return list(numbers)
 
-    def createProgram(  # noqa: N802
+    def createProgram(
         self, text: str, name: str, headers: Sequence[str], include_names: Sequence[str]
     ) -> ctypes.c_void_p:
         """A handle; headers must be empty, a program of `sources` is complete."""
@@ -59,20 +59,20 @@ class Nvrtc:
         self._call("nvrtcCreateProgram", ctypes.byref(handle), text.encode(), name.encode(), 0, None, None)
         return handle
 
-    def compileProgram(self, handle: ctypes.c_void_p, options: Sequence[str]) -> None:  # noqa: N802
+    def compileProgram(self, handle: ctypes.c_void_p, options: Sequence[str]) -> None:
         """Compile; the log tells what went wrong."""
         words = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
         self._call("nvrtcCompileProgram", handle, len(options), words)
 
-    def getCUBIN(self, handle: ctypes.c_void_p) -> bytes:  # noqa: N802
+    def getCUBIN(self, handle: ctypes.c_void_p) -> bytes:
         """The machine code."""
         return self._text("CUBIN", handle)
 
-    def getProgramLog(self, handle: ctypes.c_void_p) -> str:  # noqa: N802
+    def getProgramLog(self, handle: ctypes.c_void_p) -> str:
         """What the compiler said."""
         return self._text("ProgramLog", handle).rstrip(b"\0").decode()
 
-    def destroyProgram(self, handle: ctypes.c_void_p) -> None:  # noqa: N802
+    def destroyProgram(self, handle: ctypes.c_void_p) -> None:
         """Free a handle."""
         self._call("nvrtcDestroyProgram", ctypes.byref(handle))
 
@@ -132,7 +132,7 @@ def read_log(log: str) -> Resources:
     """The figures in the assembler's report on a program of one kernel.
 
     Example:
-        >>> read_log("0 bytes stack frame, 8 bytes spill stores, 4 bytes spill loads\\n"
+        >>> read_log("0 bytes stack frame, 8 bytes spill stores, 4 bytes spill loads; "
         ...          "Used 32 registers, used 1 barriers, 1024 bytes smem")
         Resources(registers=32, stack=0, spilled=12, shared=1024)
     """

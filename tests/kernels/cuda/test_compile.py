@@ -1,6 +1,7 @@
 """Every kernel compiles for every architecture that we name, within what the budget file grants it."""
 
 import dataclasses
+import struct
 import tomllib
 from pathlib import Path
 
@@ -67,12 +68,41 @@ def test_the_newest_architecture_that_the_compiler_knows_works(nvrtc):
         assert resources(KERNELS[name], newest, nvrtc).spilled == 0
 
 
+def sections(cubin):
+    """The sections of a 64-bit ELF file by name."""
+    (start,), (size, count, names) = struct.unpack_from("<q", cubin, 40), struct.unpack_from("<3h", cubin, 58)
+    headers = [struct.unpack_from("<IIQQQQ", cubin, start + i * size) for i in range(count)]
+    strings = headers[names][4]
+
+    def name(at):
+        return cubin[strings + at : cubin.index(b"\0", strings + at)].decode()
+
+    return {name(h[0]): cubin[h[4] : h[4] + h[5]] for h in headers if h[1] != 8}  # 8: sections without content
+
+
 def test_the_report_of_the_assembler_does_not_change_the_code(nvrtc):
     kernel = KERNELS["ragged_gemm_f64"]
     text = sources.program([kernel])
-    quiet = compile.compile_program(text, kernel.name, "sm_90", nvrtc)
-    verbose = compile.compile_program(text, kernel.name, "sm_90", nvrtc, ["--ptxas-options=--verbose"])
-    assert quiet.cubin == verbose.cubin
+    quiet, verbose = (
+        sections(compile.compile_program(text, kernel.name, "sm_90", nvrtc, extra).cubin)
+        for extra in ([], ["--ptxas-options=--verbose"])
+    )
+    assert len(quiet[".text.ragged_gemm_f64"]) > 1000
+    del quiet[".note.nv.tkinfo"], verbose[".note.nv.tkinfo"]  # which remembers the flags
+    assert quiet == verbose
+
+
+def test_a_binding_that_drops_the_last_byte_of_the_code_gives_whole_code(nvrtc):
+    kernel = KERNELS["grid_exact_sum_f32"]
+    text = sources.program([kernel])
+    whole = compile.compile_program(text, kernel.name, "sm_90", nvrtc).cubin
+
+    class Short(Binding):
+        def getCUBIN(self, handle):
+            return self._nvrtc.getCUBIN(handle)[:-1]
+
+    assert whole[-1] == 0
+    assert compile.compile_program(text, kernel.name, "sm_90", Short(nvrtc)).cubin == whole
 
 
 def test_a_program_that_does_not_compile_says_why_and_what_to_do(nvrtc):

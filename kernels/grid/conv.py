@@ -13,11 +13,12 @@ from .expansion import expand
 from .geometry import check_alignment, check_fibre, flipped_axes
 from .groups import GroupLike, IntArray, grid_group
 
-BACKENDS = ("auto", "fast", "reference")
-
 
 class GridModule(nn.Module):
     """A module that knows its group and its geometry. Base of every convolution here, not a layer itself."""
+
+    # Ways to compute that a layer has; subclasses add "exact".
+    backends: tuple[str, ...] = ("auto", "fast", "reference")
 
     def __init__(
         self,
@@ -33,7 +34,10 @@ class GridModule(nn.Module):
         allow_misaligned: bool,
     ) -> None:
         super().__init__()
-        _check_arguments(in_channels, out_channels, kernel_size, stride, padding, padding_mode, backend)
+        _check_arguments(in_channels, out_channels, kernel_size, stride, padding, padding_mode)
+        if backend not in self.backends:
+            known = ", ".join(map(repr, self.backends))
+            raise ValueError(f"unknown backend {backend!r} for {type(self).__name__}; there are {known}")
         self.group = grid_group(group)
         self.order = self.group.order
         self.dim = self.group.dim
@@ -146,6 +150,10 @@ class GridConv(GridModule):
     def reference(self, x: Tensor) -> Tensor:
         """The layer by its formula, without bias: slow, any dtype."""
 
+    def exact(self, x: Tensor) -> Tensor:
+        """The layer in canonical order, without bias, in subclasses that list the backend "exact"."""
+        raise NotImplementedError(f"{type(self).__name__} has no exact backend")
+
     def reset_parameters(self) -> None:
         """Draw weights that keep the variance of white noise; the bias starts at zero.
 
@@ -159,8 +167,8 @@ class GridConv(GridModule):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve; shapes as in the class description."""
         self.check_input(x, self.in_fibre)
-        if self.backend == "reference":
-            y = self.reference(x)
+        if self.backend in ("reference", "exact"):
+            y = self.reference(x) if self.backend == "reference" else self.exact(x)
             if self.bias is not None:
                 y = y + self.bias.view(-1, *(1,) * (y.dim() - 2))
             return y
@@ -240,7 +248,7 @@ def uniform_with_variance(weight: Tensor, variance: float) -> None:
 
 
 def _check_arguments(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int, padding_mode: str, backend: str
+    in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int, padding_mode: str
 ) -> None:
     least = {"in_channels": 1, "out_channels": 1, "kernel_size": 1, "stride": 1, "padding": 0}
     given = (in_channels, out_channels, kernel_size, stride, padding)
@@ -252,5 +260,3 @@ def _check_arguments(
             )
     if padding_mode not in ("zeros", "circular"):
         raise ValueError(f"padding_mode must be 'zeros' or 'circular'; got {padding_mode!r}")
-    if backend not in BACKENDS:
-        raise ValueError(f"unknown backend {backend!r}; there are {', '.join(map(repr, BACKENDS))}")

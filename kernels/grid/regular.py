@@ -3,12 +3,30 @@
 from torch import Tensor
 
 from . import reference
-from .conv import GridConv
+from .conv import GridConv, GridModule
+from .exact import TABLES, exact_convolution, exact_tables, spread
 from .expansion import joint_table, regular_table, tap_table
 from .groups import IntArray
 
 
-class LiftingConv(GridConv):
+class _ExactConv(GridConv):
+    """A convolution that can also be computed in canonical order."""
+
+    backends = (*GridModule.backends, "exact")
+
+    def _exact_tables(self) -> dict[str, IntArray]:
+        """The tables of the exact backend, for a layer that uses it."""
+        return exact_tables(self.group, self.kernel_size, bool(self.in_fibre)) if self.backend == "exact" else {}
+
+    def exact(self, x: Tensor) -> Tensor:
+        """The layer in canonical order, without bias: [B, o, |G|, *X]."""
+        x = x if self.in_fibre else spread(x, self.order)
+        weight = self.weight.view(self.out_channels, self.in_channels, -1, self.kernel_size**self.dim)
+        tables = [self.get_buffer(name) for name in TABLES]
+        return exact_convolution(x, weight, tables, size=self.kernel_size, **self.geometry())
+
+
+class LiftingConv(_ExactConv):
     """G-equivariant for planes or volumes to group feature maps: exactly for every element of the group.
 
     y_o(X, g) = b_o + sum_{i,t} w_oi(g^-1 t) x_i(X + t), so that (L_u f)(x) = f(u^-1 x) on the input becomes
@@ -25,7 +43,8 @@ class LiftingConv(GridConv):
         padding: p on both sides of all axes.
         padding_mode: "zeros" or "circular".
         bias: whether to add b_o, shared over the group.
-        backend: "auto" or "fast" (one dense convolution with the expanded filters), "reference" (the formula, slow).
+        backend: "auto" or "fast" (one dense convolution with the expanded filters), "exact" (canonical order: on a GPU
+            equivariant to the last bit, forward and for the gradient of the input), "reference" (the formula, slow).
         allow_misaligned: accept boxes that break the symmetry.
         device: of weight [o, i, *k] and bias [o].
         dtype: of weight and bias.
@@ -48,7 +67,8 @@ class LiftingConv(GridConv):
 
     def tables(self) -> dict[str, IntArray]:
         """Index of g^-1 t, and of g^-1."""
-        return {"table": tap_table(self.group, self.kernel_size), "inverse": self.group.inv}
+        table = tap_table(self.group, self.kernel_size)
+        return {"table": table, "inverse": self.group.inv, **self._exact_tables()}
 
     def filter_bank(self) -> Tensor:
         """W[(o, g), i, t] = w_oi(g^-1 t), differentiable."""
@@ -59,7 +79,7 @@ class LiftingConv(GridConv):
         return reference.lifting(x, self.weight, self.group, **self.geometry())
 
 
-class GroupConv(GridConv):
+class GroupConv(_ExactConv):
     """G-equivariant for group feature maps to group feature maps: exactly for every element of the group.
 
     y_o(X, g) = b_o + sum_{i,h,t} w_oi(g^-1 t, g^-1 h) F_i(X + t, h), so that (L_u F)(x, h) = F(u^-1 x, u^-1 h) on the
@@ -76,7 +96,8 @@ class GroupConv(GridConv):
         padding: p on both sides of all axes.
         padding_mode: "zeros" or "circular".
         bias: whether to add b_o, shared over the group.
-        backend: "auto" or "fast" (one dense convolution with the expanded filters), "reference" (the formula, slow).
+        backend: "auto" or "fast" (one dense convolution with the expanded filters), "exact" (canonical order: on a GPU
+            equivariant to the last bit, forward and for the gradient of the input), "reference" (the formula, slow).
         allow_misaligned: accept boxes that break the symmetry.
         device: of weight [o, i, u, *k], u = g^-1 h, and bias [o].
         dtype: of weight and bias.
@@ -101,7 +122,7 @@ class GroupConv(GridConv):
     def tables(self) -> dict[str, IntArray]:
         """Index of (g^-1 h, g^-1 t), and of g^-1."""
         table = joint_table(regular_table(self.group), tap_table(self.group, self.kernel_size))
-        return {"table": table, "inverse": self.group.inv}
+        return {"table": table, "inverse": self.group.inv, **self._exact_tables()}
 
     def filter_bank(self) -> Tensor:
         """W[(o, g), (i, h), t] = w_oi(g^-1 t, g^-1 h), differentiable."""

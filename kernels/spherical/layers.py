@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from . import checks
 from .grids import Grid, as_grid
 from .initialisation import spherical_uniform_
-from .layout import so3_rows
+from .layout import so3_degrees, so3_rows
 from .mixing import joined, s2_mix, so3_mix
 from .s2transform import s2_analyse
-from .transform import so3_analyse, so3_degrees, so3_synthesise
+from .transform import so3_analyse, so3_synthesise
 
 
 class SphericalLinear(nn.Module):

@@ -31,6 +31,12 @@ def so3_rows(b: int) -> int:
     return b * (4 * b * b - 1) // 3
 
 
+def so3_degrees(rows: int) -> int:
+    """Return b from b (4 b^2 - 1) / 3."""
+    b: int = round((3 * rows / 4) ** (1 / 3))
+    return b
+
+
 def signed_orders(l: int) -> Integers:
     """Return the orders in storage order: 0, +1, -1, .., +l, -l."""
     index = np.arange(2 * l + 1)

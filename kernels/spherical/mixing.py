@@ -4,12 +4,15 @@
 
 One real matrix product per degree, (B (2l+1)) x (C_in (2l+1)) x (C_out (2l+1)): each is large, and padding degrees to
 a common size to batch them multiplies the arithmetic: b (2b-1)^3 against sum_l (2l+1)^3, a factor 4 for large b and
-less for groups of degrees. The padded form has not been measured.
+less for groups of degrees. The padded form has not been measured. On a GPU all degrees are one launch of products of
+different sizes.
 """
 
 import torch
 from torch import Tensor
 
+from ..cuda.launch import executor_for
+from ..cuda.spherical_operators import spherical_product
 from .kernelmap import KernelMap
 
 
@@ -27,9 +30,10 @@ def so3_mix(spectrum: Tensor, kernel: Tensor, kernel_map: KernelMap, bias: Tenso
     """
     batch, rows, c_in = spectrum.shape
     c_out = kernel.shape[1]
-    sizes = _sizes(rows, 2)
     spectra = kernel_map.spectra(kernel.flatten(0, 1).t())
-    out = []
+    if executor_for(spectrum) is not None:
+        return joined([spherical_product(spectrum, spectra, False)], bias)
+    sizes, out = _sizes(rows, 2), []
     for l, (x, y) in enumerate(zip(torch.split(spectrum, sizes, 1), torch.split(spectra, sizes), strict=True)):
         width = 2 * l + 1
         y = y.view(width, width, c_in, c_out).transpose(1, 2)  # [k, i, n, o]
@@ -52,9 +56,10 @@ def s2_mix(spectrum: Tensor, kernel: Tensor, basis: Tensor, bias: Tensor | None)
     """
     batch, rows, c_in = spectrum.shape
     c_out = kernel.shape[1]
-    sizes = _sizes(rows, 1)
     y_all = torch.matmul(basis[:, :rows].t(), kernel.transpose(1, 2))  # [i, rows, o]
-    out = []
+    if executor_for(spectrum) is not None:
+        return joined([spherical_product(spectrum, y_all, True)], bias)
+    sizes, out = _sizes(rows, 1), []
     for l, (x, y) in enumerate(zip(torch.split(spectrum, sizes, 1), torch.split(y_all, sizes, 1), strict=True)):
         width = 2 * l + 1
         z = torch.mm(x.reshape(batch * width, c_in), y.reshape(c_in, width * c_out))
@@ -63,12 +68,13 @@ def s2_mix(spectrum: Tensor, kernel: Tensor, basis: Tensor, bias: Tensor | None)
 
 
 def joined(degrees: list[Tensor], bias: Tensor | None) -> Tensor:
-    """Return the degrees one after the other, plus a constant function per channel.
+    """Return the degrees, in one piece or several, one after the other, plus a constant function per channel.
 
     The constant 1 has the spectrum 1 at l = 0 and zeros elsewhere: the Haar measure has mass 1.
     """
     if bias is not None:
-        degrees = [degrees[0] + bias.view(1, 1, -1), *degrees[1:]]
+        first = degrees[0]
+        degrees = [first[:, :1] + bias.view(1, 1, -1), first[:, 1:], *degrees[1:]]
     return torch.cat(degrees, 1)
 
 

@@ -19,15 +19,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .layout import fourier_matrix, shell_layout, so3_rows
+from ..cuda.launch import executor_for
+from ..cuda.spherical_operators import wigner_product
+from .contraction import contract
+from .layout import fourier_matrix, shell_layout, so3_degrees, so3_rows
 from .linear import empty, linear, sum_rows
 from .quadrature import quadrature_weights
-from .tables import soft_table
+from .tables import shell_starts, soft_table
 
 # Channels per block. Measured at b = 16 and 32 on a CPU with 36 MiB of last-level cache: with fewer than 32 the small
 # products of the beta step are slow, with more the big ones of the gamma and alpha steps leave the cache. Below 4 MiB
 # of signal the calls cost more than the arithmetic; 32 MiB bounds the work space, which is four times the signal.
 _BLOCK_CHANNELS, _BLOCK_LEAST, _BLOCK_MOST = 32, 16 * 2**20, 32 * 2**20
+# On a GPU fewer and larger launches win, and the work space, four times the block, is bounded at 1 GiB.
+_BLOCK_DEVICE = 256 * 2**20
 
 # Unfolded tables up to this size (b = 32 in float32: 6 MiB) are kept between calls; larger ones are unfolded in every
 # call, whose work they are a small part of, so that a process holds no private copy of a table that others share.
@@ -50,8 +55,8 @@ class Plan:
     source_signs: tuple[Tensor, Tensor]
     rows: int
 
-    def unfolded(self, quadrature: bool) -> list[Tensor]:
-        """Return the table at all 2b colatitudes, times w_j with quadrature: per shell [pairs, 2 (degrees - M), 2b]."""
+    def unfolded(self, quadrature: bool) -> Tensor:
+        """Return the table at all 2b colatitudes, times w_j with quadrature: shells [pairs, 2 (degrees - M), 2b]."""
         size = 2 * sum(shell.numel() * shell.element_size() for shell in self.table)
         return _kept_table(self, quadrature) if size <= _KEEP_BYTES else _unfold(self, quadrature)
 
@@ -82,11 +87,16 @@ def so3_plan(b: int, degrees: int, orders: int, dtype: torch.dtype, device: str)
     )
 
 
-def blocks(batch: int, channels: int, item_bytes: int) -> Iterator[tuple[slice, slice]]:
-    """Yield slices (batch, channels) that cover `[batch, channels]` in blocks that suit the cache."""
+def blocks(batch: int, channels: int, item_bytes: int, device: str = "cpu") -> Iterator[tuple[slice, slice]]:
+    """Yield slices (batch, channels) that cover `[batch, channels]` in blocks that suit the cache of a CPU.
+
+    Other devices get blocks as large as their work space may be.
+    """
     if not channels:
         return
     items = max(1, min(_BLOCK_MOST // item_bytes, max(_BLOCK_CHANNELS, _BLOCK_LEAST // item_bytes)))
+    if device != "cpu":
+        items = max(1, _BLOCK_DEVICE // item_bytes)
     if items < channels:
         for i in range(batch):
             for k in range(0, channels, items):
@@ -97,16 +107,17 @@ def blocks(batch: int, channels: int, item_bytes: int) -> Iterator[tuple[slice, 
             yield slice(i, min(i + step, batch)), slice(0, channels)
 
 
-def _unfold(plan: Plan, quadrature: bool) -> list[Tensor]:
+def _unfold(plan: Plan, quadrature: bool) -> Tensor:
     """Continue the table to the south, P+-(pi - beta) = +-P+-(beta): see `Plan.unfolded`."""
-    shells = []
-    for stored in plan.table:
-        table = stored * plan.weights if quadrature else stored
-        mirrored = table.flip(-1)
-        mirrored[1].neg_()
-        full = torch.cat([table, mirrored], -1).transpose(0, 1)
-        shells.append(full.reshape(full.shape[0], -1, 2 * plan.b))
-    return shells
+    b, starts = plan.b, shell_starts(plan.degrees, plan.orders)
+    flat = empty(plan.weights, 2 * b * starts[-1])
+    for M, stored in enumerate(plan.table):
+        north = (stored * plan.weights if quadrature else stored).transpose(0, 1)
+        full = flat[2 * b * starts[M] : 2 * b * starts[M + 1]].view(M + 1, 2, plan.degrees - M, 2 * b)
+        full[..., :b] = north
+        full[..., b:] = north.flip(-1)
+        full[:, 1, :, b:].neg_()
+    return flat
 
 
 _kept_table = lru_cache(maxsize=32)(_unfold)
@@ -118,24 +129,19 @@ def _work_space(like: Tensor, plan: Plan, c: int) -> tuple[Tensor, Tensor]:
     return empty(like, 2 * orders, c * size * size), empty(like, orders, orders, 4 * c, size)
 
 
-def _groups(order_space: Tensor, products: Tensor, shells: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield per group of pairs the views F [pairs, 4c, 2b], O [pairs, rows, 4c] and the table [pairs, rows, 2b]."""
-    start = 0
-    for shell, table in enumerate(shells):
-        for group in (order_space[: shell + 1, shell], order_space[shell, :shell]):
-            pairs, rows = group.shape[0], table.shape[1]
-            if pairs:
-                yield group, products[start : start + pairs * rows].view(pairs, rows, -1), table[:pairs]
-                start += pairs * rows
+def _contract(table: Tensor, source: Tensor, out: Tensor, plan: Plan, analyse: bool) -> None:
+    """Multiply by the table, on a GPU in one launch: see `contraction`."""
+    function = contract if executor_for(source) is None else wigner_product
+    function(table, source, out, plan.degrees, plan.orders, analyse)
 
 
 def _analyse(x: Tensor, plan: Plan, quadrature: bool) -> Tensor:
     """Return X = sum_g f(g) conj D(g), times w_beta (quadrature) or 2l+1 (not): [B, C, 2b, 2b, 2b] -> [B, rows, C]."""
     batch, channels, size, orders = x.shape[0], x.shape[1], 2 * plan.b, plan.orders
     out = empty(x, batch, so3_rows(plan.degrees), channels)
-    shells, signs = plan.unfolded(quadrature), plan.signs[0 if quadrature else 1]
+    table, signs = plan.unfolded(quadrature), plan.signs[0 if quadrature else 1]
     y = order_space = products = x.new_empty(0)
-    for which, part in blocks(batch, channels, size**3 * x.element_size()):
+    for which, part in blocks(batch, channels, size**3 * x.element_size(), x.device.type):
         f = x[which, part].reshape(-1, size)
         c = f.shape[0] // size**2
         if products.shape != (plan.rows, 4 * c):
@@ -143,8 +149,7 @@ def _analyse(x: Tensor, plan: Plan, quadrature: bool) -> Tensor:
         torch.mm(plan.fourier, f.t(), out=y)
         columns = y.view(orders, 2 * c * size, size).transpose(1, 2)
         torch.bmm(plan.fourier.expand(orders, -1, -1), columns, out=order_space.view(orders, 2 * orders, -1))
-        for group, product, table in _groups(order_space, products, shells):
-            torch.bmm(table, group.transpose(1, 2), out=product)
+        _contract(table, order_space, products, plan, True)
         spectrum = sum_rows(products.view(-1, c), plan.terms, signs)
         rows = out[which, :, part]
         rows.copy_(spectrum.view(-1, rows.shape[0], rows.shape[2]).transpose(0, 1))
@@ -155,16 +160,15 @@ def _synthesise(spectrum: Tensor, plan: Plan, quadrature: bool) -> Tensor:
     """Return the transpose of `_analyse`: [B, rows, C] -> [B, C, 2b, 2b, 2b]."""
     batch, channels, size, orders = spectrum.shape[0], spectrum.shape[2], 2 * plan.b, plan.orders
     out = empty(spectrum, batch, channels, size, size, size)
-    shells, signs = plan.unfolded(quadrature), plan.source_signs[0 if quadrature else 1]
+    table, signs = plan.unfolded(quadrature), plan.source_signs[0 if quadrature else 1]
     y = order_space = spectrum.new_empty(0)
-    for which, part in blocks(batch, channels, size**3 * spectrum.element_size()):
+    for which, part in blocks(batch, channels, size**3 * spectrum.element_size(), spectrum.device.type):
         z = spectrum[which, :, part].transpose(0, 1).flatten(1)
         c = z.shape[1]
         if y.numel() != 2 * orders * c * size * size:
             y, order_space = _work_space(z, plan, c)
         products = sum_rows(z.contiguous(), plan.source, signs).view(plan.rows, 4 * c)
-        for group, product, table in _groups(order_space, products, shells):
-            torch.bmm(product.transpose(1, 2), table, out=group)
+        _contract(table, products, order_space, plan, False)
         columns = order_space.view(orders, 2 * orders, 2 * c * size).transpose(1, 2)
         torch.bmm(columns, plan.fourier.expand(orders, -1, -1), out=y.view(orders, 2 * c * size, size))
         f = out[which, part]  # whole batch items, or some channels of one: contiguous
@@ -204,9 +208,3 @@ def so3_synthesise(spectrum: Tensor, b: int) -> Tensor:
         spectrum, degrees = spectrum[:, : so3_rows(b)], b
     plan = so3_plan(b, degrees, degrees, spectrum.dtype, str(spectrum.device))
     return linear(spectrum, lambda z: _synthesise(z, plan, False), lambda x: _analyse(x, plan, False))
-
-
-def so3_degrees(rows: int) -> int:
-    """Return b from b (4 b^2 - 1) / 3."""
-    b: int = round((3 * rows / 4) ** (1 / 3))
-    return b

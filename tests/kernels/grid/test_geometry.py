@@ -106,7 +106,7 @@ def test_a_wrong_shape_is_refused_with_the_shape_that_is_wanted(Layer, shape):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "exact"}, "there are 'auto', 'fast', 'reference'"),
+        ({"backend": "quick"}, "there are 'auto', 'fast', 'reference'"),
         ({"padding_mode": "reflect"}, "'zeros' or 'circular'"),
         ({"kernel_size": (3, 3)}, "kernel_size must be one integer >= 1, the same on all axes"),
         ({"stride": 0}, "stride must be one integer >= 1"),

@@ -40,6 +40,13 @@ CONVOLUTIONS = {
         (2, 1, 2, 3, 5),
     ),
     "octahedral": (lambda **o: GroupConv("O", 1, 1, 2, **o), (2, 1, 24, 2, 3, 2)),
+    "exact lifting": (lambda **o: LiftingConv("C4", 1, 2, 3, padding=1, backend="exact", **o), (2, 1, 3, 5)),
+    "exact regular": (lambda **o: GroupConv("C4", 2, 1, 2, backend="exact", **o), (2, 2, 4, 3, 4)),
+    "exact circular": (
+        lambda **o: GroupConv("C2", 1, 2, 3, stride=2, padding=1, backend="exact", **WRAPPED, **o),
+        (2, 1, 2, 3, 5),
+    ),
+    "exact octahedral": (lambda **o: GroupConv("O", 1, 1, 2, backend="exact", **o), (2, 1, 24, 2, 3, 2)),
     "vector lift": (lambda **o: VectorLift("D4", 1, 1, 3, padding=1, **o), (2, 1, 2, 3, 4)),
     "vector projection": (lambda **o: VectorProjection("D4", 1, 2, 2, **o), (2, 1, 8, 3, 2)),
     "pointwise first": (lambda **o: SeparableGroupConv("C4", 2, 1, 3, padding=1, **o), (2, 2, 4, 3, 4)),
@@ -175,7 +182,7 @@ def test_exports_with_a_free_batch(kind):
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
 def test_fold_is_a_plain_torch_convolution_with_the_same_output(kind):
     layer, x = build(kind)
-    flat = x if kind == "lifting" else x.flatten(1, 2)
+    flat = x if kind.endswith("lifting") else x.flatten(1, 2)
     folded = layer.fold()
     plain = (torch.nn.Sequential, torch.nn.Conv2d, torch.nn.Conv3d)
     assert all(type(module) in plain for module in folded.modules())
@@ -202,7 +209,7 @@ def test_folding_draws_no_random_numbers():
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("kind", [k for k in LAYERS if k not in ("octahedral", "batch norm")])
+@pytest.mark.parametrize("kind", [k for k in LAYERS if k not in ("octahedral", "exact octahedral", "batch norm")])
 def test_first_and_second_derivatives_match_finite_differences(kind):
     layer, x = build(kind, torch.float64)
     x = x[:1, :, ..., :3].clone()

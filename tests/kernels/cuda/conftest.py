@@ -1,0 +1,188 @@
+"""Kernels without a GPU: the NVRTC of the wheel, the kernels built for the host, and float64 references with bounds."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from equiharness.kernels import GroupConv, LiftingConv
+from equiharness.kernels.cuda import grid, host, launch, ragged, sources
+from equiharness.kernels.grid import reference
+
+KERNELS = (*grid.KERNELS, *ragged.KERNELS)
+
+
+@pytest.fixture(scope="session")
+def nvrtc():
+    from equiharness.kernels.cuda.resources import Nvrtc
+
+    try:
+        return Nvrtc()
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def build_folder(tmp_path_factory):
+    """One folder for all workers of a run, so that each program is built once."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "host kernels"
+
+
+@pytest.fixture(scope="session")
+def host_executor(build_folder):
+    """Executors of all kernels by build: host_executor("plain", backwards=True)."""
+    if host.compiler() is None:
+        pytest.skip("running kernels on the host needs a C++ compiler: install g++, or name one in CXX")
+
+    def make(kind, kernels=KERNELS, **options):
+        return host.executor(sources.program(kernels, host.PRELUDE[kind]), kind, build_folder, **options)
+
+    return make
+
+
+class Recorder:
+    """Stands in for a GPU: remembers what would be launched, and computes nothing."""
+
+    def __init__(self):
+        self.launches = []
+
+    def launch(self, kernel, grid, arguments):
+        self.launches.append((kernel, grid, arguments))
+
+    def empty(self, like, shape, dtype=None):
+        return like.new_zeros(tuple(shape), dtype=dtype)
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()
+
+
+# The unit roundoff of each type: results are rounded to the nearest number.
+ROUNDOFF = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
+
+
+def gamma(terms, dtype):
+    """|fl(sum a_i b_i) - sum a_i b_i| <= gamma(n) sum |a_i b_i|, in any order of summation, fused or not.
+
+    Source: Higham, Accuracy and Stability of Numerical Algorithms, section 3.1.
+    """
+    u = ROUNDOFF[dtype]
+    return terms * u / (1 - terms * u)
+
+
+@dataclass(frozen=True)
+class GridCase:
+    """A group convolution, its input and the cotangent of its output."""
+
+    layer: type
+    group: object
+    channels: tuple[int, int]
+    box: tuple[int, ...]
+    k: int
+    stride: int = 1
+    padding: int = 0
+    mode: str = "zeros"
+    dtype: torch.dtype = torch.float32
+    batch: int = 2
+
+    def build(self, seed=0, backend="exact"):
+        torch.manual_seed(seed)
+        options = {"stride": self.stride, "padding": self.padding, "padding_mode": self.mode}
+        return self.layer(
+            self.group, *self.channels, self.k, **options, bias=False, allow_misaligned=True, backend=backend
+        ).to(self.dtype)
+
+    def input(self, layer, draw=torch.randn):
+        fibre = (layer.order,) if layer.in_fibre else ()
+        return draw(self.batch, self.channels[0], *fibre, *self.box).to(self.dtype)
+
+    def results(self, layer, x, cotangent):
+        """Output, gradient of the input, gradient of the weight."""
+        x = x.detach().requires_grad_()
+        y = layer(x)
+        return (y.detach(), *torch.autograd.grad(y, [x, layer.weight], cotangent.to(y.dtype)))
+
+    def references(self, layer, x, cotangent):
+        """The same in float64 by the formula, and the same of absolute values, to which rounding is proportional."""
+        formula = reference.regular if layer.in_fibre else reference.lifting
+
+        def results(change):
+            x64, w64 = (change(t.detach().double()).requires_grad_() for t in (x, layer.weight))
+            y = formula(x64, w64, layer.group, **layer.geometry())
+            return (y.detach(), *torch.autograd.grad(y, [x64, w64], change(cotangent.double())))
+
+        return results(lambda t: t.clone()), results(torch.abs)
+
+    def terms(self, layer, y):
+        """How many products each entry of the results sums."""
+        taps, order = self.k**layer.dim, layer.order
+        windows = y[0, 0, 0].numel() * len(y) * order
+        return self.channels[0] * (order if layer.in_fibre else 1) * taps, self.channels[1] * order * taps, windows
+
+
+def within_rounding(results, exact, magnitudes, terms, dtype):
+    """None, or what is wrong: every entry within gamma(n) sum |products|, plus the rounding of what is stored.
+
+    Sums are kept in float32 at least. A result of 16 bits is rounded once, in the gradient of a lifting layer twice
+    (each term of the orbit and their sum): 2 u sum |products|, and half the smallest number per rounding in float16.
+    """
+    arithmetic = torch.float64 if dtype == torch.float64 else torch.float32
+    for name, got, want, magnitude, n in zip(
+        ("y", "dx", "dw")[: len(results)], results, exact, magnitudes, terms, strict=True
+    ):
+        bound = gamma(n, arithmetic) * magnitude
+        if dtype in (torch.float16, torch.bfloat16):
+            bound = bound + 2 * ROUNDOFF[dtype] * magnitude + 64 * 2.0**-25
+        difference = (got.double() - want).abs()
+        if not (difference <= bound).all():  # so that NaN is wrong
+            ratio = (difference / bound).nan_to_num(nan=float("inf"))
+            return f"{name}: {ratio.max():.3g} times its bound, at entry {ratio.argmax().item()}"
+    return None
+
+
+C4_ABOUT_AXIS_0 = [
+    [[1, 0, 0], [0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 0, -1], [0, 1, 0]],
+    [[1, 0, 0], [0, -1, 0], [0, 0, -1]], [[1, 0, 0], [0, 0, 1], [0, -1, 0]],
+]  # fmt: skip
+CIRCULAR = {"mode": "circular"}
+#: Every kernel of grid_exact.cu, both dimensions, groups of 1 to 48 elements, the geometries of the layers.
+GRID_CASES = {
+    "lifting C4": GridCase(LiftingConv, "C4", (2, 3), (5, 7), 3, padding=1),
+    "lifting O": GridCase(LiftingConv, "O", (1, 2), (3, 2, 4), 2, padding=1),
+    "trivial group": GridCase(GroupConv, "C1", (2, 2), (4, 3), 2),
+    "regular C4": GridCase(GroupConv, "C4", (2, 3), (5, 4), 3, padding=1),
+    "20 channels": GridCase(GroupConv, "C2", (3, 20), (3, 4), 2),
+    "70 channels": GridCase(GroupConv, "C2", (1, 70), (3, 4), 2),
+    "strided": GridCase(GroupConv, "D4", (1, 2), (5, 7), 3, stride=2, padding=1),
+    "strided by more than the kernel": GridCase(LiftingConv, "D4", (1, 2), (7, 4), 1, stride=3),
+    "misaligned": GridCase(GroupConv, "C4", (1, 2), (6, 5), 3, stride=2, padding=1),
+    "circular": GridCase(GroupConv, "C4", (2, 2), (5, 4), 3, padding=1, **CIRCULAR),
+    "circular, strided": GridCase(GroupConv, "C2", (2, 2), (5, 7), 3, stride=2, padding=1, **CIRCULAR),
+    "circular, more windows than voxels": GridCase(GroupConv, "C2", (1, 2), (3, 4), 2, padding=2, **CIRCULAR),
+    "a group in space": GridCase(GroupConv, C4_ABOUT_AXIS_0, (2, 2), (3, 4, 2), 2),
+    "O": GridCase(GroupConv, "O", (2, 1), (2, 3, 3), 1),
+    "Oh": GridCase(GroupConv, "Oh", (1, 1), (2, 3, 2), 2, batch=1),
+    "several tiles of voxels": GridCase(LiftingConv, "C2", (1, 3), (17, 19), 3, batch=3),
+    "double": GridCase(GroupConv, "C4", (2, 3), (5, 4), 3, padding=1, dtype=torch.float64),
+    "half": GridCase(GroupConv, "C4", (2, 3), (5, 4), 3, padding=1, dtype=torch.float16),
+    "bfloat": GridCase(LiftingConv, "C4", (2, 3), (5, 4), 3, padding=1, dtype=torch.bfloat16),
+}
+
+
+@pytest.fixture(scope="session")
+def cases():
+    """The helpers of this file, for tests: importlib import mode offers no sibling imports."""
+
+    class Helpers:
+        GRID = GRID_CASES
+        KERNELS = KERNELS
+        GridCase = GridCase
+
+    Helpers.gamma = staticmethod(gamma)
+    Helpers.within_rounding = staticmethod(within_rounding)
+    Helpers.root = Path(__file__).parent
+    Helpers.running_on = staticmethod(launch.running_on)
+    return Helpers

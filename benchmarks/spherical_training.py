@@ -50,6 +50,13 @@ class PerDegree:
             phase = torch.exp(-1j * (m[:, None] * points[:, 1, None, None] + m * points[:, 2, None, None]))
             self.kernel_table.append((wigner_d(l, points[:, 0]) * phase).to(dtype))  # conj D: [p, m, n]
 
+    def to(self, device: torch.device | str) -> "PerDegree":
+        """Move the tables."""
+        for name in ("forward_table", "inverse_table", "kernel_table"):
+            setattr(self, name, [table.to(device) for table in getattr(self, name)])
+        self.order = self.order.to(device)
+        return self
+
     def to_orders(self, x: Tensor) -> Tensor:
         """[B, C, j, alpha, gamma] -> [m, n, j, B C], complex, m and n from -(b-1) to b-1."""
         f = torch.fft.fft2(x.to(self.d_dtype)).flatten(0, 1)

@@ -10,32 +10,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .harness.claim import Approximate, Claim, Exact
-    from .harness.fields import Field, Grid, Invariant, Points, Vector
+    from .harness.fields import Edges, Field, Grid, Invariant, Points, Vector
     from .harness.groups import Element, Group, group
     from .harness.registry import Case, Cost, Family, Implementation, implementations
+    from .harness.systems import Cell, Energy, Forces, Index, Positions
     from .harness.verdict import CheckResult, Reason, Verdict
     from .suites.check import check
-    from .testing import assert_equivariant
+    from .testing import assert_equivariant, assert_invariant
 
 _HOME = {
     "Approximate": "harness.claim",
     "Case": "harness.registry",
+    "Cell": "harness.systems",
     "CheckResult": "harness.verdict",
     "Claim": "harness.claim",
     "Cost": "harness.registry",
+    "Edges": "harness.fields",
     "Element": "harness.groups",
+    "Energy": "harness.systems",
     "Exact": "harness.claim",
     "Family": "harness.registry",
     "Field": "harness.fields",
+    "Forces": "harness.systems",
     "Grid": "harness.fields",
     "Group": "harness.groups",
     "Implementation": "harness.registry",
+    "Index": "harness.systems",
     "Invariant": "harness.fields",
     "Points": "harness.fields",
+    "Positions": "harness.systems",
     "Reason": "harness.verdict",
     "Vector": "harness.fields",
     "Verdict": "harness.verdict",
     "assert_equivariant": "testing",
+    "assert_invariant": "testing",
     "check": "suites.check",
     "group": "harness.groups",
     "implementations": "harness.registry",
@@ -44,22 +52,29 @@ _HOME = {
 __all__ = [
     "Approximate",
     "Case",
+    "Cell",
     "CheckResult",
     "Claim",
     "Cost",
+    "Edges",
     "Element",
+    "Energy",
     "Exact",
     "Family",
     "Field",
+    "Forces",
     "Grid",
     "Group",
     "Implementation",
+    "Index",
     "Invariant",
     "Points",
+    "Positions",
     "Reason",
     "Vector",
     "Verdict",
     "assert_equivariant",
+    "assert_invariant",
     "check",
     "group",
     "implementations",

@@ -22,7 +22,10 @@ def explain(result: CheckResult) -> str:
     if result.reason.message:
         lines.append(f"  why      {result.reason}")
     lines += _numbers(result)
-    lines += [f"  {headline(part)}" for part in result.parts]
+    for part in result.parts:
+        lines.append(f"  {headline(part)}")
+        if part.verdict.fails and part.reason.message and part.reason != result.reason:
+            lines.append(f"    why    {part.reason}")
     if result.reproduce and result.verdict is not Verdict.EXACT:
         lines.append(f"  again    {result.reproduce}")
     return "\n".join(lines)

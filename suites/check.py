@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,20 +11,26 @@ import torch
 from ..harness import registry
 from ..harness.claim import Approximate, Claim, Contract
 from ..harness.errors import HarnessError, UsageError
-from ..harness.fields import Acted, Field, Grid, Invariant, Vector
+from ..harness.fields import Acted, Field, Grid, Vector
 from ..harness.groups import Group
 from ..harness.groups import group as as_group
 from ..harness.reference import recast
 from ..harness.subject import Subject
+from ..harness.systems import LEAVES, Energy, Forces
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import CheckResult, Reason, Verdict, worst
+from .attribution import attribute, mode
 from .equivariance import equivariance
+from .forces import forces
 from .gradients import adjoint, parameter_gradient
 from .homomorphism import homomorphism
 from .integration import integration
+from .motions import has_reflections, is_system, permutations, reflections, rotations, translations
 from .off_grid import off_grid
 from .outcome import Outcome, describe
 from .parity import parity
+from .refinement import refinement
+from .smoothness import smoothness
 
 #: Grid that a layer is checked on when its types say everything but the size.
 DEFAULT_SIZE = {2: 33, 3: 9}
@@ -33,12 +39,23 @@ DEFAULT_SIZE = {2: 33, 3: 9}
 PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {
     "homomorphism": lambda claim: Outcome(homomorphism(claim)),
     "equivariance": equivariance,
-    "off_grid": off_grid,
+    "off_grid": lambda claim: off_grid(claim) if claim.refined is None else refinement(claim),
     "adjoint": adjoint,
     "parameter_gradient": parameter_gradient,
     "integration": integration,
     "parity": parity,
 }
+#: Properties of models of points, in place of plain equivariance where the source holds ``Positions``.
+SYSTEM_PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {
+    "rotations": rotations,
+    "reflections": reflections,
+    "translations": translations,
+    "permutations": permutations,
+    "forces": forces,
+    "smoothness": smoothness,
+}
+#: Both modes of a network.
+MODES = ("train", "eval")
 
 
 def run_property(name: str, claim: Claim) -> Outcome:
@@ -47,10 +64,12 @@ def run_property(name: str, claim: Claim) -> Outcome:
     Raises:
         UsageError: the property is unknown, or the claim's fields do not fit its tensors.
     """
-    if name not in PROPERTIES:
-        raise UsageError(registry.unknown("property", name, PROPERTIES))
+    known = {**PROPERTIES, **SYSTEM_PROPERTIES}
+    if name not in known:
+        raise UsageError(registry.unknown("property", name, known))
     try:
-        return PROPERTIES[name](claim)
+        outcome = known[name](claim)
+        return replace(outcome, result=attribute(claim, outcome.result, known[name]))
     except (UsageError, HarnessError):
         raise
     except Exception as error:
@@ -74,8 +93,13 @@ def check(
     act_in: Callable[..., torch.Tensor] | None = None,
     act_out: Callable[..., torch.Tensor] | None = None,
     call_seed: int | None = None,
+    batched: bool = True,
+    modes: Sequence[str] = (),
 ) -> CheckResult:
     """Is the layer equivariant? Homomorphism, equivariance and, where they apply, off-grid elements and integrals.
+
+    Where the source holds ``Positions`` the claim is one about a system of points: rotations, reflections,
+    translations and permutations are judged apart, and so are the forces and the cutoff that the target declares.
 
     Args:
         layer: a module or any callable on tensors.
@@ -90,6 +114,8 @@ def check(
         act_in: instead of a source field, a function (element, tensor) -> tensor; needs ``inputs``.
         act_out: the same for the target.
         call_seed: seed to set before every call of a stochastic layer.
+        batched: False for models of one sample without a batch axis; fields, inputs and outputs then get one here.
+        modes: ("train", "eval") checks the module in both; by default it stays in the mode it is in.
 
     Returns:
         The worst part's result with all parts in ``parts``; ``print`` it.
@@ -103,10 +129,10 @@ def check(
         >>> check(torch.nn.ReLU(), "C4", field, field).verdict
         <Verdict.EXACT: 'EXACT'>
     """
-    claim = make_claim(layer, group, source, target, inputs=inputs, act_in=act_in, act_out=act_out)
+    claim = make_claim(layer, group, source, target, inputs=inputs, act_in=act_in, act_out=act_out, batched=batched)
     working = _dtype(dtype) if dtype is not None else _dtype_of(claim)
     function = claim.function
-    if dtype is not None and any(p.dtype is not working for m in claim.modules for p in m.parameters()):
+    if dtype is not None and any(p.dtype is not working for m in claim.modules for p in _constants(m)):
         if working not in (torch.float64, torch.float32):
             raise UsageError(f"The layer's parameters are not {working}: convert the layer first, layer.to({working}).")
         function = recast(function, working)
@@ -120,7 +146,27 @@ def check(
         call_seed=call_seed,
         modules=claim.modules,
     )
-    return check_claim(claim)
+    return _in_modes(claim, modes) if modes else check_claim(claim)
+
+
+def _in_modes(claim: Claim, modes: Sequence[str]) -> CheckResult:
+    """The claim in each mode, parts named after it; the worst decides, and says where the other mode holds."""
+    results: dict[str, CheckResult] = {}
+    for name in modes:
+        if name not in MODES:
+            raise UsageError(registry.unknown("mode", name, MODES))
+        if not claim.modules:
+            raise UsageError("modes= needs a module: this layer is a function that holds none.")
+        with mode(claim, training=name == "train"):
+            results[name] = check_claim(claim)
+    decisive = worst(results.values())
+    parts = [
+        part.model_copy(update={"property": f"{part.property} in {name}()"})
+        for name, result in results.items()
+        for part in result.parts
+    ]
+    where = next(name for name, result in results.items() if result is decisive)
+    return decisive.model_copy(update={"property": f"{decisive.property} in {where}()", "parts": tuple(parts)})
 
 
 def check_claim(claim: Claim) -> CheckResult:
@@ -133,16 +179,29 @@ def check_claim(claim: Claim) -> CheckResult:
 
 def _applicable(claim: Claim) -> list[str]:
     names = ["homomorphism", "equivariance", "adjoint"]
+    if is_system(claim):
+        names = ["homomorphism", "rotations", *(["reflections"] if has_reflections(claim.group) else [])]
+        names += ["translations", "permutations", *_declared(claim), "adjoint"]
+    if claim.refined is not None:
+        return ["homomorphism", "off_grid"]
     if isinstance(claim.contract, Approximate) and any(
         isinstance(leaf, Field) and isinstance(leaf.domain, Grid) for _, leaf in leaves(claim.source)
     ):
         on_grid = claim.group.order is not None and all(g.is_signed_permutation for g in claim.group)
         names += [] if on_grid else ["off_grid"]
     targets = [leaf for _, leaf in leaves(claim.target)]
-    if all(isinstance(leaf, Field) and isinstance(leaf.domain, Vector) for leaf in targets):
+    if all(isinstance(leaf, Field) and isinstance(leaf.domain, Vector) and leaf.is_integral for leaf in targets):
         names += ["integration"]
     names += ["parity"] if claim.twins else []
     return names
+
+
+def _declared(claim: Claim) -> list[str]:
+    """What the target's leaves claim beside equivariance."""
+    targets = [leaf for _, leaf in leaves(claim.target)]
+    forces = any(isinstance(leaf, Forces) for leaf in targets)
+    cutoff = any(isinstance(leaf, Energy) and leaf.cutoff for leaf in targets)
+    return [*(["forces"] if forces else []), *(["smoothness"] if cutoff else [])]
 
 
 def make_claim(
@@ -154,6 +213,7 @@ def make_claim(
     inputs: Tree = None,
     act_in: Callable[..., torch.Tensor] | None = None,
     act_out: Callable[..., torch.Tensor] | None = None,
+    batched: bool = True,
 ) -> Claim:
     """The claim that the arguments of ``check`` speak of."""
     if not callable(layer):
@@ -161,6 +221,8 @@ def make_claim(
     typed = registry.read_layer(layer)
     modules = (layer,) if isinstance(layer, torch.nn.Module) else ()
     if source is None and target is None and act_in is None and typed is not None:
+        if typed.has_fields:
+            return _of_typed(typed, modules)
         domain = Grid(*([DEFAULT_SIZE[typed.group.dim]] * typed.group.dim))
         reads = Field(domain, typed.group, typed.source, split=typed.split)
         writes = _target_of(typed.function, reads, typed.target)
@@ -170,12 +232,26 @@ def make_claim(
             "Which group? check(layer, 'C4', source, target); only layers that carry their types need none."
         )
     function = typed.function if typed is not None else layer
+    reference = typed.reference if typed is not None else None
     of = as_group(group)
     source = Acted(act_in) if act_in is not None else _fields(source, of, "source", inputs)
     target = Acted(act_out) if act_out is not None else _fields(target, of, "target", inputs)
     batch = _batch(inputs, source)
-    claim = Claim(function, of, source, target, inputs=batch, modules=modules)
+    claim = Claim(function, of, source, target, inputs=batch, modules=modules, batched=batched, reference=reference)
     return claim if batch is not None else replace(claim, source=_layout(claim), modules=modules)
+
+
+def _of_typed(typed: registry.TypedLayer, modules: tuple[torch.nn.Module, ...]) -> Claim:
+    """The claim of a layer whose types say their domains too."""
+    return Claim(
+        typed.function,
+        typed.group,
+        typed.source,
+        typed.target,
+        modules=modules,
+        reference=typed.reference,
+        refined=typed.refined,
+    )
 
 
 def _layout(claim: Claim) -> Tree:
@@ -217,7 +293,7 @@ def _fields(tree: Tree, of: Group, side: str, inputs: Tree) -> Tree:
         )
 
     def read(leaf: Any) -> Any:
-        if isinstance(leaf, (Field, Invariant, Acted)):
+        if isinstance(leaf, LEAVES):
             return leaf
         return Field(Grid(*([DEFAULT_SIZE[of.dim]] * of.dim)), of, leaf)
 
@@ -248,5 +324,11 @@ def _dtype(name: torch.dtype | str) -> torch.dtype:
 
 
 def _dtype_of(claim: Claim) -> torch.dtype:
-    floats = {p.dtype for m in claim.modules for p in m.parameters() if p.is_floating_point()}
+    floats = {p.dtype for m in claim.modules for p in _constants(m)}
     return floats.pop() if len(floats) == 1 else torch.float32
+
+
+def _constants(module: torch.nn.Module) -> list[torch.Tensor]:
+    """What a module's precision is read from: its parameters, or its tables where it has none."""
+    parameters: list[torch.Tensor] = [p for p in module.parameters() if p.is_floating_point()]
+    return parameters or [b for b in module.buffers() if b.is_floating_point()]

@@ -129,14 +129,46 @@ def check(
         >>> check(torch.nn.ReLU(), "C4", field, field).verdict
         <Verdict.EXACT: 'EXACT'>
     """
-    claim = make_claim(layer, group, source, target, inputs=inputs, act_in=act_in, act_out=act_out, batched=batched)
+    claim = claim_of(
+        layer,
+        group,
+        source,
+        target,
+        dtype=dtype,
+        seed=seed,
+        device=device,
+        contract=contract,
+        inputs=inputs,
+        act_in=act_in,
+        act_out=act_out,
+        call_seed=call_seed,
+        batched=batched,
+    )
+    return examine(claim, modes).result
+
+
+def claim_of(
+    layer: Any,
+    group: Any = None,
+    source: Tree = None,
+    target: Tree = None,
+    *,
+    dtype: torch.dtype | str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    contract: Contract | None = None,
+    call_seed: int | None = None,
+    **named: Any,
+) -> Claim:
+    """The claim that the arguments of ``check`` speak of, ready to be judged."""
+    claim = make_claim(layer, group, source, target, **named)
     working = _dtype(dtype) if dtype is not None else _dtype_of(claim)
     function = claim.function
     if dtype is not None and any(p.dtype is not working for m in claim.modules for p in _constants(m)):
         if working not in (torch.float64, torch.float32):
             raise UsageError(f"The layer's parameters are not {working}: convert the layer first, layer.to({working}).")
         function = recast(function, working)
-    claim = replace(
+    return replace(
         claim,
         function=function,
         dtype=working,
@@ -146,38 +178,41 @@ def check(
         call_seed=call_seed,
         modules=claim.modules,
     )
-    return _in_modes(claim, modes) if modes else check_claim(claim)
 
 
-def _in_modes(claim: Claim, modes: Sequence[str]) -> CheckResult:
-    """The claim in each mode, parts named after it; the worst decides, and says where the other mode holds."""
-    results: dict[str, CheckResult] = {}
+def examine(claim: Claim, modes: Sequence[str] = ()) -> Outcome:
+    """The properties of one claim, composed: the worst part decides. Parts of several modes are named after them."""
+    if not modes:
+        outcomes = [run_property(name, claim) for name in applicable(claim)]
+        return _composed(outcomes)
+    outcomes = []
     for name in modes:
         if name not in MODES:
             raise UsageError(registry.unknown("mode", name, MODES))
         if not claim.modules:
             raise UsageError("modes= needs a module: this layer is a function that holds none.")
         with mode(claim, training=name == "train"):
-            results[name] = check_claim(claim)
-    decisive = worst(results.values())
-    parts = [
-        part.model_copy(update={"property": f"{part.property} in {name}()"})
-        for name, result in results.items()
-        for part in result.parts
-    ]
-    where = next(name for name, result in results.items() if result is decisive)
-    return decisive.model_copy(update={"property": f"{decisive.property} in {where}()", "parts": tuple(parts)})
+            for outcome in [run_property(part, claim) for part in applicable(claim)]:
+                named = outcome.result.model_copy(update={"property": f"{outcome.result.property} in {name}()"})
+                outcomes.append(replace(outcome, result=named))
+    return _composed(outcomes)
 
 
 def check_claim(claim: Claim) -> CheckResult:
-    """The properties of one claim, composed: the worst part decides."""
-    parts = [run_property(name, claim).result for name in _applicable(claim)]
+    """The result of ``examine``."""
+    return examine(claim).result
+
+
+def _composed(outcomes: Sequence[Outcome]) -> Outcome:
+    parts = [outcome.result for outcome in outcomes]
     decisive = worst(parts)
     seconds = {"seconds": sum(p.seconds for p in parts), "seconds_in_layer": sum(p.seconds_in_layer for p in parts)}
-    return decisive.model_copy(update={**seconds, "parts": tuple(parts)})
+    picture = next((outcome.picture for outcome in outcomes if outcome.result is decisive), None)
+    return Outcome(decisive.model_copy(update={**seconds, "parts": tuple(parts)}), picture)
 
 
-def _applicable(claim: Claim) -> list[str]:
+def applicable(claim: Claim) -> list[str]:
+    """Names of the properties that say something about a claim, in the order they are checked."""
     names = ["homomorphism", "equivariance", "adjoint"]
     if is_system(claim):
         names = ["homomorphism", "rotations", *(["reflections"] if has_reflections(claim.group) else [])]

@@ -28,11 +28,11 @@ from .verdict import EPS, LARGEST_DEFECT, CheckResult, Verdict, claim_eps
 
 SCHEMA = 1
 ROUNDING = "rounding"
-#: How much a level that is no rounding may grow. ``benchmarks/baseline_intervals.py`` measures how far levels move. Over
-#: 420 checks (escnn, e3nn, our layers, layers without a reference): not at all between one and two threads, by at most
-#: 1.4 between this processor's own kernels and plain SSE, by at most 1.4 between twelve seeds. The accepted run and the
-#: new one may each be that far from the typical one: 1.4^2 = 2. Rounding moved in two checks of three and never left
-#: its bound.
+#: How much a level that is no rounding may grow. ``benchmarks/baseline_intervals.py`` measures how far levels move.
+#: Over 420 checks (escnn, e3nn, our layers, layers without a reference): not at all between one and two threads, by at
+#: most 1.4 between a processor's own kernels and plain SSE, by at most 1.4 between twelve seeds. The accepted run and
+#: the new one may each be that far from the typical one: 1.4^2 = 2. Rounding moved in two checks of three and never
+#: left its bound.
 GROWTH = 2.0
 #: Properties whose bound is that of float64 arithmetic in every precision of the claim.
 FLOAT64_PROPERTIES = ("homomorphism", "forces", "smoothness")

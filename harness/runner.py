@@ -101,7 +101,7 @@ def plan(
     Raises:
         UsageError: a name matches no implementation.
     """
-    chosen = list(_chosen(names))
+    chosen = list(matching(names))
     return [
         Cell(i.name, case, prop, dtype, device, seed, threads, suite)
         for i in chosen
@@ -112,7 +112,12 @@ def plan(
     ]
 
 
-def _chosen(names: Sequence[str]) -> Iterator[registry.Implementation]:
+def matching(names: Sequence[str]) -> Iterator[registry.Implementation]:
+    """The registered implementations of these names or glob patterns; none means all.
+
+    Raises:
+        UsageError: a name matches none.
+    """
     everything = registry.implementations()
     for name in names:
         if not any(_matches(i.name, name) for i in everything):

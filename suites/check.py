@@ -154,15 +154,15 @@ def claim_of(
     target: Tree = None,
     *,
     dtype: torch.dtype | str | None = None,
-    seed: int = 0,
-    device: str = "cpu",
+    seed: int | None = None,
+    device: str | None = None,
     contract: Contract | None = None,
     call_seed: int | None = None,
     **named: Any,
 ) -> Claim:
-    """The claim that the arguments of ``check`` speak of, ready to be judged."""
-    claim = make_claim(layer, group, source, target, **named)
-    working = _dtype(dtype) if dtype is not None else _dtype_of(claim)
+    """The claim that the arguments of ``check`` speak of, ready to be judged; a claim is taken as it is."""
+    claim = layer if isinstance(layer, Claim) else make_claim(layer, group, source, target, **named)
+    working = _dtype(dtype) if dtype is not None else claim.dtype if claim is layer else _dtype_of(claim)
     function = claim.function
     if dtype is not None and any(p.dtype is not working for m in claim.modules for p in _constants(m)):
         if working not in (torch.float64, torch.float32):
@@ -172,10 +172,10 @@ def claim_of(
         claim,
         function=function,
         dtype=working,
-        seed=seed,
-        device=device,
-        contract=contract or Approximate(),
-        call_seed=call_seed,
+        seed=claim.seed if seed is None else seed,
+        device=claim.device if device is None else device,
+        contract=claim.contract if contract is None else contract,
+        call_seed=claim.call_seed if call_seed is None else call_seed,
         modules=claim.modules,
     )
 

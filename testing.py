@@ -16,12 +16,40 @@ from .harness.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from .harness.claim import Claim
-    from .harness.record import Attachment
     from .harness.verdict import CheckResult
     from .suites.outcome import Outcome
 
-#: Takes what a check found, keeps it, and returns the result as it should be shown.
-Recorder = Callable[["CheckResult", "Attachment | None"], "CheckResult"]
+
+@dataclass(frozen=True)
+class Recorded:
+    """What became of one check: the result to show, lines to show below it, and why it is worse than accepted."""
+
+    result: CheckResult
+    notes: tuple[str, ...] = ()
+    worse: tuple[str, ...] = ()
+
+    def require(self, *, strict: bool) -> CheckResult:
+        """The result, if it passes and is no worse than the baseline.
+
+        Raises:
+            AssertionError: it fails, or got worse.
+        """
+        __tracebackhide__ = True
+        text = "\n".join([str(self.result), *self.notes, *(f"  worse    {line}" for line in self.worse)])
+        if self.worse:
+            raise AssertionError(text)
+        return require(self.result, strict=strict, text=text)
+
+
+#: Takes what one check found over precisions and seeds, and keeps it.
+Recorder = Callable[[Sequence["Outcome"]], Recorded]
+
+
+def keep_nothing(outcomes: Sequence[Outcome]) -> Recorded:
+    """The recorder outside pytest: the worst result, and no trace."""
+    from .harness.verdict import worst
+
+    return Recorded(worst(outcome.result for outcome in outcomes))
 
 
 class ImpreciseWarning(UserWarning):
@@ -89,19 +117,24 @@ def assert_invariant(
     return assert_equivariant(layer, group, source, Invariant(), strict=strict, **options)
 
 
-def require(result: CheckResult, *, strict: bool = False) -> CheckResult:
+def require(result: CheckResult, *, strict: bool = False, text: str = "") -> CheckResult:
     """The result, if it passes; warns where it is IMPRECISE.
 
+    Args:
+        result: of a check.
+        strict: IMPRECISE fails too.
+        text: what to say; the whole report by default.
+
     Raises:
-        AssertionError: it fails; the message is the whole report.
+        AssertionError: it fails.
     """
     __tracebackhide__ = True
     from .harness.verdict import Verdict
 
     if result.verdict.fails or (strict and result.verdict is Verdict.IMPRECISE):
-        raise AssertionError(str(result))
+        raise AssertionError(text or str(result))
     if result.verdict is Verdict.IMPRECISE:
-        warnings.warn(str(result), ImpreciseWarning, stacklevel=3)
+        warnings.warn(text or str(result), ImpreciseWarning, stacklevel=3)
     return result
 
 
@@ -115,7 +148,7 @@ class Checker:
     """
 
     settings: Settings = field(default_factory=Settings)
-    record: Recorder = field(default=lambda result, picture: result)
+    record: Recorder = keep_nothing
 
     def check(
         self, layer: Any, group: Any = None, source: Any = None, target: Any = None, **options: Any
@@ -129,16 +162,7 @@ class Checker:
             target: field or tree of fields of the output.
             options: as for ``equiharness.check``; what is named here wins over the session's options.
         """
-        from .harness.verdict import worst
-        from .suites.check import claim_of, examine
-
-        modes = options.pop("modes", ())
-        found = []
-        for chosen in self._choices(options):
-            claim = claim_of(layer, group, source, target, **options, **chosen)
-            outcome = examine(claim, modes)
-            found.append(self.record(outcome.result, outcome.picture))
-        return worst(found)
+        return self._recorded(layer, group, source, target, options).result
 
     def assert_equivariant(
         self,
@@ -152,8 +176,8 @@ class Checker:
     ) -> CheckResult:
         """``check``, and raise unless the claim holds; ``strict`` as in ``equiharness.assert_equivariant``."""
         __tracebackhide__ = True
-        result = self.check(layer, group, source, target, **options)
-        return require(result, strict=self.settings.strict if strict is None else strict)
+        recorded = self._recorded(layer, group, source, target, options)
+        return recorded.require(strict=self.settings.strict if strict is None else strict)
 
     def assert_invariant(
         self, layer: Any, group: Any = None, source: Any = None, *, strict: bool | None = None, **options: Any
@@ -163,6 +187,13 @@ class Checker:
         from .harness.fields import Invariant
 
         return self.assert_equivariant(layer, group, source, Invariant(), strict=strict, **options)
+
+    def _recorded(self, layer: Any, group: Any, source: Any, target: Any, options: dict[str, Any]) -> Recorded:
+        from .suites.check import claim_of, examine
+
+        modes = options.pop("modes", ())
+        claims = (claim_of(layer, group, source, target, **options, **chosen) for chosen in self._choices(options))
+        return self.record([examine(claim, modes) for claim in claims])
 
     def _choices(self, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Precision, seed and device of each check, as far as the call leaves them open."""
@@ -180,19 +211,19 @@ class PropertyCheck:
     name: str
     run: Callable[[Settings], Iterable[Outcome]]
     settings: Settings = field(default_factory=Settings)
-    record: Recorder = field(default=lambda result, picture: result)
+    record: Recorder = keep_nothing
 
     def __call__(self) -> CheckResult:
         """Run it; skips where it does not apply, raises AssertionError where it fails."""
         __tracebackhide__ = True
         import pytest
 
-        from .harness.verdict import Verdict, worst
+        from .harness.verdict import Verdict
 
-        result = worst([self.record(outcome.result, outcome.picture) for outcome in self.run(self.settings)])
-        if result.verdict is Verdict.SKIPPED:
-            pytest.skip(str(result.reason))
-        return require(result, strict=self.settings.strict)
+        recorded = self.record(list(self.run(self.settings)))
+        if recorded.result.verdict is Verdict.SKIPPED:
+            pytest.skip(str(recorded.result.reason))
+        return recorded.require(strict=self.settings.strict)
 
     def bound(self, settings: Settings, record: Recorder) -> PropertyCheck:
         """The same check under a session's settings."""

@@ -15,16 +15,17 @@ changed:
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import RecordError
 from .record import write_atomically
-from .verdict import EPS, LARGEST_DEFECT, CheckResult, Verdict, claim_eps
+from .verdict import EPS, LARGEST_DEFECT, LOST_BITS, CheckResult, Verdict, claim_eps
 
 SCHEMA = 1
 ROUNDING = "rounding"
@@ -75,6 +76,21 @@ def key_of(result: CheckResult, name: str = "") -> str:
     """
     who = [name] if name else [result.implementation, result.case]
     return " | ".join(part for part in (*who, result.property, result.dtype) if part)
+
+
+def in_selection(key: str, names: Sequence[str], properties: Sequence[str], dtypes: Sequence[str], cases: str) -> bool:
+    """Whether a check of a registered implementation belongs to a run of these names, properties, dtypes and cases.
+
+    Example:
+        >>> in_selection("e3nn.Gate | a=1 | equivariance | float32", ["e3nn.*"], ["equivariance"], ["float32"], "*")
+        True
+    """
+    parts = key.split(" | ")
+    if len(parts) != 4:  # checks of tests are named otherwise
+        return False
+    implementation, case, name, dtype = parts
+    named = not names or any(fnmatch.fnmatchcase(implementation, pattern) for pattern in names)
+    return named and fnmatch.fnmatchcase(case, cases) and name in properties and dtype in dtypes
 
 
 def entry_of(check: str, result: CheckResult) -> Entry | None:
@@ -154,7 +170,7 @@ def _cause(entry: Entry, result: CheckResult) -> str:
     """Why a result is worse than its entry, in one line; empty where it is not."""
     if result.verdict is Verdict.SKIPPED:
         return f"no longer checked: {result.reason}"
-    if result.verdict.severity > entry.verdict.severity:
+    if result.verdict.severity > entry.verdict.severity and not _just_beyond(result):
         return f"was {entry.verdict}, is {result.verdict}: {_one_line(result)}"
     if entry.level == ROUNDING and result.error is not None and result.bound is not None:
         limit = rounding_bound(result)
@@ -168,6 +184,14 @@ def _cause(entry: Entry, result: CheckResult) -> str:
         what = "error" if result.resolutions else "error / bound"
         return f"{what} has grown from {entry.level:.1e} to {level:.1e}, more than seeds and machines explain."
     return ""
+
+
+def _just_beyond(result: CheckResult) -> bool:
+    """Whether a loss of precision exceeds what is usual by no more than it may move between machines."""
+    if result.reason.code != "PRECISION" or result.lost_bits is None:
+        return False
+    usual = LOST_BITS.get(result.dtype, 0.0) + math.log2(max(1.0, result.kappa or 1.0))
+    return result.lost_bits <= usual + math.log2(GROWTH)
 
 
 def _one_line(result: CheckResult) -> str:

@@ -87,7 +87,7 @@ class Subject:
 
     def _call(self, function: Callable[[Tree], Tree], x: Tree) -> Tree:
         start = time.perf_counter()
-        with _seeded(self.claim.call_seed), full_float32():
+        with seeded(self.claim.call_seed, self.claim.device), full_float32():
             y = self._without_graph(function, x)
             if self.claim.device != "cpu":
                 torch.cuda.synchronize()
@@ -135,12 +135,12 @@ class Subject:
 
 
 @contextlib.contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
+def seeded(seed: int | None, device: str) -> Iterator[None]:
     """Within, torch's generators start from ``seed``; afterwards they go on as if nothing had happened."""
     if seed is None:
         yield
         return
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[] if device == "cpu" else [device]):
         torch.manual_seed(seed)
         yield
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ class TypeReader:
 
         if not hasattr(spec, "ls") or not hasattr(spec, "dim"):
             raise UsageError(f"{spec!r} are no e3nn Irreps: pass o3.Irreps('16x0e + 8x1o').")
-        of = of or group("O3")
+        of = group("O3") if of is None else of
         if of.dim != 3:
             raise UsageError(
                 f"e3nn's irreps belong to groups of space and {of.name} acts on the plane: take O3 or SO3."
@@ -90,6 +91,7 @@ def representation_of(degree: int, parity: int) -> Representation:
 
     axes = np.eye(3)[[2, 0, 1]]
 
+    @functools.lru_cache(maxsize=64)  # a check moves many tensors by the same few elements
     def matrix(g: Element) -> Any:
         improper = np.linalg.det(g.matrix) < 0
         rotation = -g.matrix if improper else g.matrix

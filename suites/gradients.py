@@ -24,7 +24,7 @@ from ..harness.error import Scale
 from ..harness.errors import UsageError
 from ..harness.groups import Element
 from ..harness.reference import recast
-from ..harness.subject import Subject, full_float32
+from ..harness.subject import Subject, full_float32, seeded
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import (
     EPS,
@@ -299,10 +299,8 @@ class _Loop:
     def _call(self, dtype: torch.dtype, x: Tree, theta: Gradients) -> Tree:
         """The function in one precision on float64 values, its output as float64."""
         claim = self.claim
-        if claim.call_seed is not None:
-            torch.manual_seed(claim.call_seed)
         start = time.perf_counter()
-        with full_float32(), torch.enable_grad():
+        with seeded(claim.call_seed, claim.device), full_float32(), torch.enable_grad():
             y = self._form(dtype, theta)(tree_map(lambda v: v.to(dtype) if v.is_floating_point() else v, x))
             y = tree_map(lambda _, v: v.double(), claim.target, y)
         self.seconds += time.perf_counter() - start

@@ -248,25 +248,29 @@ def read_baseline(path: Path) -> dict[str, Entry]:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"Cannot read {path}: {error}.") from error
-    entries: dict[str, Entry] = {}
-    for number, text in enumerate(lines, 1):
-        try:
-            values: dict[str, Any] = json.loads(text)
-            if number == 1:
-                _require_schema(path, values)
-                continue
-            entry = Entry(
-                values["check"], Verdict(values["verdict"]), values["code"], values.get("level"), values.get("seed")
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecordError(f"{path}, line {number}: no entry of a baseline. Update it, or mend the line.") from error
-        entries[entry.check] = entry
     if not lines:
         raise RecordError(f"{path} is empty: no baseline was written. Update it.")
-    return entries
-
-
-def _require_schema(path: Path, values: dict[str, Any]) -> None:
-    version = values.get("equiharness_baseline")
+    values = [_values(path, number, text) for number, text in enumerate(lines, 1)]
+    version = values[0].get("equiharness_baseline")
     if version != SCHEMA:
-        raise RecordError(f"{path} is no baseline of schema {SCHEMA} (found {version!r}). Update it.")
+        raise RecordError(f"{path}, line 1: no baseline of schema {SCHEMA} (found {version!r}). Update it.")
+    listed = [_entry(path, number, row) for number, row in enumerate(values[1:], 2)]
+    return {entry.check: entry for entry in listed}
+
+
+def _values(path: Path, number: int, text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError:
+        values = None
+    if not isinstance(values, dict):
+        raise RecordError(f"{path}, line {number}: no entry of a baseline. Update it, or mend the line.")
+    return values
+
+
+def _entry(path: Path, number: int, values: dict[str, Any]) -> Entry:
+    try:
+        verdict, extra = Verdict(values["verdict"]), (values.get("level"), values.get("seed"))
+        return Entry(values["check"], verdict, values["code"], *extra)
+    except (ValueError, KeyError) as error:
+        raise RecordError(f"{path}, line {number}: no entry of a baseline. Update it, or mend the line.") from error

@@ -11,10 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from ..harness.claim import Claim
-from ..harness.groups import Element, Group
+from ..harness.groups import Group
 from ..harness.motions import Renumberings, Translations, renumbered, still, translated
 from ..harness.systems import Positions, positions_of
 from ..harness.trees import leaves, tree_map
@@ -25,21 +23,17 @@ from .outcome import Outcome, describe
 
 def rotations(claim: Claim) -> Outcome:
     """The proper elements of the claim's group."""
-    return equivariance(claim, keep=_proper, name="rotations")
+    return equivariance(claim, keep=lambda g: g.is_proper, name="rotations")
 
 
 def reflections(claim: Claim) -> Outcome:
     """The improper elements of the claim's group."""
-    return equivariance(claim, keep=lambda g: not _proper(g), name="reflections")
-
-
-def _proper(g: Element) -> bool:
-    return bool(np.linalg.det(g.matrix) > 0)
+    return equivariance(claim, keep=lambda g: not g.is_proper, name="reflections")
 
 
 def has_reflections(of: Group) -> bool:
     """Whether a group has improper elements."""
-    return any(not _proper(g) for g in of.generators)
+    return any(not g.is_proper for g in of.generators)
 
 
 def translations(claim: Claim) -> Outcome:

@@ -272,11 +272,11 @@ class _Session:
         return path.is_file() and "[tool.equiharness]" in path.read_text(encoding="utf-8", errors="replace")
 
     def _results(self) -> dict[str, CheckResult]:
-        """One result for each check, by key."""
+        """One result for each check, in the order of keys: tests may have run in any order."""
         from .harness.baseline import worst_by_key
         from .harness.verdict import CheckResult
 
-        listed = [(key, text) for kept in self.found for key, text in kept["parts"].items()]
+        listed = sorted((key, text) for kept in self.found for key, text in kept["parts"].items())
         return worst_by_key((key, CheckResult.model_validate_json(text)) for key, text in listed)
 
     def _compared(self, settings: Settings, session: pytest.Session, exitstatus: int) -> bool:

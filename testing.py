@@ -150,6 +150,9 @@ class Checker:
     settings: Settings = field(default_factory=Settings)
     record: Recorder = keep_nothing
 
+    def __repr__(self) -> str:
+        return f"<equivariance checks: profile {self.settings.profile}, seed {self.settings.seed}>"
+
     def check(
         self, layer: Any, group: Any = None, source: Any = None, target: Any = None, **options: Any
     ) -> CheckResult:

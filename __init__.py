@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .harness.claim import Approximate, Claim, Exact
-    from .harness.fields import Edges, Field, Grid, Invariant, Points, Vector
+    from .harness.domains import Edges, Grid, Points, Vector
+    from .harness.fields import Field, Invariant
     from .harness.groups import Element, Group, group
-    from .harness.registry import Case, Cost, Family, Implementation, implementations
+    from .harness.registry import Case, Cost, Expected, Family, Implementation, implementations
+    from .harness.spheres import Rotations, Sphere
     from .harness.systems import Cell, Energy, Forces, Index, Positions
     from .harness.verdict import CheckResult, Reason, Verdict
     from .suites.check import check
@@ -25,22 +27,25 @@ _HOME = {
     "CheckResult": "harness.verdict",
     "Claim": "harness.claim",
     "Cost": "harness.registry",
-    "Edges": "harness.fields",
+    "Edges": "harness.domains",
     "Element": "harness.groups",
     "Energy": "harness.systems",
     "Exact": "harness.claim",
+    "Expected": "harness.registry",
     "Family": "harness.registry",
     "Field": "harness.fields",
     "Forces": "harness.systems",
-    "Grid": "harness.fields",
+    "Grid": "harness.domains",
     "Group": "harness.groups",
     "Implementation": "harness.registry",
     "Index": "harness.systems",
     "Invariant": "harness.fields",
-    "Points": "harness.fields",
+    "Points": "harness.domains",
     "Positions": "harness.systems",
     "Reason": "harness.verdict",
-    "Vector": "harness.fields",
+    "Rotations": "harness.spheres",
+    "Sphere": "harness.spheres",
+    "Vector": "harness.domains",
     "Verdict": "harness.verdict",
     "assert_equivariant": "testing",
     "assert_invariant": "testing",
@@ -60,6 +65,7 @@ __all__ = [
     "Element",
     "Energy",
     "Exact",
+    "Expected",
     "Family",
     "Field",
     "Forces",
@@ -71,6 +77,8 @@ __all__ = [
     "Points",
     "Positions",
     "Reason",
+    "Rotations",
+    "Sphere",
     "Vector",
     "Verdict",
     "assert_equivariant",

@@ -1,6 +1,7 @@
 """The command line: equiharness list | verify | baseline | report | doctor.
 
-Exit codes: 0 all hold; 1 a claim fails; 2 wrong usage or unreadable input; 3 nothing was checked.
+Exit codes: 0 all hold or deviate as declared; 1 a claim fails; 2 wrong usage or unreadable input;
+3 nothing was checked.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .harness.errors import HarnessError, MissingDependencyError, UsageError
 if TYPE_CHECKING:
     from .harness.baseline import Entry
     from .harness.record import RecordWriter, Run
+    from .harness.registry import Implementation
     from .harness.runner import Cell, CellOutcome
     from .harness.verdict import CheckResult
 
@@ -38,7 +40,18 @@ baseline = typer.Typer(help="What a project's checks gave when they were last ac
 app.add_typer(baseline, name="baseline")
 
 #: Properties in the order they are checked; the suites hold the same names (a test compares them).
-PROPERTIES = ("homomorphism", "equivariance", "off_grid", "adjoint", "parameter_gradient", "integration", "parity")
+PROPERTIES = (
+    "homomorphism",
+    "equivariance",
+    "off_grid",
+    "aliasing",
+    "adjoint",
+    "parameter_gradient",
+    "gradcheck",
+    "robustness",
+    "integration",
+    "parity",
+)
 SUITE = "equiharness.suites.check:run_property"
 
 
@@ -59,13 +72,18 @@ def list_() -> None:
     for adapter in implementations():
         version = adapter.version
         library = f"{adapter.library} {version}" if version else f"not installed: {adapter.install or adapter.library}"
-        table.add_row(adapter.name, adapter.family, str(sum(1 for _ in adapter.cases())), library)
+        table.add_row(adapter.name, _families(adapter), str(sum(1 for _ in adapter.cases())), library)
     if console.is_terminal:
         console.print(table)
         return
     for adapter in implementations():
         version = adapter.version or f"not installed: {adapter.install or 'pip install ' + adapter.library}"
-        console.print(f"{adapter.name}\t{adapter.family}\t{adapter.library}\t{version}", markup=False)
+        console.print(f"{adapter.name}\t{_families(adapter)}\t{adapter.library}\t{version}", markup=False)
+
+
+def _families(adapter: Implementation) -> str:
+    """The families of an adapter's cases, in their order."""
+    return ", ".join(dict.fromkeys(adapter.family_of(case) for case in adapter.cases())) or adapter.family
 
 
 @app.command()
@@ -178,8 +196,9 @@ def _selection(
 
 def _verified(chosen: _Selection, device: str, seed: int, threads: int, out: Path) -> list[CheckResult]:
     """Plan, run, record, and sum up on the terminal."""
-    from .harness.runner import plan
+    from .harness.runner import check_declarations, plan
 
+    check_declarations(chosen.names, PROPERTIES)
     _require_device(device)
     cells = plan(
         chosen.names,
@@ -343,7 +362,7 @@ def _with_progress(cells: list[Cell]) -> Iterator[CellOutcome]:
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("verify", total=len(cells))
         for outcome in execute(cells):
-            if outcome.result.verdict.fails:
+            if outcome.result.fails:
                 progress.console.print(headline(outcome.result), markup=False)
             progress.update(task, advance=1, description=outcome.result.implementation)
             yield outcome
@@ -355,13 +374,14 @@ def _summarise(results: Iterable[CheckResult], seconds: float) -> None:
 
     console, listed = _console(), list(results)
     for result in listed:
-        if result.verdict.fails:
+        if result.fails:
             console.print(explain(result), markup=False)
     tally = ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts(listed).items()))
+    known = sum(r.label == "EXPECTED" for r in listed)
+    declared = f"; {known} of these as declared" if known else ""
     inside = sum(r.seconds_in_layer for r in listed)
-    console.print(
-        f"{len(listed)} checks in {seconds:.1f} s ({inside:.1f} s inside the layers): {tally or 'none'}", markup=False
-    )
+    took = f"{seconds:.1f} s ({inside:.1f} s inside the layers)"
+    console.print(f"{len(listed)} checks in {took}: {tally or 'none'}{declared}", markup=False)
     if not listed:
         console.print("Nothing was checked: no case matches. See `equiharness list`.", markup=False)
 

@@ -168,7 +168,7 @@ class _Recorder:
         item.user_properties.append(("equiharness", _brief(name, shown)))
         known = {key: entry for key, entry in _baseline(self.config).items() if key in keyed}
         worse = tuple(str(w) for w in compare(known, keyed, lambda key: False))
-        notes = self._picture(name, picture) if shown.verdict.fails and picture is not None else ()
+        notes = self._picture(name, picture) if shown.fails and picture is not None else ()
         return Recorded(shown, notes, worse)
 
     def _name(self, item: pytest.Item) -> str:

@@ -129,11 +129,9 @@ def require(result: CheckResult, *, strict: bool = False, text: str = "") -> Che
         AssertionError: it fails.
     """
     __tracebackhide__ = True
-    from .harness.verdict import Verdict
-
-    if result.verdict.fails or (strict and result.verdict is Verdict.IMPRECISE):
+    if result.fails or (strict and result.label == "WARN"):
         raise AssertionError(text or str(result))
-    if result.verdict is Verdict.IMPRECISE:
+    if result.label == "WARN":
         warnings.warn(text or str(result), ImpreciseWarning, stacklevel=3)
     return result
 
@@ -294,8 +292,13 @@ def _of_implementation(implementation: Any) -> Iterator[PropertyCheck]:
                 claim: Claim = implementation.build(case, device=device, dtype=dtype or "float32", seed=seed)
                 return claim
 
-            who = {"implementation": implementation.name, "case": case.name}
-            yield PropertyCheck(f"{implementation.name}-{case.name}-{name}", _runner(name, build, who))
+            def named(result: CheckResult, name: str = name, case: Any = case) -> CheckResult:
+                known = implementation.expects(name, case, dtype=result.dtype, device=result.device)
+                declared = {"expected": known.reason, "expected_verdict": known.verdict} if known else {}
+                who = {"implementation": implementation.name, "case": case.name}
+                return result.model_copy(update={**who, **declared})
+
+            yield PropertyCheck(f"{implementation.name}-{case.name}-{name}", _runner(name, build, named))
 
 
 def _of_layer(arguments: Sequence[Any]) -> Iterator[PropertyCheck]:
@@ -314,11 +317,11 @@ def _of_layer(arguments: Sequence[Any]) -> Iterator[PropertyCheck]:
 
     name = getattr(layer, "name", "") or getattr(layer, "__name__", "") or type(layer).__name__
     for part in applicable(claim_of(*arguments)):
-        yield PropertyCheck(f"{name}-{part}", _runner(part, build, {}))
+        yield PropertyCheck(f"{name}-{part}", _runner(part, build, lambda result: result))
 
 
 def _runner(
-    name: str, build: Callable[[str | None, int, str], Claim], who: dict[str, str]
+    name: str, build: Callable[[str | None, int, str], Claim], named: Callable[[CheckResult], CheckResult]
 ) -> Callable[[Settings], Iterator[Outcome]]:
     def run(settings: Settings) -> Iterator[Outcome]:
         import pytest
@@ -331,6 +334,6 @@ def _runner(
                     outcome = run_property(name, build(dtype, seed, settings.device))
                 except MissingDependencyError as error:
                     pytest.skip(str(error))
-                yield replace(outcome, result=outcome.result.model_copy(update=who))
+                yield replace(outcome, result=named(outcome.result))
 
     return run

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from .domains import Grid
 from .errors import UsageError
-from .fields import Field, Grid, replace_domain
+from .fields import Field, replace_domain
 from .groups import Element, Group, group
 from .systems import LEAVES, draw
 from .trees import Tree, leaves, tree_map
@@ -27,7 +28,8 @@ class Approximate:
     """The claim holds in the limit of fine grids, or (``ceiling``) up to a stated error on one grid.
 
     Args:
-        order: if declared, the error must fall at least like h^order.
+        order: if declared, the error must fall at least like h^order; without, a sound error falls like h or faster
+            (a function with jumps on the sphere: h^0.5).
         ceiling: if declared, an error below it is accepted at a single resolution.
         factors: sizes of the grids relative to the claim's own; at least three.
     """

@@ -22,6 +22,8 @@ Leaf = Field | Invariant | Acted
 class Scale:
     """D_s = max(||f_*(x_s) - mean||, 1e-3 RMS_s ||f_*(x_s) - mean||) for each summand, in two norms.
 
+    The Euclidean norm of spherical signals is weighted by the quadrature: unweighted, rotations are not orthogonal.
+
     Example:
         >>> y = torch.tensor([[1.0, 5.0], [3.0, 5.0]], dtype=torch.float64)
         >>> Scale.of(Invariant(), y).euclidean
@@ -40,15 +42,15 @@ class Scale:
         # The mean is taken after subtracting one sample, so that a constant output deviates by exactly zero.
         deviation = rows - rows[:1]
         deviation = deviation - deviation.mean(0, keepdim=True)
-        return cls(field, _at_least_share(_norm(deviation)), _at_least_share(_largest(deviation)))
+        return cls(field, _at_least_share(_norm(field, deviation)), _at_least_share(_largest(deviation)))
 
     def relative(self, difference: torch.Tensor) -> torch.Tensor:
         """Relative Euclidean error [sample, summand] of a leaf-shaped difference."""
-        return _quotient(_norm(self.field.summands(difference)), self.euclidean)
+        return _quotient(_norm(self.field, self.field.summands(difference)), self.euclidean)
 
     def relative_of(self, sample: int, difference: torch.Tensor) -> torch.Tensor:
         """Relative Euclidean error [1, summand] of one sample's difference."""
-        return _quotient(_norm(self.field.summands(difference)), self.euclidean[sample : sample + 1])
+        return _quotient(_norm(self.field, self.field.summands(difference)), self.euclidean[sample : sample + 1])
 
     def centred(self, difference: torch.Tensor) -> torch.Tensor:
         """Relative error of what remains of a difference without its mean over samples: constants drop out."""
@@ -61,12 +63,15 @@ class Scale:
     def rounding(self, difference: torch.Tensor) -> torch.Tensor:
         """Relative error for rounding estimates: summands that never vary say nothing about rounding and count 0."""
         varies = self.euclidean > 0
-        return torch.where(varies, _quotient(_norm(self.field.summands(difference)), self.euclidean), 0.0)
+        return torch.where(varies, _quotient(_norm(self.field, self.field.summands(difference)), self.euclidean), 0.0)
 
 
-def _norm(rows: torch.Tensor) -> torch.Tensor:
-    norms: torch.Tensor = torch.linalg.vector_norm(rows, dim=-1)
-    return norms
+def _norm(field: Leaf, rows: torch.Tensor) -> torch.Tensor:
+    weights = field.weights if isinstance(field, Field) else None
+    if weights is None:
+        norms: torch.Tensor = torch.linalg.vector_norm(rows, dim=-1)
+        return norms
+    return (rows.square() @ weights.to(rows).repeat(rows.shape[-1] // len(weights))).sqrt()
 
 
 def _largest(rows: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from .verdict import CheckResult, Verdict
 def headline(result: CheckResult, *, named: bool = True) -> str:
     """One line: label, verdict, what was checked (of whom, unless the reader knows), the decisive number."""
     subject = " ".join(part for part in (result.implementation, result.case) if part) or "layer"
-    text = f"{result.verdict.label}  {result.verdict}  {result.property}" + (f" of {subject}" if named else "")
+    text = f"{result.label}  {result.verdict}  {result.property}" + (f" of {subject}" if named else "")
     if result.error is not None and result.bound is not None:
         text += f": error {result.error:.2e}, bound {result.bound:.2e}, ratio {result.ratio:.2g}"
     elif result.limit is not None:
@@ -19,12 +19,16 @@ def headline(result: CheckResult, *, named: bool = True) -> str:
 def explain(result: CheckResult) -> str:
     """The report that ``print(result)`` shows."""
     lines = [headline(result)]
+    if result.contradiction:
+        lines.append(f"  expected {result.contradiction}")
+    elif result.expected:
+        lines.append(f"  expected {result.expected}")
     if result.reason.message:
         lines.append(f"  why      {result.reason}")
     lines += _numbers(result)
     for part in result.parts:
         lines.append(f"  {headline(part, named=False)}")
-        if part.verdict.fails and part.reason.message and part.reason != result.reason:
+        if part.fails and part.reason.message and part.reason != result.reason:
             lines.append(f"    why    {part.reason}")
     if result.reproduce and result.verdict is not Verdict.EXACT:
         lines.append(f"  again    {result.reproduce}")

@@ -11,92 +11,10 @@ import numpy as np
 import torch
 
 from . import registry
-from .actions import interpolate_grid, permute_grid, permuted_shape
+from .domains import Domain, Points, Vector
 from .errors import UsageError
 from .groups import Element, Group, group
 from .representations import Fibre, Representation, fibre
-
-
-@dataclass(frozen=True)
-class Domain:
-    """Where a signal lives. Subclasses say where its axes stand and how an element moves its points."""
-
-    def channels_first(self, x: torch.Tensor) -> torch.Tensor:
-        """View [batch, channels, *domain] of a tensor in the domain's own layout."""
-        raise NotImplementedError
-
-    def exact(self, g: Element) -> bool:
-        """Whether the element moves the points without interpolation."""
-        return True
-
-
-@dataclass(frozen=True, init=False)
-class Grid(Domain):
-    """A box of pixels or voxels: ``Grid(h, w)`` or ``Grid(d, h, w)``, points at i - (n - 1)/2 on each axis.
-
-    Tensors are [batch, *channels, *shape]; several channel axes (fields, group) count as one, row-major.
-    """
-
-    shape: tuple[int, ...]
-
-    def __init__(self, *shape: int) -> None:
-        if len(shape) not in (2, 3) or any(not isinstance(n, int) or n < 1 for n in shape):
-            raise UsageError(f"Grid takes two or three positive sizes, for example Grid(33, 33); got {shape}.")
-        object.__setattr__(self, "shape", shape)
-
-    def __str__(self) -> str:
-        return f"Grid({', '.join(map(str, self.shape))})"
-
-    @property
-    def dim(self) -> int:
-        """Number of spatial axes."""
-        return len(self.shape)
-
-    def channels_first(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch, channels, *shape], the channel axes flattened."""
-        return x.flatten(1, -1 - self.dim) if x.dim() != self.dim + 2 else x
-
-    def exact(self, g: Element) -> bool:
-        """True for signed permutations."""
-        return g.is_signed_permutation
-
-    def resized(self, factor: float) -> Grid:
-        """The same physical box with ``factor`` times as many intervals (odd sizes) or points (even sizes)."""
-        return Grid(*(max(2, round((n - n % 2) * factor) + n % 2) for n in self.shape))
-
-
-@dataclass(frozen=True)
-class Points(Domain):
-    """n points of a cloud: tensors [batch, n, channels]. The group moves the fibre, not the numbering."""
-
-    count: int
-
-    def __str__(self) -> str:
-        return f"Points({self.count})"
-
-    def channels_first(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch, channels, n]."""
-        return x.movedim(-1, 1)
-
-
-@dataclass(frozen=True)
-class Edges(Points):
-    """m edges of a graph of points: tensors [batch, m, channels]. Renumbering the points leaves the list as it is."""
-
-    def __str__(self) -> str:
-        return f"Edges({self.count})"
-
-
-@dataclass(frozen=True)
-class Vector(Domain):
-    """No domain left: tensors [batch, *channels]."""
-
-    def __str__(self) -> str:
-        return "Vector()"
-
-    def channels_first(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch, channels]."""
-        return x.flatten(1) if x.dim() > 2 else x
 
 
 @dataclass(frozen=True)
@@ -206,11 +124,7 @@ class Field:
         object.__setattr__(self, "split", split)
         object.__setattr__(self, "group", group(group_))
         object.__setattr__(self, "fibre", fibre(fibre_, self.group))
-        if isinstance(domain, Grid) and domain.dim != self.group.dim:
-            raise UsageError(
-                f"{self.group.name} acts on {self.group.dim} axes and {domain} has {domain.dim}: "
-                f"take a group of the {'plane' if domain.dim == 2 else 'space'} or another grid."
-            )
+        domain.accept(self.group)
 
     def __str__(self) -> str:
         return f"Field({self.domain}, {self.group.name}, '{self.fibre}')"
@@ -222,10 +136,13 @@ class Field:
     def permutes(self, g: object) -> bool:
         """Whether g only moves values around: then it is exact in every dtype."""
         element = self.group.element(g)
-        return self.domain.exact(element) and all(rep.permutation(element) is not None for _, rep in self.fibre.terms)
+        mixes = (rep.permutation(element) is None for _, rep in self.fibre.terms)
+        return self.domain.permutes(element) and not any(mixes)
 
     def act(self, g: object, x: torch.Tensor) -> torch.Tensor:
-        """Move a tensor by g: points by g, channels by rho(g). Exact (a permutation) where ``exact(g)`` says so.
+        """Move a tensor by g: points by g, channels by rho(g). Exact where ``exact(g)`` says so.
+
+        On grids exact elements permute; on Sphere and Rotations they act on the band, so that the identity projects.
 
         Args:
             g: an Element, an index into the group, or a matrix.
@@ -236,26 +153,30 @@ class Field:
         """
         element = self.group.element(g)
         self.require_fit(x, "The tensor")
-        moved = self._move_points(element, x)
-        y = self._mix_channels(element, self.domain.channels_first(moved))
-        if isinstance(self.domain, Points):
-            return y.movedim(1, -1)
-        return y.reshape(moved.shape) if y.shape != moved.shape else y
+        moved = self.domain.move(element, x)
+        return self.domain.as_given(self._mix_channels(element, self.domain.channels_first(moved)), moved)
+
+    def project(self, x: torch.Tensor) -> torch.Tensor:
+        """The part of a tensor that the group acts on: the band of a spherical signal, elsewhere the tensor itself.
+
+        Raises:
+            UsageError: a spherical signal that does not fit the field.
+        """
+        if self.domain.band is None:
+            return x
+        self.require_fit(x, "The tensor")
+        return self.domain.band.project(x)
+
+    @property
+    def band_limited(self) -> bool:
+        """Whether the group acts on a part of the tensors only."""
+        return self.domain.band is not None
 
     def move_points_alone(self, g: object, x: torch.Tensor) -> torch.Tensor | None:
         """What g would do if the channels were scalars: points moved, fibres left. None where that is all g does."""
         if isinstance(self.domain, Vector) or all(rep.name == "trivial" for _, rep in self.fibre.terms):
             return None
-        return self._move_points(self.group.element(g), x)
-
-    def _move_points(self, g: Element, x: torch.Tensor) -> torch.Tensor:
-        if not isinstance(self.domain, Grid) or g.is_identity:
-            return x
-        if g.is_signed_permutation:
-            return permute_grid(g.matrix, x)
-        if len(set(self.domain.shape)) > 1:
-            raise UsageError(f"{g} turns {self.domain} out of itself: take a square or cubic grid for it.")
-        return interpolate_grid(g.matrix, x)
+        return self.domain.move(self.group.element(g), x)
 
     def _mix_channels(self, g: Element, x: torch.Tensor) -> torch.Tensor:
         """rho(g) on axis 1, block by block."""
@@ -275,8 +196,7 @@ class Field:
         index: list[int] = []
         for rep in self.fibre.blocks:
             index += [len(index) + (i + 1) % rep.dim for i in range(rep.dim)]
-        y = self.domain.channels_first(x)[:, index]
-        return y.movedim(1, -1) if isinstance(self.domain, Points) else y.reshape(x.shape)
+        return self.domain.as_given(self.domain.channels_first(x)[:, index], x)
 
     def summands(self, x: torch.Tensor) -> torch.Tensor:
         """[batch, summand, values]: one row for each block of the fibre, zero-padded where blocks differ in size."""
@@ -289,17 +209,36 @@ class Field:
             rows[:, i, : block[0].numel()] = block.flatten(1)
         return rows
 
+    @property
+    def weights(self) -> torch.Tensor | None:
+        """Weights of one channel's values, of mean 1, in which the action is orthogonal; None where all are 1."""
+        band = self.domain.band
+        if band is None:
+            return None
+        rings, *angles = self.domain.axes
+        return (band.weights * rings).repeat_interleave(math.prod(angles))
+
+    def gradient(self, by_values: torch.Tensor) -> torch.Tensor:
+        """A gradient by the values of a tensor of this field, as the gradient in the inner product of ``norm``."""
+        if self.weights is None:
+            return by_values
+        flat = self.domain.channels_first(by_values).flatten(2)
+        return (flat / self.weights.to(flat)).reshape(by_values.shape)
+
+    def norm(self, x: torch.Tensor) -> float:
+        """Size of a tensor in the norm that the action keeps."""
+        if self.weights is None:
+            return float(torch.linalg.vector_norm(x.detach()))
+        values = self.domain.channels_first(x.detach()).flatten(2).double()
+        return float((values.square() @ self.weights.to(values)).sum().sqrt())
+
     def random(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """White noise [count, channels, *domain], float64."""
-        return torch.randn(self.tensor_shape(count), generator=generator, dtype=torch.float64)
+        """Noise [count, channels, *domain], float64: white on grids, on the band of spherical signals."""
+        return self.domain.noise(count, self._channel_axes(), generator)
 
     def tensor_shape(self, count: int) -> tuple[int, ...]:
         """Shape of a batch that is drawn for this field."""
-        if isinstance(self.domain, Grid):
-            return (count, *self._channel_axes(), *self.domain.shape)
-        if isinstance(self.domain, Points):
-            return (count, self.domain.count, self.fibre.size)
-        return (count, *self._channel_axes())
+        return self.domain.tensor_shape(count, self._channel_axes())
 
     def _channel_axes(self) -> tuple[int, ...]:
         if self.split and len(self.fibre.terms) == 1 and self.fibre.terms[0][1].dim > 1:
@@ -312,40 +251,27 @@ class Field:
         Raises:
             UsageError: number of channels or domain sizes differ.
         """
-        if isinstance(self.domain, Grid):
-            space = tuple(x.shape[-self.domain.dim :])
-            channels = math.prod(x.shape[1 : -self.domain.dim]) if x.dim() > self.domain.dim + 1 else 0
-            good = sorted(space) == sorted(self.domain.shape)
-            fitted = self if space == self.domain.shape or not good else replace_domain(self, Grid(*space))
-        elif isinstance(self.domain, Points):
-            channels = x.shape[-1] if x.dim() >= 3 else 0
-            good, fitted = x.dim() == 3 and x.shape[1] == self.domain.count, self
-        else:
-            channels, good, fitted = math.prod(x.shape[1:]), x.dim() >= 2, self
-        if channels != self.fibre.size or not good:
+        found = self.domain.fitted(x)
+        if found is None or found[1] != self.fibre.size:
             want = ["batch", *self.tensor_shape(1)[1:]]
             raise UsageError(
                 f"{what} has shape {list(x.shape)}, which does not fit {self}: expected [{', '.join(map(str, want))}]. "
                 f"Change the fibre's multiplicities or the domain's sizes to those of the tensor."
             )
-        return fitted
+        return self if found[0] is self.domain else replace_domain(self, found[0])
 
     def integral(self, x: torch.Tensor) -> torch.Tensor:
-        """Invariant part [batch, blocks]: mean over the domain, then the invariant functional of each block.
+        """Invariant part [batch, blocks]: integral over the domain, then the invariant functional of each block.
 
         Raises:
             UsageError: no block of the fibre has an invariant.
         """
-        y = self.domain.channels_first(x)
-        means = y.flatten(2).mean(-1) if y.dim() > 2 else y
-        return self._pool_blocks(means)
+        return self._pool_blocks(self.domain.mean(self.domain.channels_first(x)))
 
     def naive_mean(self, x: torch.Tensor) -> torch.Tensor:
-        """What is mistaken for the integral: a window of space that misses the last row, and the group not pooled."""
+        """What is mistaken for the integral: the domain's naive mean, and the group not pooled."""
         first = np.cumsum([0, *(rep.dim for rep in self.fibre.blocks)])[:-1]
-        y = self.domain.channels_first(x)[:, first]
-        window = tuple(slice(0, max(1, n - 1)) for n in y.shape[2:])
-        return y[(slice(None), slice(None), *window)].flatten(2).mean(-1) if window else y
+        return self.domain.naive_mean(self.domain.channels_first(x)[:, first])
 
     @property
     def has_integral(self) -> bool:
@@ -421,10 +347,3 @@ class Acted:
 
     def __str__(self) -> str:
         return getattr(self.function, "__name__", "a function")
-
-
-def shape_after(field: Field, g: Element) -> tuple[int, ...]:
-    """Shape of the domain after g: two elements can be compared on a tensor only where these agree."""
-    if isinstance(field.domain, Grid) and g.is_signed_permutation:
-        return permuted_shape(g.matrix, field.domain.shape)
-    return ()

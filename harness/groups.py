@@ -141,6 +141,11 @@ class Group:
         return self._matrices.astype(np.int64) if self._signed else self._matrices.copy()
 
     @property
+    def improper(self) -> bool:
+        """Whether some element is a reflection, an inversion, or another of determinant -1."""
+        return bool((np.linalg.det(self._matrices) < 0).any())
+
+    @property
     def identity(self) -> Element:
         """The identity element."""
         return self._elements[self.identity_index]
@@ -264,6 +269,11 @@ class ContinuousGroup(Group):
     def elements(self) -> NDArray[Any]:
         """Not available: an infinite group has no list of elements."""
         raise UsageError(f"{self.name} is infinite: draw elements with `sample`, or take a finite subgroup.")
+
+    @property
+    def improper(self) -> bool:
+        """Whether the group has reflections."""
+        return self.reflections
 
     @property
     def identity(self) -> Element:

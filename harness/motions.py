@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from .domains import Edges, Points
 from .errors import UsageError
-from .fields import Acted, Edges, Field, Invariant, Points
+from .fields import Acted, Field, Invariant
 from .groups import SAME, ContinuousGroup, Element, Matrix
 from .systems import Index, Positions
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .fields import Field, Grid
+from .domains import Grid
+from .fields import Field
 from .groups import Element
 from .record import PANEL_SIDE, Attachment, Panel
 from .trees import Tree, leaves
@@ -53,11 +54,13 @@ def _panel(title: str, leaf: Any, value: torch.Tensor) -> Panel:
 
 
 def _image(leaf: Any, value: torch.Tensor) -> Any:
-    """Channel 0 of a plane, its middle slice along axis 0 of a volume, else channels by points."""
+    """Channel 0: a plane, the middle of a volume, beta by alpha (at gamma = 0) on spheres; else channels by points."""
     if isinstance(leaf, Field):
         x = leaf.domain.channels_first(value)[0]
         if isinstance(leaf.domain, Grid):
             plane = x[0]
             return (plane[plane.shape[0] // 2] if plane.dim() == 3 else plane).numpy()
+        if leaf.band_limited:
+            return (x[0, :, :, 0] if x.dim() == 4 else x[0]).numpy()
         return x.reshape(x.shape[0], -1).numpy()
     return value.reshape(1, -1).numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -92,6 +92,21 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+@contextlib.contextmanager
+def _holding(modules: Sequence[torch.nn.Module], stand_ins: Mapping[torch.Tensor, torch.Tensor]) -> Iterator[None]:
+    """Within, modules hold stand-ins in the place of their parameters."""
+    by_id = {id(p): leaf for p, leaf in stand_ins.items()}
+    places = [(m._parameters, n, p) for top in modules for m in top.modules() for n, p in m._parameters.items()]
+    try:
+        for held, name, parameter in places:
+            if id(parameter) in by_id:
+                held[name] = by_id[id(parameter)]  # type: ignore[assignment]
+        yield
+    finally:
+        for held, name, parameter in places:
+            held[name] = parameter
+
+
 def recast(
     function: Callable[..., Any],
     dtype: torch.dtype,
@@ -99,6 +114,7 @@ def recast(
     perturbation: float = 0.0,
     seed: int = 0,
     stand_ins: Mapping[torch.Tensor, torch.Tensor] | None = None,
+    modules: Sequence[torch.nn.Module] = (),
 ) -> Callable[..., Any]:
     """``function`` computed in ``dtype`` throughout, whatever dtypes it was written with.
 
@@ -110,6 +126,8 @@ def recast(
         seed: of those changes.
         stand_ins: tensors of ``dtype`` to use in place of parameters, so that gradients with respect to them are not
             rounded to the parameters' own precision.
+        modules: what holds those parameters. Within a call they hold the stand-ins, because an autograd function that
+            is applied to a parameter is no torch function, and would keep the gradient to itself.
 
     Example:
         >>> low = torch.tensor([0.1])
@@ -118,7 +136,8 @@ def recast(
     """
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with _default_dtype(dtype), Recast(dtype, perturbation, seed, stand_ins) as mode:
+        held = _holding(modules, stand_ins or {})
+        with held, _default_dtype(dtype), Recast(dtype, perturbation, seed, stand_ins) as mode:
             try:
                 return function(*args, **kwargs)
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import functools
 import importlib
 import importlib.metadata
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .claim import Claim
     from .groups import Group
     from .representations import Fibre
+    from .verdict import Verdict
 
 IMPLEMENTATIONS = "equiharness.implementations"
 TYPE_READERS = "equiharness.type_readers"
@@ -65,20 +67,63 @@ class Cost:
     backward_bytes: float
 
 
+@dataclass(frozen=True)
+class Expected:
+    """A declared deviation: which checks of an adapter end in which verdict, and why that is no news.
+
+    A check that ends as declared does not fail a run; one that ends otherwise does, a passing one included.
+
+    Args:
+        property: name of the property.
+        verdict: what the check concludes.
+        reason: why, in a sentence about the library, for readers of the report.
+        when: glob pattern on the case's name, or the values that parameters of the case must have; "dtype" and
+            "device" are parameters too, and texts are glob patterns.
+
+    Example:
+        >>> from equiharness.harness.verdict import Verdict
+        >>> known = Expected("equivariance", Verdict.BROKEN, "even sizes are off centre.", when={"size": 32})
+        >>> known.covers("equivariance", Case.of(group="C4", size=32), dtype="float32", device="cpu")
+        True
+    """
+
+    property: str
+    verdict: Verdict
+    reason: str
+    when: str | Mapping[str, Value] = "*"
+
+    def covers(self, property: str, case: Case, **where: Value) -> bool:
+        """Whether this declaration is about a property of a case; ``where`` are dtype and device."""
+        if property != self.property:
+            return False
+        if isinstance(self.when, str):
+            return self.when == case.name or fnmatch.fnmatchcase(case.name, self.when)
+        known = {**where, **case.parameters}
+        return all(key in known and _agrees(value, known[key]) for key, value in self.when.items())
+
+
+def _agrees(wanted: Value, found: Value) -> bool:
+    if isinstance(wanted, str) and isinstance(found, str):
+        return fnmatch.fnmatchcase(found, wanted)
+    return wanted == found
+
+
 class Implementation:
     """An adapter: one layer of one library. Subclass, and register under ``equiharness.implementations``.
 
     Attributes:
         name: "library.Layer", unique.
         library: the distribution that provides it; version and availability come from it.
-        family: the domain of its signals.
+        family: the domain of its signals; ``family_of`` says it of one case, where one layer serves two families.
         install: the command that installs the library.
+        expected: declared deviations.
     """
 
     name: str
     library: str
     family: Family
     install: str = ""
+    expected: tuple[Expected, ...] = ()
 
     def cases(self) -> Iterable[Case]:
         """A small fixed matrix of configurations, for reports and regression."""
@@ -91,6 +136,14 @@ class Implementation:
     def cost(self, case: Case) -> Cost:
         """Flops and bytes of one configuration."""
         raise NotImplementedError
+
+    def family_of(self, case: Case) -> Family:
+        """The family of one case: the adapter's own."""
+        return self.family
+
+    def expects(self, property: str, case: Case, **where: Value) -> Expected | None:
+        """The first deviation declared for a property of a case; ``where`` are dtype and device."""
+        return next((e for e in self.expected if e.covers(property, case, **where)), None)
 
     @property
     def version(self) -> str | None:

@@ -160,19 +160,25 @@ def _planar_irrep(name: str, degree: int, of: Group) -> Representation:
     return Representation(name, 2, matrix)
 
 
-@functools.lru_cache(maxsize=64)
-def rotation_generators(degree: int) -> NDArray[np.float64]:
-    """Generators [3, 2l+1, 2l+1] of rotations about the three axes in the basis of real spherical harmonics.
-
-    The basis runs m = -l..l; for l = 1 that is the order (y, z, x) of e3nn. Derived from the ladder operators
-    J+- |l, m> = sqrt(l(l+1) - m(m +- 1)) |l, m +- 1> and the unitary change from complex to real harmonics.
+def angular_momentum(degree: int) -> NDArray[np.complex128]:
+    """Jx, Jy, Jz [3, 2l+1, 2l+1] of degree l in the basis m = -l..l: J+- |m> = sqrt(l(l+1) - m(m +- 1)) |m +- 1>.
 
     Source: Sakurai, Modern Quantum Mechanics, section 3.5.
     """
     m = np.arange(-degree, degree + 1)
     ladder = np.sqrt(degree * (degree + 1) - m[:-1] * (m[:-1] + 1.0))
     raising = np.diag(ladder, -1).astype(complex)
-    jx, jy, jz = (raising + raising.T) / 2, (raising - raising.T) / 2j, np.diag(m).astype(complex)
+    return np.stack([(raising + raising.T) / 2, (raising - raising.T) / 2j, np.diag(m).astype(complex)])
+
+
+@functools.lru_cache(maxsize=64)
+def rotation_generators(degree: int) -> NDArray[np.float64]:
+    """Generators [3, 2l+1, 2l+1] of rotations about the three axes in the basis of real spherical harmonics.
+
+    The basis runs m = -l..l; for l = 1 that is the order (y, z, x) of e3nn. Derived from the angular momenta and the
+    unitary change from complex to real harmonics.
+    """
+    jx, jy, jz = angular_momentum(degree)
     to_real = np.zeros((2 * degree + 1, 2 * degree + 1), dtype=complex)
     to_real[degree, degree] = 1
     for k in range(1, degree + 1):

@@ -8,9 +8,10 @@ from __future__ import annotations
 import builtins
 import fnmatch
 import functools
+import itertools
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,30 @@ def plan(
     ]
 
 
+def check_declarations(names: Sequence[str], properties: Sequence[str], dtypes: Sequence[str] = DTYPES) -> None:
+    """Refuse a declared deviation that covers none of its adapter's checks: it was mistyped, or its case is gone.
+
+    Args:
+        names: names or glob patterns of implementations; none means all.
+        properties: every property there is, whether or not the run is about it.
+        dtypes: every working precision there is.
+
+    Raises:
+        UsageError: a declaration covers nothing, or a name matches no implementation.
+    """
+    for adapter in matching(names):
+        cases = list(adapter.cases())
+        for known in adapter.expected:
+            cells = itertools.product(properties, cases, dtypes)
+            # Which devices there are, a plan on another machine may tell: any will do.
+            device = known.when.get("device") if isinstance(known.when, Mapping) else None
+            if not any(known.covers(p, c, dtype=d, device=device) for p, c, d in cells):
+                raise UsageError(
+                    f"{adapter.name} declares {known.verdict} for {known.property} when {known.when}, which covers "
+                    "none of its checks. Mend or remove that entry of its `expected`."
+                )
+
+
 def matching(names: Sequence[str]) -> Iterator[registry.Implementation]:
     """The registered implementations of these names or glob patterns; none means all.
 
@@ -144,6 +169,7 @@ def run_cell(cell: Cell) -> CellOutcome:
         result, attachment = _unmeasured(cell, Verdict.CRASHED, "CRASHED", message), None
     result = result.model_copy(
         update={
+            **_declared(cell),
             "implementation": cell.implementation,
             "case": cell.case.name,
             "seed": cell.seed,
@@ -155,6 +181,16 @@ def run_cell(cell: Cell) -> CellOutcome:
     if attachment is not None:
         attachment = attachment.model_copy(update={"id": cell.id})
     return CellOutcome(result, attachment)
+
+
+def _declared(cell: Cell) -> dict[str, Any]:
+    """The deviation that the adapter declares for this check, as fields of its result."""
+    try:
+        adapter = registry.find(cell.implementation)
+    except UsageError:  # no such adapter: the result says so
+        return {}
+    known = adapter.expects(cell.property, cell.case, dtype=cell.dtype, device=cell.device)
+    return {"expected": known.reason, "expected_verdict": known.verdict} if known else {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,9 +243,9 @@ def execute(cells: Iterable[Cell], executor: Executor | None = None) -> Iterator
 
 
 def exit_code(results: Iterable[CheckResult], *, strict: bool = False) -> int:
-    """0 all hold; 1 a claim fails; 3 nothing was checked."""
+    """0 all hold or deviate as declared; 1 a claim fails or a declared deviation is gone; 3 nothing was checked."""
     listed = list(results)
     if all(r.verdict is Verdict.SKIPPED for r in listed):
         return 3
-    failing = any(r.verdict.fails or (strict and r.verdict is Verdict.IMPRECISE) for r in listed)
+    failing = any(r.fails or (strict and r.label == "WARN") for r in listed)
     return 1 if failing else 0

@@ -11,6 +11,7 @@ import torch
 
 from .claim import Claim
 from .errors import UsageError
+from .fields import Field
 from .reference import recast
 from .trees import Tree, leaves, tree_map
 
@@ -21,8 +22,8 @@ NO_GRAPH = "does not require grad"
 class Subject:
     """The claim's function in its working precision, in float32 and in float64.
 
-    Outputs are float64 copies on the claim's device, checked against the target's structure. ``seconds`` adds up the
-    time inside the layer.
+    Outputs are float64 copies on the claim's device, checked against the target's structure; of spherical signals the
+    part on the band. ``seconds`` adds up the time inside the layer.
     """
 
     def __init__(self, claim: Claim) -> None:
@@ -117,7 +118,7 @@ class Subject:
                 "The layer returns complex numbers: return torch.view_as_real(y) and declare real channels."
             )
         real: torch.Tensor = y.detach().double()
-        return real
+        return leaf.project(real) if isinstance(leaf, Field) else real
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[list[str]]:

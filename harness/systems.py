@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
+from .domains import Points, Vector
 from .errors import UsageError
-from .fields import Acted, Field, Invariant, Points, Vector
+from .fields import Acted, Field, Invariant
 from .groups import Group, group
 from .trees import Tree, leaves, tree_map
 

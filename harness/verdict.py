@@ -49,6 +49,9 @@ class Verdict(StrEnum):
         return self.label in ("FAIL", "UNSURE")
 
 
+#: What a newcomer reads of a check, from best to worst.
+LABELS = ("SKIP", "PASS", "EXPECTED", "WARN", "UNSURE", "FAIL")
+
 _LABELS = {
     Verdict.EXACT: "PASS",
     Verdict.APPROXIMATE: "PASS",
@@ -104,7 +107,8 @@ class CheckResult(Data):
 
     error is E_*, the structural error in float64 relative to the part of the output that depends on the input; bound
     is what rounding explains; ratio = error / bound; power = how many bounds a wrong action misses by; seen is E_p,
-    the error in the working precision; precision is P, the loss of that precision alone.
+    the error in the working precision; precision is P, the loss of that precision alone. Where the adapter declares
+    a deviation for this check, ``expected_verdict`` is what it declares and ``expected`` why.
     """
 
     property: str
@@ -140,6 +144,8 @@ class CheckResult(Data):
     reproduce: str = ""
     attachment: str = ""
     parts: tuple[CheckResult, ...] = Field(default=())
+    expected: str = ""
+    expected_verdict: Verdict | None = None
 
     @builtins.property  # a field of this class is called property
     def ratio(self) -> float | None:
@@ -149,9 +155,36 @@ class CheckResult(Data):
         return ratio(self.error, self.bound)
 
     @builtins.property
+    def contradiction(self) -> str:
+        """Both verdicts, where another one was declared than was found; a skipped check contradicts nothing."""
+        if self.expected_verdict in (None, self.verdict) or self.verdict is Verdict.SKIPPED:
+            return ""
+        return (
+            f"declared {self.expected_verdict} ({self.expected}) and found {self.verdict}: mend the layer, or the "
+            "declaration in its adapter."
+        )
+
+    @builtins.property
+    def label(self) -> str:
+        """What a newcomer reads: the verdict's label; EXPECTED as declared, FAIL where it was declared otherwise."""
+        if self.contradiction:
+            return "FAIL"
+        return "EXPECTED" if self.verdict is self.expected_verdict else self.verdict.label
+
+    @builtins.property
+    def fails(self) -> bool:
+        """Whether this check fails a run: a declared deviation does not, and its absence does."""
+        return self.label in ("FAIL", "UNSURE")
+
+    @builtins.property
+    def rank(self) -> tuple[int, int]:
+        """Sort key from best to worst: the label, then the verdict."""
+        return LABELS.index(self.label), self.verdict.severity
+
+    @builtins.property
     def passed(self) -> bool:
-        """EXACT, APPROXIMATE, or IMPRECISE (which warns)."""
-        return self.verdict in (Verdict.EXACT, Verdict.APPROXIMATE, Verdict.IMPRECISE)
+        """EXACT, APPROXIMATE, IMPRECISE (which warns), or a deviation as declared."""
+        return self.label in ("PASS", "WARN", "EXPECTED")
 
     def __str__(self) -> str:
         from .explain import explain
@@ -357,4 +390,4 @@ def worst(results: Iterable[CheckResult]) -> CheckResult:
     """
     listed = list(results)
     tried = [r for r in listed if r.verdict is not Verdict.SKIPPED] or listed
-    return max(tried, key=lambda r: (r.verdict.severity, r.property.split(" in ")[0] in CENTRAL, r.ratio or 0.0))
+    return max(tried, key=lambda r: (*r.rank, r.property.split(" in ")[0] in CENTRAL, r.ratio or 0.0))

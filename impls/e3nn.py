@@ -31,7 +31,8 @@ class TypeReader:
 
     def layer(self, layer: Any) -> TypedLayer | None:
         """The claim of a module that names its irreps, on vectors [batch, irreps.dim] under O(3)."""
-        from ..harness.fields import Field, Vector
+        from ..harness.domains import Vector
+        from ..harness.fields import Field
         from ..harness.groups import group
 
         sources = next((names for names in SOURCES if all(_is_irreps(layer, name) for name in names)), None)

@@ -6,11 +6,15 @@ field * size + component. Elements are matched by matrix, never by index.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..harness.errors import UsageError
-from ..harness.registry import Case, Cost, Family, Implementation, TypedLayer
+from ..harness.registry import Case, Expected, Family, Implementation, TypedLayer
+from ..harness.verdict import Verdict
+from . import steerable_layers as layers
 
 if TYPE_CHECKING:
     from ..harness.claim import Claim
@@ -105,7 +109,7 @@ def _representation(gspace: Any, rep: Any, of: Group) -> Representation:
     if rep.is_trivial():
         return representation("trivial", None, of)
     if of.order is None:
-        raise UsageError(f"{rep.name} of {of.name}: only trivial fields of continuous escnn groups can be read so far.")
+        return _continuous(gspace, rep, of)
     elements = list(gspace.fibergroup.elements)
     matrices = np.array([np.asarray(rep(g), dtype=np.float64) for g in elements])
     rounded = np.round(matrices)
@@ -122,7 +126,64 @@ def _representation(gspace: Any, rep: Any, of: Group) -> Representation:
     )
 
 
-class Escnn(Implementation):
+def _continuous(gspace: Any, rep: Any, of: Group) -> Representation:
+    """A representation of SO(2) or SO(3): our own float64 irreps, in escnn's basis.
+
+    With escnn's change of basis Q and an intertwiner U_l of each irrep, rho(g) = Q (+)_l U_l D^l(g) U_l^-1 Q^-1.
+
+    Raises:
+        UsageError: the group has reflections; its irreps are not mapped.
+    """
+    import numpy as np
+
+    from ..harness.representations import Representation, representation
+
+    if of.name not in ("SO2", "SO3"):
+        raise UsageError(f"{rep.name} of {of.name}: fields of SO(2) and SO(3) can be read, use one of these subgroups.")
+    degrees = [int(irrep[-1]) for irrep in rep.irreps]
+    irreps = [representation("irrep", str(degree), of) for degree in degrees]
+    maps = [_intertwiner(gspace, irrep_id, ours, of) for irrep_id, ours in zip(rep.irreps, irreps, strict=True)]
+    basis = np.asarray(rep.change_of_basis, dtype=np.float64) @ _block_diagonal(maps)
+    inverse = np.linalg.inv(basis)
+    return Representation(rep.name, rep.size, lambda g: basis @ _block_diagonal([d.of(g) for d in irreps]) @ inverse)
+
+
+def _intertwiner(gspace: Any, irrep_id: Any, ours: Representation, of: Group) -> Any:
+    """U with theirs(g) U = U ours(g) for all g: the null space of that equation for a few g, by Schur a line."""
+    import numpy as np
+
+    theirs = gspace.fibergroup.irrep(*irrep_id)
+    one = np.eye(ours.dim)
+    rows = []
+    for _ in range(4):
+        g = gspace.fibergroup.sample()
+        element = of.element(array_matrix(gspace, g))
+        rows.append(np.kron(np.asarray(theirs(g), dtype=np.float64), one) - np.kron(one, ours.of(element).T))
+    _, values, vectors = np.linalg.svd(np.concatenate(rows))
+    found = vectors[-1].reshape(ours.dim, ours.dim)
+    if values[-1] > 1e-6:  # far above the rounding of escnn's matrices, far below any other representation's
+        raise UsageError(f"escnn's irrep {irrep_id} of {of.name} is not our {ours.name}: please report it.")
+    return found / np.sqrt(np.abs(found @ found.T).trace() / ours.dim)
+
+
+def _block_diagonal(blocks: list[Any]) -> Any:
+    import numpy as np
+
+    size = sum(len(b) for b in blocks)
+    joined, start = np.zeros((size, size)), 0
+    for block in blocks:
+        joined[start : start + len(block), start : start + len(block)] = block
+        start += len(block)
+    return joined
+
+
+#: Found by the robustness property on every layer that regroups channels by fields.
+EMPTY_BATCH = Expected(
+    "robustness", Verdict.BROKEN, "escnn infers a size from the batch and cannot reshape an empty one."
+)
+
+
+class Escnn(layers.SteerableLayer, Implementation):
     """What the escnn layers share."""
 
     library = "escnn"
@@ -130,146 +191,209 @@ class Escnn(Implementation):
     install = INSTALL
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
-        """The layer in training mode, on random weights."""
+        """The layer on random weights, in training mode unless it is a norm."""
         import torch
 
         from ..harness.claim import Claim
-        from ..harness.fields import Field, Grid
+        from ..harness.domains import Grid
+        from ..harness.fields import Field
 
         self.require()
         torch.manual_seed(seed)
         # Built in float32 and converted: under another default dtype escnn's global caches of bases are filled with
-        # tensors that break the next layer. Its bases are sampled in float32 either way.
-        layer = self.layer(gspace_of(case["group"]), case).to(device, getattr(torch, dtype))
+        # tensors that break the next layer.
+        layer = self.make(case).to(device, getattr(torch, dtype))
         typed = TypeReader().layer(layer)
         assert typed is not None
-        source = Field(Grid(case["size"], case["size"]), typed.group, typed.source)
+        source = Field(Grid(*[case["size"]] * typed.group.dim), typed.group, typed.source)
         with torch.no_grad():
-            out = typed.function(torch.zeros(source.tensor_shape(1), device=device, dtype=getattr(torch, dtype)))
-        target = Field(Grid(*out.shape[-2:]), typed.group, typed.target)
-        return Claim(
+            y = typed.function(torch.zeros(source.tensor_shape(1), device=device, dtype=getattr(torch, dtype)))
+        claim = Claim(
             typed.function,
             typed.group,
             source,
-            target,
+            Field(Grid(*y.shape[-typed.group.dim :]), typed.group, typed.target),
             dtype=getattr(torch, dtype),
             device=device,
             seed=seed,
             modules=(layer,),
         )
+        return replace(claim, twins=self.twins(layer, claim, case), modules=claim.modules)
 
-    def layer(self, gspace: Any, case: Case) -> Any:
-        """The escnn module of one case."""
-        raise NotImplementedError
+    def make(self, case: Case) -> Any:
+        """The module, escnn's warnings about optional dependencies left out."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import escnn.nn
+
+            return self.layer(escnn.nn, gspace_of(case["group"]), case)
+
+    def twins(self, layer: Any, claim: Claim, case: Case) -> tuple[Any, ...]:
+        """Pairs for the parity property: none unless the layer is one of ours too."""
+        return ()
 
 
 def gspace_of(name: str) -> Any:
-    """The planar gspace C<n> or D<n>."""
+    """The gspace called C<n>, D<n>, O, Oh or SO3."""
     from escnn import gspaces
 
+    space = {"O": "octaOnR3", "Oh": "fullOctaOnR3", "SO3": "rot3dOnR3"}
+    if name in space:
+        return getattr(gspaces, space[name])()
     return (gspaces.rot2dOnR2 if name[0] == "C" else gspaces.flipRot2dOnR2)(int(name[1:]))
 
 
-def _regular(gspace: Any, fields: int) -> Any:
-    import escnn.nn
+class _WithTwins(Escnn):
+    """A convolution that ours has too."""
 
-    return escnn.nn.FieldType(gspace, [gspace.regular_repr] * fields)
+    def twins(self, layer: Any, claim: Claim, case: Case) -> tuple[Any, ...]:
+        """Ours on their weights, and theirs on ours where their basis spans every filter."""
+        from .twins import steerable
+
+        gspace = layer.in_type.gspace
+        matrices = [array_matrix(gspace, g) for g in gspace.fibergroup.elements]
+        lifting = all(rep.is_trivial() for rep in layer.in_type.representations)
+        spans = "cutoff" in case.parameters
+        return steerable(self.name, layer, claim, case, matrices, lifting=lifting, spans=spans)
 
 
-class R2Conv(Escnn):
-    """``escnn.nn.R2Conv``, regular to regular, in training mode: the filter is expanded in every call."""
+class R2Conv(layers.Convolution, _WithTwins):
+    """``escnn.nn.R2Conv``."""
 
     name = "escnn.R2Conv"
 
-    def cases(self) -> Iterable[Case]:
-        """Grid groups, and C8 with elements off the grid."""
-        yield Case.of(group="C4", size=33, kernel=3, stride=1, padding=1, fields_in=4, fields_out=8)
-        yield Case.of(group="C4", size=33, kernel=5, stride=2, padding=2, fields_in=4, fields_out=8)
-        yield Case.of(group="D4", size=32, kernel=3, stride=1, padding=1, fields_in=4, fields_out=4)
-        yield Case.of(group="C8", size=33, kernel=5, stride=1, padding=2, fields_in=2, fields_out=4)
 
-    def layer(self, gspace: Any, case: Case) -> Any:
-        """Regular fields in and out."""
-        import escnn.nn
+class R3Conv(layers.VolumeConvolution, _WithTwins):
+    """``escnn.nn.R3Conv`` of O and O_h, scalars to regular fields and regular to regular."""
 
-        return escnn.nn.R2Conv(
-            _regular(gspace, case["fields_in"]),
-            _regular(gspace, case["fields_out"]),
-            kernel_size=case["kernel"],
-            stride=case["stride"],
-            padding=case["padding"],
-        )
-
-    def cost(self, case: Case) -> Cost:
-        """The dense convolution of the expanded filter."""
-        g = (2 if case["group"][0] == "D" else 1) * int(case["group"][1:])
-        ci, co, k = case["fields_in"] * g, case["fields_out"] * g, case["kernel"]
-        points = ((case["size"] + 2 * case["padding"] - k) // case["stride"] + 1) ** 2
-        flops = 2.0 * ci * co * k**2 * points
-        moved = 4.0 * (ci * case["size"] ** 2 + co * points + ci * co * k**2)
-        return Cost(flops, moved, 3 * flops, 3 * moved)
+    name = "escnn.R3Conv"
+    family = Family.OCTAHEDRAL
 
 
-class _Pointwise(Escnn):
-    """Layers without weights, on regular fields of C4 and D4."""
+class R3ConvTrivial(layers.TrivialOutput, Escnn):
+    """``escnn.nn.R3Conv`` of SO(3) from irreps to scalars: one road to invariance."""
 
-    def cases(self) -> Iterable[Case]:
-        """Odd sizes, where two-fold downsampling is aligned."""
-        yield Case.of(group="C4", size=33, fields=4)
-        yield Case.of(group="D4", size=33, fields=2)
-
-    def cost(self, case: Case) -> Cost:
-        """One pass over input and output of one size."""
-        g = (2 if case["group"][0] == "D" else 1) * int(case["group"][1:])
-        values = float(case["fields"] * g * case["size"] ** 2)
-        return Cost(values, 8 * values, 2 * values, 16 * values)
+    name = "escnn.R3Conv to scalars"
+    family = Family.OCTAHEDRAL
 
 
-class PointwiseMaxPool(_Pointwise):
-    """``escnn.nn.PointwiseMaxPool``, kernel 3, stride 2."""
+class QuotientFourierPointwise(layers.QuotientNonlinearity, Escnn):
+    """``escnn.nn.QuotientFourierPointwise`` of SO(3) on the sphere, its scalars kept: the other road to invariance."""
+
+    name = "escnn.QuotientFourierPointwise"
+    family = Family.OCTAHEDRAL
+
+
+class R2ConvTransposed(layers.TransposedConvolution, Escnn):
+    """``escnn.nn.R2ConvTransposed``."""
+
+    name = "escnn.R2ConvTransposed"
+
+
+class PointwiseMaxPool(layers.MaxPool, Escnn):
+    """``escnn.nn.PointwiseMaxPool``."""
 
     name = "escnn.PointwiseMaxPool"
 
-    def layer(self, gspace: Any, case: Case) -> Any:
-        """Padding 1 keeps odd sizes aligned."""
-        import escnn.nn
 
-        return escnn.nn.PointwiseMaxPool(_regular(gspace, case["fields"]), kernel_size=3, stride=2, padding=1)
+class PointwiseAvgPool(layers.AvgPool, Escnn):
+    """``escnn.nn.PointwiseAvgPool``."""
+
+    name = "escnn.PointwiseAvgPool"
 
 
-class PointwiseAvgPoolAntialiased(_Pointwise):
-    """``escnn.nn.PointwiseAvgPoolAntialiased``, sigma 0.66, stride 2."""
+class PointwiseAvgPoolAntialiased(layers.AvgPoolAntialiased, Escnn):
+    """``escnn.nn.PointwiseAvgPoolAntialiased``."""
 
     name = "escnn.PointwiseAvgPoolAntialiased"
 
-    def layer(self, gspace: Any, case: Case) -> Any:
-        """Escnn's own example value of sigma."""
-        import escnn.nn
 
-        return escnn.nn.PointwiseAvgPoolAntialiased(_regular(gspace, case["fields"]), sigma=0.66, stride=2)
+class PointwiseMaxPoolAntialiased(layers.MaxPoolAntialiased, Escnn):
+    """``escnn.nn.PointwiseMaxPoolAntialiased``."""
+
+    name = "escnn.PointwiseMaxPoolAntialiased"
 
 
-class R2Upsampling(_Pointwise):
-    """``escnn.nn.R2Upsampling``, two-fold, bilinear, corners aligned."""
+class PointwiseAdaptiveAvgPool(layers.AdaptiveAvgPool, Escnn):
+    """``escnn.nn.PointwiseAdaptiveAvgPool``."""
+
+    name = "escnn.PointwiseAdaptiveAvgPool"
+
+
+class PointwiseAdaptiveMaxPool(layers.AdaptiveMaxPool, Escnn):
+    """``escnn.nn.PointwiseAdaptiveMaxPool``."""
+
+    name = "escnn.PointwiseAdaptiveMaxPool"
+
+
+class R2Upsampling(layers.Upsampling, Escnn):
+    """``escnn.nn.R2Upsampling``."""
 
     name = "escnn.R2Upsampling"
 
-    def layer(self, gspace: Any, case: Case) -> Any:
-        """Escnn's default aligns no corners for nearest; bilinear aligns them."""
-        import escnn.nn
 
-        return escnn.nn.R2Upsampling(
-            _regular(gspace, case["fields"]), scale_factor=2, mode="bilinear", align_corners=True
-        )
-
-
-class GroupPooling(_Pointwise):
-    """``escnn.nn.GroupPooling``: the maximum over each regular field."""
+class GroupPooling(layers.GroupPool, Escnn):
+    """``escnn.nn.GroupPooling``."""
 
     name = "escnn.GroupPooling"
+    expected = (EMPTY_BATCH,)
 
-    def layer(self, gspace: Any, case: Case) -> Any:
-        """Regular to trivial fields."""
-        import escnn.nn
 
-        return escnn.nn.GroupPooling(_regular(gspace, case["fields"]))
+class NormPool(layers.NormPooling, Escnn):
+    """``escnn.nn.NormPool``."""
+
+    name = "escnn.NormPool"
+    expected = (EMPTY_BATCH,)
+
+
+class ReLU(layers.ReLU, Escnn):
+    """``escnn.nn.ReLU``."""
+
+    name = "escnn.ReLU"
+
+
+class ELU(layers.ELU, Escnn):
+    """``escnn.nn.ELU``."""
+
+    name = "escnn.ELU"
+
+
+class NormNonLinearity(layers.NormNonlinearity, Escnn):
+    """``escnn.nn.NormNonLinearity``."""
+
+    name = "escnn.NormNonLinearity"
+    expected = (EMPTY_BATCH,)
+
+
+class GatedNonLinearity1(layers.Gated, Escnn):
+    """``escnn.nn.GatedNonLinearity1``."""
+
+    name = "escnn.GatedNonLinearity1"
+    expected = (EMPTY_BATCH,)
+
+
+class InnerBatchNorm(layers.InnerNorm, Escnn):
+    """``escnn.nn.InnerBatchNorm``."""
+
+    name = "escnn.InnerBatchNorm"
+    expected = (EMPTY_BATCH,)
+
+
+class NormBatchNorm(layers.NormNorm, Escnn):
+    """``escnn.nn.NormBatchNorm``."""
+
+    name = "escnn.NormBatchNorm"
+    expected = (EMPTY_BATCH,)
+
+
+class GNormBatchNorm(layers.GNorm, Escnn):
+    """``escnn.nn.GNormBatchNorm``."""
+
+    name = "escnn.GNormBatchNorm"
+    expected = (EMPTY_BATCH,)
+
+
+class FourierPointwise(layers.FourierNonlinearity, Escnn):
+    """``escnn.nn.FourierPointwise``."""
+
+    name = "escnn.FourierPointwise"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..harness.registry import Case, Cost
-from .escnn import Escnn
+from .escnn import EMPTY_BATCH, Escnn
 from .grid_networks import blurred, count, settle
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class _Network(Escnn):
     """A network on random weights in eval mode, its norms settled, seen on shapes that a picture shows."""
 
+    expected = (EMPTY_BATCH,)
+
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
         """The claim of the layer, with blurred noise as input."""
         from dataclasses import replace
@@ -24,7 +26,7 @@ class _Network(Escnn):
         field = claim.source
         return replace(claim, inputs=lambda n, generator: blurred(field.random(n, generator)), modules=claim.modules)
 
-    def layer(self, gspace: Any, case: Case) -> Any:
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """The network with statistics of its own in its norms."""
         network = self.network(gspace, case)
         settle(network)
@@ -38,9 +40,9 @@ class _Network(Escnn):
         """Multiply-adds of every convolution, counted while one sample passes."""
         import torch
 
-        from .escnn import gspace_of, on_tensors
+        from .escnn import on_tensors
 
-        network = self.layer(gspace_of(case["group"]), case)
+        network = self.make(case)
         call = on_tensors(network)
         return count(network, torch.zeros(1, case["channels"], case["size"], case["size"]), call)
 

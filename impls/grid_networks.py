@@ -22,7 +22,8 @@ class _Network(Implementation):
         import torch
 
         from ..harness.claim import Claim
-        from ..harness.fields import Field, Grid, Vector
+        from ..harness.domains import Grid, Vector
+        from ..harness.fields import Field
         from ..harness.groups import group
 
         torch.manual_seed(seed)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import kernels
-from ..harness.claim import Twin
+from ..harness.claim import Claim, Twin
+from ..harness.errors import UsageError
+from ..harness.registry import Case
 
 Builder = Callable[[], Twin]
 Parameters = Mapping[str, Tensor]
@@ -108,10 +111,6 @@ class Steerable:
         """For each index of theirs, ours of the same element."""
         return [list(self.order).index(k) for k in range(len(self.order))]
 
-    def twins(self) -> tuple[Builder, ...]:
-        """Their weights in ours and, where their basis spans every filter, our weights in theirs."""
-        return (self.ours_from_theirs, *([self.theirs_from_ours] if self.spans() else []))
-
     def spans(self) -> bool:
         """Whether the library's basis can express any weights of ours."""
         with torch.no_grad():
@@ -136,7 +135,13 @@ class Steerable:
         return Twin(f"{self.name} and ours on its weights", self._theirs, mapped, theta)
 
     def theirs_from_ours(self) -> Twin:
-        """Shared parameters are ours."""
+        """Shared parameters are ours.
+
+        Raises:
+            UsageError: the library's basis does not span every filter.
+        """
+        if not self.spans():
+            raise UsageError(f"{self.name} cannot express every filter of ours: raise its frequencies_cutoff.")
 
         def mapped(theta: Parameters, x: Tensor) -> Any:
             filters = self._their_order(theta["weight"]).flatten()
@@ -209,3 +214,54 @@ def _call(module: nn.Module, theta: Parameters, *args: Any, of: Callable[..., An
     if of is None:
         return torch.func.functional_call(module, dict(theta), args)
     return torch.func.functional_call(_Through(module, of), {f"module.{n}": p for n, p in theta.items()}, args)
+
+
+def steerable(
+    name: str,
+    layer: Any,
+    claim: Claim,
+    case: Case,
+    matrices: Sequence[Any],
+    *,
+    lifting: bool = False,
+    spans: bool = False,
+) -> tuple[Builder, ...]:
+    """The pairs of an escnn or e2cnn convolution between regular fields (from trivial ones: ``lifting``) and ours.
+
+    Args:
+        name: of the library's layer.
+        layer: the library's module.
+        claim: its claim; the group tells whether ours has the layer.
+        case: fields_in, fields_out, kernel, stride, padding.
+        matrices: of the library's elements, in its order, on array axes.
+        lifting: whether the input fields are trivial.
+        spans: whether the library's basis spans every filter, so that our weights can be put in theirs too.
+
+    Returns:
+        No pairs where an element leaves the grid: ours has no layer of that group.
+    """
+    if not all(g.is_signed_permutation for g in claim.group):
+        return ()
+    kind = kernels.LiftingConv if lifting else kernels.GroupConv
+    ours = kind(
+        claim.group.name,
+        case["fields_in"],
+        case["fields_out"],
+        case["kernel"],
+        stride=case["stride"],
+        padding=case["padding"],
+        allow_misaligned=True,
+        device=claim.device,
+        dtype=claim.dtype,
+    )
+    position = {claim.group.element(m).index: i for i, m in enumerate(matrices)}
+    order = [position[g.index] for g in claim.group]
+    pair = Steerable(name, layer, _on_tensors, order, ours)
+    return (pair.ours_from_theirs, *([pair.theirs_from_ours] if spans else []))
+
+
+def _on_tensors(module: Any, x: Tensor) -> Any:
+    """Either library's module on plain tensors: its own geometric tensor is found beside its field type."""
+    package = type(module.in_type).__module__.partition(".")[0]
+    geometric = importlib.import_module(f"{package}.nn").GeometricTensor
+    return module(geometric(x, module.in_type)).tensor

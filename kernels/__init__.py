@@ -9,6 +9,7 @@ from typing import Any
 # Public name -> module of this package that defines it.
 _PUBLIC = {
     "AntialiasedPool": ".grid.resample",
+    "AnyBandwidth": ".spherical.refinement",
     "GlobalPool": ".grid.pooling",
     "Grid": ".spherical.grids",
     "GridGroup": ".grid.groups",

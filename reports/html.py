@@ -12,7 +12,17 @@ from . import numbers
 from ._require import require
 from .pictures import Diagram, diagram
 from .plots import plot_data, script_json
-from .rows import SIGNS, Row, attention, by_implementation, environment_rows, matrix_of, rows_of, summary_of
+from .rows import (
+    SIGNS,
+    Row,
+    attention,
+    by_implementation,
+    declared,
+    environment_rows,
+    matrix_of,
+    rows_of,
+    summary_of,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -55,6 +65,7 @@ def render_html(run: Run) -> str:
         run=run,
         summary=summary_of(run, rows),
         attention=attention(rows),
+        declared=declared(rows),
         matrix=matrix_of(rows),
         implementations=by_implementation(rows),
         diagrams=_diagrams(run, rows),

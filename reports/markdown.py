@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 
 from ..harness.record import Run
 from .numbers import fixed, number, seconds
-from .rows import SIGNS, Row, attention, environment_rows, matrix_of, rows_of, summary_of
+from .rows import SIGNS, Row, attention, declared, environment_rows, matrix_of, rows_of, summary_of
 
 #: Code hosts refuse comments of 65,536 characters; the rest is room for a heading around the report.
 LIMIT = 60_000
 #: Shares of the limit; what does not fit is counted, never dropped in silence.
-FAILURES, MATRIX, ENVIRONMENT = 34_000, 15_000, 6_000
+FAILURES, MATRIX, DECLARED, ENVIRONMENT = 30_000, 14_000, 5_000, 6_000
 NAME, SENTENCE = 80, 400
 #: Characters that change the direction or order of the text around them.
 DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
@@ -32,19 +32,25 @@ def render_markdown(run: Run) -> str:
     if listed:
         lines += ["## What needs attention", ""]
         lines += _within(FAILURES, (_failure(row) for row in listed), len(listed), "checks need attention")
-    lines += ["", "## Implementations and properties", "", *_matrix(rows), "", "## Environment", ""]
+    lines += ["", "## Implementations and properties", "", *_matrix(rows), ""]
+    known = declared(rows)
+    if known:
+        lines += ["## Deviations as declared", ""]
+        lines += _within(DECLARED, map(_declaration, known), len(known), "declared deviations")
+    lines += ["", "## Environment", ""]
     header = run.header
-    known = [("started", header.started), ("command", header.command), ("seed", str(header.seed))]
-    known += environment_rows(header.environment)
-    table = (f"| {_text(name)} | {_text(value)} |" for name, value in known)
-    lines += ["| | |", "|---|---|", *_within(ENVIRONMENT, table, len(known), "entries")]
+    facts = [("started", header.started), ("command", header.command), ("seed", str(header.seed))]
+    facts += environment_rows(header.environment)
+    table = (f"| {_text(name)} | {_text(value)} |" for name, value in facts)
+    lines += ["| | |", "|---|---|", *_within(ENVIRONMENT, table, len(facts), "entries")]
     text = "\n".join(lines).rstrip() + "\n"
     return text if len(text) <= LIMIT else text[: LIMIT - 20] + "\n\n(cut here)\n"
 
 
 def _failure(row: Row) -> str:
     result = row.result
-    lines = [f"### {SIGNS[result.verdict.label]} {result.verdict.label} {result.verdict}: {_title(row)}", ""]
+    lines = [f"### {SIGNS[result.label]} {result.label} {result.verdict}: {_title(row)}", ""]
+    lines += [_text(result.contradiction, SENTENCE), ""] if result.contradiction else []
     lines += [_text(str(result.reason), SENTENCE), ""]
     lines += [
         f"error {number(result.error)}, bound {number(result.bound)}, ratio {number(result.ratio)}, "
@@ -55,6 +61,13 @@ def _failure(row: Row) -> str:
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", result.reproduce)), default=0))
         lines += ["", fence, DIRECTION.sub("", result.reproduce), fence]
     return "\n".join([*lines, ""])
+
+
+def _declaration(known: tuple[str, list[Row]]) -> str:
+    """One reason, and the implementations and verdicts that it is about."""
+    reason, rows = known
+    names = dict.fromkeys(f"{row.result.verdict} {row.result.property} of {row.implementation}" for row in rows)
+    return f"- {_text(', '.join(names), SENTENCE)} ({len(rows)}): {_text(reason, SENTENCE)}"
 
 
 def _title(row: Row) -> str:
@@ -77,7 +90,7 @@ def _matrix(rows: Sequence[Row]) -> list[str]:
     for name, cells in matrix.rows:
         texts = [
             "not checked" if cell is None else
-            f"{SIGNS[cell.verdict.label]} {cell.verdict.label} {cell.verdict} ({cell.checks})"
+            f"{SIGNS[cell.label]} {cell.label} {cell.verdict} ({cell.checks})"
             for cell in cells
         ]  # fmt: skip
         table.append(f"| {_text(name)} | " + " | ".join(texts) + " |")

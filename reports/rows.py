@@ -11,9 +11,9 @@ from ..harness.record import Run
 from ..harness.verdict import CheckResult, Verdict, worst
 
 #: From worst to best, which is the order of reading.
-LABELS = ("FAIL", "UNSURE", "WARN", "PASS", "SKIP")
+LABELS = ("FAIL", "UNSURE", "WARN", "EXPECTED", "PASS", "SKIP")
 #: Every label has a sign beside its colour: neither a printer nor an eye has to tell colours apart.
-SIGNS = {"FAIL": "✗", "UNSURE": "?", "WARN": "!", "PASS": "✓", "SKIP": "–"}
+SIGNS = {"FAIL": "✗", "UNSURE": "?", "WARN": "!", "EXPECTED": "≠", "PASS": "✓", "SKIP": "–"}
 UNNAMED = "layer"
 
 
@@ -38,6 +38,11 @@ class Cell:
     row: Row
     checks: int
     failing: int
+
+    @property
+    def label(self) -> str:
+        """What a newcomer reads."""
+        return self.row.result.label
 
 
 @dataclass(frozen=True)
@@ -75,12 +80,21 @@ def rows_of(run: Run) -> tuple[Row, ...]:
 
 def worst_first(rows: Iterable[Row]) -> list[Row]:
     """Rows from the worst verdict to the best, among equals the largest ratio first; NaN is larger than any ratio."""
-    return sorted(rows, key=lambda row: (_rank(row.result.verdict), _size(row.result.ratio)), reverse=True)
+    return sorted(rows, key=lambda row: (row.result.rank, _size(row.result.ratio)), reverse=True)
 
 
 def attention(rows: Iterable[Row]) -> list[Row]:
     """What does not simply pass, worst first."""
-    return [row for row in worst_first(rows) if row.result.verdict.label in ("FAIL", "UNSURE", "WARN")]
+    return [row for row in worst_first(rows) if row.result.label in ("FAIL", "UNSURE", "WARN")]
+
+
+def declared(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+    """Deviations that ended as their adapters declare: each reason with its checks."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.result.label == "EXPECTED":
+            groups.setdefault(row.result.expected, []).append(row)
+    return list(groups.items())
 
 
 def by_implementation(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -112,15 +126,16 @@ def _cell(entries: Sequence[tuple[Row, CheckResult]]) -> Cell | None:
         return None
     decisive = worst(result for _, result in entries)
     row = next(row for row, result in entries if result is decisive)
-    return Cell(decisive.verdict, row, len(entries), sum(result.verdict.fails for _, result in entries))
+    return Cell(decisive.verdict, row, len(entries), sum(result.fails for _, result in entries))
 
 
 def summary_of(run: Run, rows: Sequence[Row]) -> Summary:
     """The overall answer: counts, worst ratio, times, and what is missing from the run."""
     counts = dict.fromkeys(LABELS, 0)
     for row in rows:
-        counts[row.result.verdict.label] += 1
-    rated = [row for row in rows if row.result.ratio is not None]
+        counts[row.result.label] += 1
+    # How far a known deviation is off says nothing about the rest.
+    rated = [row for row in rows if row.result.ratio is not None and row.result.label != "EXPECTED"]
     label, kind, sentence = _answer(counts, len(rows), complete=run.end is not None)
     return Summary(
         label=label,
@@ -141,10 +156,10 @@ def _answer(counts: dict[str, int], total: int, *, complete: bool) -> tuple[str,
         why = "the record has no checks" if total == 0 else f"all {total} checks were skipped"
         return "NOTHING CHECKED", "SKIP", f"Nothing was checked: {why}."
     parts = [f"{counts[label]} {label}" for label in LABELS if counts[label]]
-    kind = next(label for label in LABELS if counts[label])
+    kind = next((label for label in ("FAIL", "UNSURE", "WARN") if counts[label]), "PASS")
     so_far = "" if complete else " so far"
     sentence = f"Of {_checks(total)}{so_far}: {', '.join(parts)}."
-    if kind == "PASS" and counts["SKIP"] == 0:
+    if counts["PASS"] == total:
         sentence = f"{'All ' if total > 1 else 'The '}{_checks(total)}{so_far} {'hold' if total > 1 else 'holds'}."
     if not complete and kind in ("PASS", "WARN"):
         return "INCOMPLETE", "UNSURE", sentence
@@ -177,11 +192,6 @@ def environment_rows(environment: dict[str, Any], prefix: str = "") -> list[tupl
         else:
             listed.append((name, "none" if value is None else str(value)))
     return listed
-
-
-def _rank(verdict: Verdict) -> int:
-    """Severity, with SKIPPED last: nothing was tried, so there is nothing to see."""
-    return -1 if verdict is Verdict.SKIPPED else verdict.severity
 
 
 def _size(ratio: float | None) -> tuple[int, float]:

@@ -24,8 +24,8 @@ def summary(results: Sequence[tuple[str, CheckResult]]) -> tuple[str, list[str]]
     tally = counts(result for _, result in results)
     listed = ", ".join(f"{n} {verdict}" for verdict, n in tally.items())
     title = f"equiharness: {len(results)} {'check' if len(results) == 1 else 'checks'}, {listed}"
-    failing = sum(row.result.verdict.fails for row in rows)
-    shown = [row for row in rows if row.result.verdict.label != "SKIP"][: max(failing, SHOWN)]
+    failing = sum(row.result.fails for row in rows)
+    shown = [row for row in rows if row.result.label != "SKIP"][: max(failing, SHOWN)]
     lines = [_line(names[row.id], row.result) for row in shown]
     rest = len(rows) - len(shown)
     if rest:
@@ -35,5 +35,5 @@ def summary(results: Sequence[tuple[str, CheckResult]]) -> tuple[str, list[str]]
 
 def _line(name: str, result: CheckResult) -> str:
     ratio = f"ratio {number(result.ratio)}" if result.ratio is not None else "no ratio"
-    where = f", {result.element}" if result.element and result.verdict.fails else ""
+    where = f", {result.element}" if result.element and result.fails else ""
     return f"  {result.verdict:11} {ratio:14} {name}: {result.property}, {result.dtype}{where}"

@@ -10,8 +10,9 @@ import torch
 
 from ..harness import registry
 from ..harness.claim import Approximate, Claim, Contract
+from ..harness.domains import Grid, Vector
 from ..harness.errors import HarnessError, UsageError
-from ..harness.fields import Acted, Field, Grid, Vector
+from ..harness.fields import Acted, Field
 from ..harness.groups import Group
 from ..harness.groups import group as as_group
 from ..harness.reference import recast
@@ -19,8 +20,10 @@ from ..harness.subject import Subject
 from ..harness.systems import LEAVES, Energy, Forces
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import CheckResult, Reason, Verdict, worst
+from .aliasing import aliasing, may_alias
 from .attribution import attribute, mode
 from .equivariance import equivariance
+from .finite_differences import gradcheck
 from .forces import forces
 from .gradients import adjoint, parameter_gradient
 from .homomorphism import homomorphism
@@ -30,6 +33,7 @@ from .off_grid import off_grid
 from .outcome import Outcome, describe
 from .parity import parity
 from .refinement import refinement
+from .robustness import robustness
 from .smoothness import smoothness
 
 #: Grid that a layer is checked on when its types say everything but the size.
@@ -40,8 +44,11 @@ PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {
     "homomorphism": lambda claim: Outcome(homomorphism(claim)),
     "equivariance": equivariance,
     "off_grid": lambda claim: off_grid(claim) if claim.refined is None else refinement(claim),
+    "aliasing": aliasing,
     "adjoint": adjoint,
     "parameter_gradient": parameter_gradient,
+    "gradcheck": gradcheck,
+    "robustness": robustness,
     "integration": integration,
     "parity": parity,
 }
@@ -224,6 +231,7 @@ def applicable(claim: Claim) -> list[str]:
     ):
         on_grid = claim.group.order is not None and all(g.is_signed_permutation for g in claim.group)
         names += [] if on_grid else ["off_grid"]
+    names += ["aliasing"] if may_alias(claim) else []
     targets = [leaf for _, leaf in leaves(claim.target)]
     if all(isinstance(leaf, Field) and isinstance(leaf.domain, Vector) and leaf.is_integral for leaf in targets):
         names += ["integration"]

@@ -22,6 +22,7 @@ import torch
 from ..harness.claim import Claim
 from ..harness.error import Scale
 from ..harness.errors import UsageError
+from ..harness.fields import Field
 from ..harness.groups import Element
 from ..harness.reference import recast
 from ..harness.subject import Subject, full_float32, seeded
@@ -39,11 +40,16 @@ from ..harness.verdict import (
     lost_bits,
     tightest_eps,
 )
+from .aliasing import aliases, excuse
+from .homomorphism import defect
 from .measurement import PERTURBATIONS, SAMPLES, largest, nudge
 from .outcome import Outcome, describe
 
-#: Elements beside the generators: the statement for generators implies the rest, one more each is a second look.
+#: Elements beside the generators: in a finite group the statement for generators implies the rest, and one more is a
+#: second look; in a continuous one the generators of a grid's symmetries and one Haar sample generate a dense subgroup.
 OTHERS = 1
+#: Wrong target actions tried at each element: the power is the largest of their errors, and any one is large.
+WRONG = 2
 
 #: What autograd says of a graph that was used up.
 FREED = "backward through the graph a second time"
@@ -101,6 +107,7 @@ def _measured(claim: Claim, name: str) -> Outcome:
         skipped = _not_applicable(claim, elements, loop)
         if skipped is not None:
             return Outcome(describe(claim, name, Verdict.SKIPPED, skipped))
+        loop.measure_defect(elements)
         for g in elements:
             loop.visit(g)
     # An unused input or a bias before a norm has no gradient of its own: the places are proof together.
@@ -108,6 +115,8 @@ def _measured(claim: Claim, name: str) -> Outcome:
     judged = [(tally, *_judge(claim, loop, tally, power)) for tally in loop.tallies]
     tally, evidence, index, verdict, reason = max(judged, key=lambda row: (row[3].severity, _ratio(row[1])))
     result = _report(claim, name, elements, tally, evidence, index)
+    if (verdict is Verdict.BROKEN or reason.code == "CONSTANTS_IN_SINGLE") and aliases(claim):
+        verdict, reason = Verdict.SKIPPED, excuse(claim, evidence.error)
     seconds = {"seconds": time.perf_counter() - start, "seconds_in_layer": loop.seconds}
     return Outcome(result.model_copy(update={"verdict": verdict, "reason": reason, **seconds}))
 
@@ -119,8 +128,9 @@ def _elements(claim: Claim, rng: np.random.Generator) -> list[Element]:
     exact = [g for g in claim.group.representatives(rng, 2) if claim.exact(g) and not g.is_identity]
     generators = [g for g in claim.group.generators if claim.exact(g) and not g.is_identity]
     rest = [g for g in exact if all(g is not h for h in generators)]
-    if claim.group.order is not None and generators:
-        rest = [rest[i] for i in rng.permutation(len(rest))[:OTHERS]]
+    if generators:
+        order = rng.permutation(len(rest)) if claim.group.order is not None else range(len(rest))
+        rest = [rest[i] for i in order[:OTHERS]]
     return generators + rest
 
 
@@ -181,6 +191,7 @@ class _Loop:
         self.x = tree_map(lambda v: _through(v, dtype), claim.draw(SAMPLES))
         self.differentiable = True
         self.repeatable = self.has_reference = True
+        self.defect = 0.0
         self.w: list[torch.Tensor] = []
         self.other_w: list[torch.Tensor] = []
         self.tallies: list[_Tally] = []
@@ -229,6 +240,13 @@ class _Loop:
                 assert moved is not None
                 self._raise_kappa(tally, moved[tally.place] - reference[tally.place], EPS["float64"])
 
+    def measure_defect(self, elements: Sequence[Element]) -> None:
+        """Delta: how far the actions are from being group actions, in float64."""
+        targets = iter(self.w)
+        y = tree_map(lambda _: next(targets), self.claim.target)
+        with torch.no_grad():
+            self.defect = defect(self.claim, self.x, y, elements)
+
     def visit(self, g: Element) -> None:
         """Both sides at one element, and what wrong target actions would have given."""
         group = self.claim.group
@@ -238,7 +256,8 @@ class _Loop:
         assert before is not None
         assert other is not None
         wrong_elements = [group.identity, group.inverse(g), *(h for h in group.generators if self.claim.exact(h))]
-        wrong = [self.before(h, torch.float64) for h in wrong_elements if not _same_action(self.claim, g, h, self.w)]
+        others = [h for h in wrong_elements if not _same_action(self.claim, g, h, self.w)]
+        wrong = [self.before(h, torch.float64) for h in others[:WRONG]]
         native = self.claim.dtype is not torch.float64
         after_p = self.after(g, self.claim.dtype) if native else after
         before_p = self.before(g, self.claim.dtype) if native else before
@@ -258,7 +277,7 @@ class _Loop:
             tally.other.append(tally.size.relative(after[place] - other[place]).nan_to_num(0.0, 0.0))
 
     def after(self, g: Element, dtype: torch.dtype, x: Tree = None) -> Gradients | None:
-        """Gradient of <b_e f(a_g a_e x), w>."""
+        """Gradient of <b_e f(a_g x), w>."""
         return self._gradients(dtype, self.x if x is None else x, g, self.claim.group.identity, self.w)
 
     def before(self, g: Element, dtype: torch.dtype, weights: list[torch.Tensor] | None = None) -> Gradients | None:
@@ -280,9 +299,7 @@ class _Loop:
         theta = {} if self.on_inputs else {n: p.detach().to(dtype).requires_grad_() for n, p in self.parameters.items()}
         with torch.enable_grad():
             # The actions are differentiated in float64 in every run: their precision is not what is judged.
-            y = self._call(
-                dtype, claim.act(claim.source, moved, claim.act(claim.source, claim.group.identity, x)), theta
-            )
+            y = self._call(dtype, claim.act(claim.source, moved, x), theta)
             if y is None:
                 return None
             found = [v for _, v in leaves(claim.act(claim.target, target, y))]
@@ -291,9 +308,11 @@ class _Loop:
         if not isinstance(product, torch.Tensor) or not product.requires_grad:
             return None
         gradients = torch.autograd.grad(product, at, allow_unused=True)
+        found = [torch.zeros_like(v) if d is None else d for v, d in zip(at, gradients, strict=True)]
+        fields = dict(leaves(claim.source)) if self.on_inputs else {}
         return {
-            place: torch.zeros_like(v).double() if gradient is None else gradient.double()
-            for place, v, gradient in zip(self.wanted(x), at, gradients, strict=True)
+            place: _as_signal(fields.get(place), gradient.double())
+            for place, gradient in zip(self.wanted(x), found, strict=True)
         }
 
     def _call(self, dtype: torch.dtype, x: Tree, theta: Gradients) -> Tree:
@@ -315,7 +334,7 @@ class _Loop:
                 return claim.bind(claim.function)
             return claim.bind(recast(claim.function, dtype))
         stand_ins: dict[torch.Tensor, torch.Tensor] = {self.parameters[n]: leaf for n, leaf in theta.items()}
-        return claim.bind(recast(claim.function, dtype, stand_ins=stand_ins))
+        return claim.bind(recast(claim.function, dtype, stand_ins=stand_ins, modules=claim.modules))
 
     @staticmethod
     def _raise_kappa(tally: _Tally, difference: torch.Tensor, eps: float) -> None:
@@ -340,6 +359,7 @@ def _judge(claim: Claim, loop: _Loop, tally: _Tally, power: float) -> tuple[Evid
         precision=max(tally.precision),
         finite=not bool(errors.isnan().any()),
         repeatable=loop.repeatable,
+        defect=loop.defect,
     )
     return evidence, g, *decide(evidence)
 
@@ -399,6 +419,11 @@ def _same_action(claim: Claim, g: Element, h: Element, probes: list[torch.Tensor
         if float((a - b).norm()) > 1e-6 * float(a.norm()):
             return False
     return True
+
+
+def _as_signal(leaf: Any, gradient: torch.Tensor) -> torch.Tensor:
+    """A gradient by values as the gradient in the inner product of the action, which it moves like the input."""
+    return leaf.gradient(gradient) if isinstance(leaf, Field) else gradient
 
 
 def _worst(errors: torch.Tensor) -> float:

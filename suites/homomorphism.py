@@ -1,6 +1,8 @@
 """Homomorphism: the actions are group actions, before the layer is blamed for anything.
 
 a_e = id        a_g a_h = a_gh        ||a_g v|| = ||v|| (fields)
+
+On spherical signals a_e is the projection on the band, v lies in it, and the norm is that of the quadrature.
 """
 
 from __future__ import annotations
@@ -39,17 +41,20 @@ def pair_defect(claim: Claim, leaf: Any, v: torch.Tensor, g: Element, h: Element
     """Relative defect of a_g a_h = a_gh, of a_e = id and of the norm of a_g v."""
     if not v.is_floating_point():
         return 0.0
-    size = _norm(v)
+    if isinstance(leaf, Field):
+        v = leaf.project(v)
+    size = _norm(leaf, v)
     if size == 0:
         return 0.0
     hv = leaf.act(h, v)
     ghv, direct = leaf.act(g, hv), leaf.act(claim.group.compose(g, h), v)
     if ghv.shape != direct.shape:
         return float("inf")
-    defects = [_norm(ghv - direct), _norm(leaf.act(claim.group.identity, v) - v)]
+    defects = [_norm(leaf, ghv - direct), _norm(leaf, leaf.act(claim.group.identity, v) - v)]
     if isinstance(leaf, Field):
         # Compared squared and summed in one order: a permutation keeps the multiset of values exactly.
-        defects.append(abs(_norm(hv) - size) if abs(_norm(hv) - size) > 8 * EPS["float64"] * size else 0.0)
+        change = abs(_norm(leaf, hv) - size)
+        defects.append(change if change > 8 * EPS["float64"] * size else 0.0)
     return max(defects) / size
 
 
@@ -106,10 +111,10 @@ def _power(claim: Claim, sides: list[tuple[Any, torch.Tensor]], elements: Iterab
     found = 0.0
     for leaf, v in sides:
         for g in elements:
-            if g.is_identity or not v.is_floating_point() or _norm(v) == 0:
+            if g.is_identity or not v.is_floating_point() or _norm(leaf, v) == 0:
                 continue
             moved = leaf.act(g, v)
-            found = max(found, _norm(moved - v) / _norm(v) if moved.shape == v.shape else 1.0)
+            found = max(found, _norm(leaf, moved - v) / _norm(leaf, v) if moved.shape == v.shape else 1.0)
     return found
 
 
@@ -125,5 +130,5 @@ def _noise(target: Tree, seed: int) -> Tree:
     return {path: leaf.random(1, generator) for path, leaf in leaves(target) if isinstance(leaf, Field)}
 
 
-def _norm(v: torch.Tensor) -> float:
-    return float(torch.linalg.vector_norm(v))
+def _norm(leaf: Any, v: torch.Tensor) -> float:
+    return leaf.norm(v) if isinstance(leaf, Field) else float(torch.linalg.vector_norm(v.detach()))

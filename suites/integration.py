@@ -1,7 +1,8 @@
 """Integration: the integral of f(a_g x) equals that of f(x); the naive mean is the control that must fail.
 
-On grids the integral pools space and group (the invariant part of the fibre). What is mistaken for it, pooling a
-window that misses the last row and leaving the group out, must be seen to fail on the same data.
+On grids the integral pools space and group (the invariant part of the fibre); on the sphere and on SO(3) it is the
+quadrature. What is mistaken for it, pooling a window that misses the last row and leaving the group out, or the plain
+mean over samples that are dense at the poles, must be seen to fail on the same data.
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ from typing import Any
 
 import torch
 
-from ..harness.claim import Claim
-from ..harness.fields import Field, Invariant, Vector
+from ..harness.claim import Claim, Exact
+from ..harness.domains import Grid, Vector
+from ..harness.fields import Field, Invariant
+from ..harness.subject import Subject
 from ..harness.trees import Tree, leaves, tree_map
-from ..harness.verdict import CheckResult, Reason, Verdict
+from ..harness.verdict import EPS, SAFETY, CheckResult, Reason, Verdict
+from .aliasing import is_affine
 from .equivariance import equivariance
+from .measurement import SAMPLES
 from .outcome import Outcome, describe
+from .quadrature import integrates, quadrature
 
 
 def integration(claim: Claim) -> Outcome:
@@ -28,18 +34,56 @@ def integration(claim: Claim) -> Outcome:
 
     Returns:
         The verdict on the integral. AMBIGUOUS(CONTROL) where the naive mean passes too: then nothing was shown.
+        SKIPPED(CONSTANT) where the integral does not depend on the input and the output does: the integral of a
+        normalised field is its bias, that of a field made from vectors may vanish.
     """
     wanted = {path for path, leaf in leaves(claim.target) if isinstance(leaf, Field) and _integrable(leaf)}
     if not wanted:
         reason = Reason(code="NO_INVARIANT", message="the target has no invariant part to integrate.")
         return Outcome(describe(claim, "integration", Verdict.SKIPPED, reason))
+    if not _already_pooled(claim, wanted) and _is_constant(claim, wanted):
+        reason = Reason(code="CONSTANT", message="the integral of the output is the same for every input.")
+        return Outcome(describe(claim, "integration", Verdict.SKIPPED, reason))
     outcome = equivariance(_followed(claim, wanted, lambda leaf, y: leaf.integral(y)))
     result = outcome.result.model_copy(update={"property": "integration", "target": f"integral of {_target(claim)}"})
-    if _already_pooled(claim, wanted) or result.verdict not in (Verdict.EXACT, Verdict.IMPRECISE):
+    if result.verdict not in (Verdict.EXACT, Verdict.IMPRECISE):
         return Outcome(result, outcome.picture)
-    control = equivariance(_followed(claim, wanted, lambda leaf, y: leaf.naive_mean(y)), jitter=False).result
+    if integrates(claim) and is_affine(claim):
+        return Outcome(_of_degrees(claim, result), outcome.picture)
+    if _already_pooled(claim, wanted):
+        return Outcome(result, outcome.picture)
+    naive = replace(_followed(claim, wanted, lambda leaf, y: leaf.naive_mean(y)), contract=Exact())
+    control = equivariance(naive, jitter=False).result
     control = control.model_copy(update={"property": "naive mean (control)"})
     return Outcome(_weigh(result, control), outcome.picture)
+
+
+def _is_constant(claim: Claim, wanted: set[str]) -> bool:
+    """Whether no integral varies over samples by more than float32 rounds the sum of so many values of that size."""
+    subject = Subject(claim)
+    with subject.guarded():
+        x = claim.draw(SAMPLES)
+        found = subject.probe_reference(x)
+        outputs = dict(leaves(subject.working(x) if found is None else found))
+    for path, leaf in leaves(claim.target):
+        if path in wanted:
+            integrals, size = leaf.integral(outputs[path]), outputs[path].square().mean().sqrt()
+            varies = (integrals - integrals.mean(0)).abs().max()
+            if not (varies <= SAFETY * EPS["float32"] * size):  # NaN varies
+                return False
+    return True
+
+
+def _of_degrees(claim: Claim, result: CheckResult) -> CheckResult:
+    """An affine invariant of a spherical signal is an integral: no harmonic has one, and a naive mean of it fails."""
+    mean = replace(claim, function=claim.source.naive_mean, reference=None, target=Invariant(), contract=Exact())
+    control = equivariance(mean, jitter=False).result.model_copy(update={"property": "naive mean (control)"})
+    weighed = _weigh(result, control)
+    degrees = quadrature(claim)
+    decisive = max((weighed, degrees), key=lambda r: r.verdict.severity)
+    return weighed.model_copy(
+        update={"verdict": decisive.verdict, "reason": decisive.reason, "parts": (control, degrees)}
+    )
 
 
 def _weigh(result: CheckResult, control: CheckResult) -> CheckResult:
@@ -91,7 +135,11 @@ def _integrable(leaf: Field) -> bool:
 def _already_pooled(claim: Claim, wanted: set[str]) -> bool:
     """Targets without a domain and with trivial fibres are their own integral: no naive mean differs from it."""
     fields = [leaf for path, leaf in leaves(claim.target) if path in wanted]
-    return all(isinstance(f.domain, Vector) and all(rep.dim == 1 for _, rep in f.fibre.terms) for f in fields)
+    return all(_is_a_point(f.domain) and all(rep.dim == 1 for _, rep in f.fibre.terms) for f in fields)
+
+
+def _is_a_point(domain: Any) -> bool:
+    return isinstance(domain, Vector) or (isinstance(domain, Grid) and set(domain.shape) == {1})
 
 
 def _target(claim: Claim) -> str:

@@ -18,7 +18,7 @@ import torch
 from ..harness.claim import Claim
 from ..harness.error import Scale
 from ..harness.errors import HarnessError, UsageError
-from ..harness.fields import Field, shape_after
+from ..harness.fields import Field
 from ..harness.groups import Element, haar_independent
 from ..harness.pictures import diagram
 from ..harness.record import Attachment
@@ -76,6 +76,7 @@ def measure(subject: Subject, elements: Sequence[Element], x: Tree, rng: np.rand
         # Samples are exact in the working precision, and those of float64 claims in float32 too: P_32 compares the
         # two precisions at one point.
         x = subject.through(x, torch.float32 if claim.dtype is torch.float64 else claim.dtype)
+        x = tree_map(lambda leaf, v: leaf.project(v) if isinstance(leaf, Field) else v, claim.source, x)
         y_p = subject.working(x)
         repeatable = _same(y_p, subject.working(x))
         y = subject.probe_reference(x)
@@ -124,18 +125,21 @@ class _Loop:
         self.finite = True
         self.picture: Attachment | None = None
         self._worst = -1.0
+        #: P and I at x together: x is exact in the working precision, but for the projection on a band.
         self.loss_at_x = [t.scale.relative(a - b) for t, a, b in zip(tallies, self.working, self.outputs, strict=True)]
         self.probes = [torch.from_numpy(rng.standard_normal(v[:1].shape)).to(v.device) for v in self.outputs]
 
     def estimate_rounding(self) -> None:
         """Kappa from the rounding at x and from the conditioning C = ||f_*(x + xi) - f_*(x)|| / (eps_64 D)."""
-        self._pool(self._rounding(self.x, self.y, self.y_p), EPS["float32"])
+        rounded = self.subject.through(self.x, self.claim.dtype)
+        y = self.y if _same(rounded, self.x) else self.subject.reference(rounded)
+        self._pool(self._rounding(rounded, y, self.y_p), EPS["float32"])
         generator = torch.Generator().manual_seed(self.claim.seed + 1)
         for _ in range(PERTURBATIONS):
             moved = self.subject.reference(tree_map(lambda v: nudge(v, EPS["float64"], generator), self.x))
             for tally, a, b in zip(self.tallies, _values(moved), self.outputs, strict=True):
                 self._raise_kappa(tally, tally.scale.rounding(a - b).amax(0) / EPS["float64"])
-        for tally, a, b in zip(self.tallies, self.working, self.outputs, strict=True):
+        for tally, a, b in zip(self.tallies, self.working, _values(y), strict=True):
             tally.precision.append(largest(tally.scale.rounding(a - b)))
             tally.input_variation = tally.scale.relative(b - b.roll(1, 0))
 
@@ -239,7 +243,7 @@ class _Loop:
         independent = haar_independent([h for h in elements if not h.is_identity and h is not g], g)
         others += [independent] if independent is not None else []
         if isinstance(leaf, Field):
-            others = [h for h in others if shape_after(leaf, h) == shape_after(leaf, g)]
+            others = [h for h in others if leaf.domain.axes_after(h) == leaf.domain.axes_after(g)]
         actions: list[Any] = [lambda v, h=h: leaf.act(h, v) for h in others]
         if isinstance(leaf, Field) and any(rep.dim > 1 for _, rep in leaf.fibre.terms):
             actions.append(lambda v: leaf.permuted_fibre(leaf.act(g, v)))

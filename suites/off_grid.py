@@ -7,7 +7,6 @@ contains zero. A single resolution proves nothing unless the claim declares a ce
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,26 +16,21 @@ import torch
 from numpy.typing import NDArray
 
 from ..harness.claim import Approximate, Claim, refit
-from ..harness.fields import Field, Grid, Vector, replace_domain
+from ..harness.domains import Grid, Vector
+from ..harness.fields import Field, replace_domain
 from ..harness.groups import Element
 from ..harness.pictures import diagram
 from ..harness.subject import Subject
 from ..harness.trees import leaves, tree_map
-from ..harness.verdict import ElementError, Reason, Resolution, Verdict
+from ..harness.verdict import Reason, Verdict
+from .convergence import ELEMENTS, SAMPLES, ResolutionErrors, conclude
 from .outcome import Outcome, describe
 
-SAMPLES = 8
 CONTROL_SAMPLES = 4
-#: Elements tried: the off-grid elements of a finite group, thinned to this many, or Haar samples.
-ELEMENTS = 4
 #: Bumps of a smooth random input: width and spread in units of half the box, so that all stay well inside it.
 BUMPS, WIDTH, SPREAD = 6, 0.16, 0.35
 #: Errors are compared inside this disk (half the box = 1): outside, a rotated box and its padding differ by right.
 DISK = 0.8
-#: Slower convergence than h^0.2 cannot be told from a plateau with three resolutions.
-LEAST_ORDER = 0.2
-#: Half-width of the interval of the limit, in standard errors over samples (Student, 7 degrees of freedom, 95%).
-STUDENT = 2.36
 
 
 @dataclass(frozen=True)
@@ -99,122 +93,9 @@ def off_grid(claim: Claim) -> Outcome:
         for factor in contract.factors:
             row, picture = _at(subject, replace_domain(source, _domain(source).resized(factor)), inputs, elements)
             table.append(row)
-    verdict, reason, limit, order = judge_convergence(table, contract)
-    finest = table[-1]
-    errors = finest.errors.max(1)
-    result = describe(claim, "off_grid", verdict, reason).model_copy(
-        update={
-            "samples": SAMPLES,
-            "element": elements[int(errors.argmax())].name,
-            "seen": float(errors.max()),
-            "resolutions": tuple(r.summary() for r in table),
-            "elements": tuple(
-                ElementError(element=g.name, error=float(e), bound=math.nan)
-                for g, e in zip(elements, errors, strict=True)
-            ),
-            "limit": limit,
-            "order": order,
-            "gain": finest.control / float(errors.max()) if errors.max() > 0 else math.inf,
-            "seconds": time.perf_counter() - start,
-            "seconds_in_layer": subject.seconds,
-        }
-    )
-    return Outcome(result, picture)
-
-
-@dataclass(frozen=True)
-class ResolutionErrors:
-    """Errors [element, sample] at one resolution, with what the action and an unconstrained layer do there."""
-
-    size: int
-    errors: NDArray[np.float64]
-    floor: float
-    control: float
-
-    def summary(self) -> Resolution:
-        """The row of the report."""
-        return Resolution(size=self.size, error=float(self.errors.max(1).max()), floor=self.floor, control=self.control)
-
-    @property
-    def spacing(self) -> float:
-        """Grid spacing, half the box = 1."""
-        return 2 / (self.size - 1)
-
-
-def judge_convergence(
-    table: list[ResolutionErrors], contract: Approximate
-) -> tuple[Verdict, Reason, tuple[float, float] | None, float | None]:
-    """Verdict from errors over resolutions: does the interval of the extrapolated limit contain zero?
-
-    With spacings in one ratio, e = L + c h^q gives L = (e1 e3 - e2^2) / (e1 + e3 - 2 e2) (Aitken); the first order
-    gives L = e3 - (e2 - e3) / (ratio - 1). BROKEN needs both to be positive beyond their standard errors over samples.
-    """
-    # An element's error for each sample is its own sequence; the worst element decides.
-    if not all(np.isfinite(t.errors).all() for t in table):
-        reason = Reason(code="NONFINITE", message="the output has NaN or infinite values where the input is finite.")
-        return Verdict.BROKEN, reason, None, None
-    worst = int(table[-1].errors.mean(1).argmax())
-    series = np.stack([t.errors[worst] for t in table])
-    finest = float(series[-1].max())
-    if contract.ceiling is not None:
-        good = finest <= contract.ceiling
-        text = f"error {finest:.3g} at the finest grid, declared ceiling {contract.ceiling:.3g}"
-        return (Verdict.APPROXIMATE if good else Verdict.BROKEN), Reason(code="CEILING", message=text), None, None
-    if len(table) < 3:
-        text = "one resolution cannot tell discretisation from a fault: give three factors, or declare a ceiling."
-        return Verdict.AMBIGUOUS, Reason(code="SINGLE_RESOLUTION", message=text), None, None
-    if series.max() <= 1e-6:
-        return (
-            Verdict.APPROXIMATE,
-            Reason(code="ROUNDING", message="errors are at rounding level."),
-            (0.0, finest),
-            None,
-        )
-    refinement = table[-2].spacing / table[-1].spacing
-    limit = _limit(series[-3:], refinement)
-    order = _order(series[-2:], refinement)
-    means = ", ".join(f"{t.errors[worst].mean():.3g}" for t in table)
-    rates = f"errors {means} at sizes {', '.join(str(t.size) for t in table)}"
-    if limit[0] > 0 or order < LEAST_ORDER:
-        text = f"{rates}: the limit of fine grids is {max(limit[0], 0):.2g} to {limit[1]:.2g}, not zero."
-        return Verdict.BROKEN, Reason(code="LIMIT", message=text), limit, order
-    if contract.order is not None and order < contract.order:
-        text = f"{rates}: they fall like h^{order:.2f}, the claim declares h^{contract.order:g}."
-        return Verdict.BROKEN, Reason(code="ORDER", message=text), limit, order
-    return (
-        Verdict.APPROXIMATE,
-        Reason(code="CONVERGES", message=f"{rates}: they fall like h^{order:.2f}."),
-        limit,
-        order,
-    )
-
-
-def _limit(series: NDArray[np.float64], refinement: float) -> tuple[float, float]:
-    """Interval of the limit of fine grids: the hull of both extrapolations, each with its jackknife standard error."""
-    count = series.shape[1]
-    limits = _extrapolations(series, refinement)
-    without = np.stack([_extrapolations(np.delete(series, i, 1), refinement) for i in range(count)])
-    error = STUDENT * np.sqrt((count - 1) / count * ((without - without.mean(0)) ** 2).sum(0))
-    return float((limits - error).min()), float(max((limits + error).max(), 0))
-
-
-def _extrapolations(series: NDArray[np.float64], refinement: float) -> NDArray[np.float64]:
-    """Limits of the mean errors e1, e2, e3: by Aitken, and by the first order, the slowest that a sound layer shows.
-
-    Aitken alone is too sure of itself where two orders mix (e = c h^2 + d h^3 falls ever more slowly, as if to a
-    small positive limit); the first order alone would take a small fault for slow convergence.
-    """
-    e1, e2, e3 = series.mean(1)
-    bend = e1 + e3 - 2 * e2
-    # Concave or straight decay has no positive limit; growth has at least the last value as its limit.
-    decay = (e1 * e3 - e2**2) / bend if bend > 0 else -e3
-    aitken = decay if e1 > e2 > e3 else e3
-    return np.array([aitken, e3 - (e2 - e3) / (refinement - 1)])
-
-
-def _order(pair: NDArray[np.float64], refinement: float) -> float:
-    coarse, fine = pair.mean(1)
-    return float(math.log(coarse / fine) / math.log(refinement)) if fine > 0 else math.inf
+    result = conclude(claim, "off_grid", table, elements, contract)
+    seconds = {"seconds": time.perf_counter() - start, "seconds_in_layer": subject.seconds}
+    return Outcome(result.model_copy(update=seconds), picture)
 
 
 def _not_applicable(claim: Claim) -> str:

@@ -13,8 +13,8 @@ from ..harness.error import Scale
 from ..harness.groups import Element
 from ..harness.subject import Subject
 from ..harness.trees import Tree, leaves, tree_map
-from ..harness.verdict import ElementError, Evidence, Reason, Verdict, decide
-from .off_grid import ELEMENTS, SAMPLES, ResolutionErrors, judge_convergence
+from ..harness.verdict import Evidence, Reason, Verdict, decide
+from .convergence import ELEMENTS, SAMPLES, ResolutionErrors, conclude
 from .outcome import Outcome, describe
 
 
@@ -44,26 +44,9 @@ def refinement(claim: Claim) -> Outcome:
         with subject.guarded():
             table.append(_at(subject, size, elements, x))
         seconds += subject.seconds
-    verdict, reason, limit, order = judge_convergence(table, contract)
-    errors = table[-1].errors.max(1)
-    result = describe(claim, "off_grid", verdict, reason).model_copy(
-        update={
-            "samples": SAMPLES,
-            "element": elements[int(errors.argmax())].name,
-            "seen": float(errors.max()),
-            "resolutions": tuple(row.summary() for row in table),
-            "elements": tuple(
-                ElementError(element=g.name, error=float(e), bound=float("nan"))
-                for g, e in zip(elements, errors, strict=True)
-            ),
-            "limit": limit,
-            "order": order,
-            "gain": table[-1].control / float(errors.max()) if errors.max() > 0 else float("inf"),
-            "seconds": time.perf_counter() - start,
-            "seconds_in_layer": seconds,
-        }
-    )
-    return Outcome(result)
+    result = conclude(claim, "off_grid", table, elements, contract)
+    spent = {"seconds": time.perf_counter() - start, "seconds_in_layer": seconds}
+    return Outcome(result.model_copy(update=spent))
 
 
 def _unfit(claim: Claim, x: Tree) -> tuple[Reason | None, float]:

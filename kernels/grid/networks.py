@@ -70,7 +70,7 @@ class GroupResBlock(nn.Module):
 
 
 class GroupWideResNet(nn.Sequential):
-    """G-invariant classifier of planes or volumes: exactly for every element of the group.
+    """G-invariant for planes or volumes, a classifier: exactly for every element of the group.
 
     A lifting convolution, three stages of `GroupResBlock` at strides 1, 2, 2, then norm, ReLU, the mean over group and
     space, and a linear map to logits.

@@ -109,7 +109,7 @@ def _windows(
 ) -> Iterator[tuple[tuple[int, ...], Tensor]]:
     """For every tap index t, the values x(X + t) for all outputs X: input index s X - p + t."""
     lead = x.shape[: x.dim() - dim]
-    flat = x.reshape(lead[0], -1, *x.shape[x.dim() - dim :])
+    flat = x.flatten(1, len(lead) - 1) if len(lead) > 2 else x
     padded = F.pad(flat, (padding,) * (2 * dim), mode="circular" if mode == "circular" else "constant")
     padded = padded.reshape(*lead, *padded.shape[2:])
     last = [(n - k) // stride * stride for n in padded.shape[x.dim() - dim :]]

@@ -66,7 +66,7 @@ class AntialiasedPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, ..., *space] to [B, ..., *coarser], each axis of length ceil(N / s)."""
         lead = _leading_axes(x, self.dim, type(self).__name__)
-        y = x.reshape(x.shape[0], -1, *x.shape[lead:])
+        y = x.flatten(1, lead - 1) if lead > 2 else x
         for axis, size in enumerate(x.shape[lead:]):
             y = self._blur(y, axis, self.taps(size, x))
         return y.view(*x.shape[:lead], *y.shape[2:])
@@ -132,7 +132,7 @@ class Upsample(nn.Module):
         """[B, ..., *space] to [B, ..., *finer]."""
         lead = _leading_axes(x, self.dim, type(self).__name__)
         size = [int(n * self.scale_factor) for n in x.shape[lead:]]
-        flat = x.reshape(x.shape[0], -1, *x.shape[lead:])
+        flat = x.flatten(1, lead - 1) if lead > 2 else x
         y = F.interpolate(flat, size=size, mode=self.mode, align_corners=self.align_corners)
         return y.view(*x.shape[:lead], *size)
 

@@ -77,13 +77,21 @@ class _Convolution(SphericalLinear):
 
     def mix(self, spectrum: Tensor) -> Tensor:
         """Return the spectrum of the output, bias included, from that of the input; `[B, rows, C]` in real form."""
-        checks.real_dtype(self.kernel.dtype, "kernel")
-        if spectrum.dtype != self.kernel.dtype:
-            raise TypeError(f"the signal is {spectrum.dtype} and the kernel {self.kernel.dtype}: cast one with .to()")
         with torch.autocast(spectrum.device.type, enabled=False):
-            return self._product(spectrum)
+            # Dtypes are compared after the first product, so that a mode which converts what functions are given may
+            # run the layer in another precision.
+            kernel = self.kernel * (self.factor * self.scaling)
+            checks.real_dtype(kernel.dtype, "kernel")
+            if spectrum.dtype != kernel.dtype:
+                raise TypeError(f"the signal is {spectrum.dtype} and the kernel {kernel.dtype}: cast one with .to()")
+            return self._product(spectrum, kernel)
 
-    def _product(self, spectrum: Tensor) -> Tensor:
+    @property
+    def factor(self) -> float:
+        """What the kernel is multiplied by, besides the scaling."""
+        return 1.0
+
+    def _product(self, spectrum: Tensor, kernel: Tensor) -> Tensor:
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -135,9 +143,14 @@ class S2Conv(_Convolution):
     ) -> None:
         super().__init__(cin, cout, b_in, b_out, grid, alias=alias, bias=bias, axes_in=2)
 
-    def _product(self, spectrum: Tensor) -> Tensor:
+    @property
+    def factor(self) -> float:
+        """2 b_out: the kernel transform on S2 is normalised so."""
+        return 2.0 * self.b_out
+
+    def _product(self, spectrum: Tensor, kernel: Tensor) -> Tensor:
         table = self.grid.s2_table(self.degrees(), spectrum.dtype, spectrum.device)
-        return s2_mix(spectrum, self.kernel * (2 * self.b_out * self.scaling), table, self.bias)
+        return s2_mix(spectrum, kernel, table, self.bias)
 
 
 class SO3Conv(_Convolution):
@@ -182,13 +195,13 @@ class SO3Conv(_Convolution):
     ) -> None:
         super().__init__(cin, cout, b_in, b_out, grid, alias=alias, bias=bias, axes_in=3)
 
-    def _product(self, spectrum: Tensor) -> Tensor:
+    def _product(self, spectrum: Tensor, kernel: Tensor) -> Tensor:
         if len(self.grid) == 1 and not self.grid.points.any():
             # The identity alone: Y^l = kernel times the unit matrix, channels mix row by row.
-            z = spectrum @ (self.kernel[..., 0] * self.scaling)
+            z = spectrum @ kernel[..., 0]
             return joined([z[:, :1], z[:, 1:]], self.bias)
         kernel_map = self.grid.so3_map(so3_degrees(spectrum.shape[1]), spectrum.dtype, spectrum.device)
-        return so3_mix(spectrum, self.kernel * self.scaling, kernel_map, self.bias)
+        return so3_mix(spectrum, kernel, kernel_map, self.bias)
 
 
 class SO3Shortcut(SphericalLinear):

@@ -150,7 +150,7 @@
     var words = filter.value.toLowerCase().split(/\s+/).filter(Boolean), shown = 0;
     checks.forEach(function (check) {
       var text = (check.firstElementChild.textContent + " " + check.parentNode.firstElementChild.textContent).toLowerCase();
-      check.hidden = (only.checked && check.dataset.label === "PASS") || !words.every(function (w) { return text.indexOf(w) >= 0; });
+      check.hidden = (only.checked && (check.dataset.label === "PASS" || check.dataset.label === "EXPECTED")) || !words.every(function (w) { return text.indexOf(w) >= 0; });
       shown += check.hidden ? 0 : 1;
     });
     document.querySelectorAll(".implementation").forEach(function (s) { s.hidden = !s.querySelector("details.check:not([hidden])"); });

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from equiharness.harness.domains import Vector
 from equiharness.harness.error import LEAST_SHARE, Scale
-from equiharness.harness.fields import Field, Invariant, Vector
+from equiharness.harness.fields import Field, Invariant
 
 
 def rows(*values):

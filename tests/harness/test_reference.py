@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 from equiharness.harness.claim import Claim, find_modules
+from equiharness.harness.domains import Vector
 from equiharness.harness.errors import UsageError
-from equiharness.harness.fields import Field, Invariant, Vector
+from equiharness.harness.fields import Field, Invariant
 from equiharness.harness.reference import recast
 from equiharness.harness.subject import Subject
 from torch import nn

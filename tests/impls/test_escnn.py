@@ -14,7 +14,15 @@ with warnings.catch_warnings():
     import escnn.nn as enn
     from escnn import gspaces
 
+from dataclasses import replace
+
+from equiharness.harness.claim import Claim
+from equiharness.harness.errors import UsageError
+from equiharness.impls import escnn as adapter
 from equiharness.impls.escnn import array_matrix, fibre_of, group_of
+from equiharness.impls.twins import steerable
+from equiharness.suites.check import run_property
+from equiharness.suites.parity import parity
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -86,3 +94,68 @@ def test_an_escnn_module_of_aligned_and_misaligned_stride_is_told_apart():
         source = eh.Field(eh.Grid(size, size), fibre=kind)
         target = eh.Field(eh.Grid((size + 1) // 2, (size + 1) // 2), fibre=kind)
         assert eh.check(layer, "C4", source, target).verdict is verdict, size
+
+
+def test_fields_of_so3_are_our_irreps_in_escnns_basis():
+    gspace = gspaces.rot3dOnR3()
+    kind = enn.FieldType(gspace, [gspace.trivial_repr, gspace.irrep(1), gspace.irrep(2), gspace.irrep(3)])
+    of = group_of(gspace)
+    fibre = fibre_of(kind, of)
+    for _ in range(3):
+        g = gspace.fibergroup.sample()
+        element = of.element(array_matrix(gspace, g))
+        for (_, ours), theirs in zip(fibre.terms, kind.representations, strict=True):
+            assert np.abs(ours.of(element) - theirs(g)).max() < 1e-6, ours.name
+
+
+def test_fields_of_o2_are_refused_with_the_way_out():
+    gspace = gspaces.flipRot2dOnR2(-1, maximum_frequency=2)
+    kind = enn.FieldType(gspace, [gspace.irrep(1, 1)])
+    with pytest.raises(UsageError, match="use one of these subgroups"):
+        fibre_of(kind, group_of(gspace))
+
+
+@pytest.mark.parametrize("name", ["R2Conv", "R3Conv"])
+def test_the_convolution_is_ours_on_its_weights(name):
+    implementation = getattr(adapter, name)()
+    for case in implementation.cases():
+        if case["group"] == "C8":
+            continue
+        result = parity(implementation.build(case, device="cpu", dtype="float32", seed=0)).result
+        assert result.verdict is eh.Verdict.EXACT, result
+        assert len(result.parts) == (2 if "cutoff" in case.parameters else 1)
+
+
+@pytest.mark.deep
+def test_octahedral_weights_of_ours_are_escnns_where_its_basis_reaches_frequency_6():
+    """Minutes: escnn builds a basis of all 648 dimensions."""
+    gspace = gspaces.octaOnR3()
+    fields = enn.FieldType(gspace, [gspace.regular_repr])
+    layer = enn.R3Conv(fields, fields, 3, padding=1, frequencies_cutoff=6.0, recompute=True)
+    case = eh.Case.of(fields_in=1, fields_out=1, kernel=3, stride=1, padding=1)
+    of = group_of(gspace)
+    field = eh.Field(eh.Grid(5, 5, 5), of, fibre_of(fields, of))
+    claim = Claim(adapter.on_tensors(layer), of, field, field)
+    matrices = [array_matrix(gspace, g) for g in gspace.fibergroup.elements]
+    pairs = steerable("escnn.R3Conv", layer, claim, case, matrices, spans=True)
+    result = parity(replace(claim, twins=pairs)).result
+    assert result.verdict is eh.Verdict.EXACT
+    assert len(result.parts) == 2
+
+
+LAYERS = [
+    value
+    for value in vars(adapter).values()
+    if isinstance(value, type) and issubclass(value, adapter.Escnn) and "name" in vars(value)
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda c: c.name)
+def test_every_layer_is_equivariant_in_single_precision_and_to_it_in_double(layer):
+    implementation = layer()
+    case = next(iter(implementation.cases()))
+    for dtype in ("float32", "float64"):
+        claim = implementation.build(case, device="cpu", dtype=dtype, seed=3)
+        result = run_property("equivariance", claim).result
+        assert result.verdict in (eh.Verdict.EXACT, eh.Verdict.IMPRECISE), result
+    assert implementation.cost(case).flops > 0

@@ -1,66 +1,147 @@
-"""The adapter of the project's own layers: every case builds a claim that holds, and layers carry their types."""
+"""The adapters of the project's own grid layers: every case builds a claim that holds, and layers carry their types."""
 
 import equiharness as eh
 import pytest
 import torch
-from equiharness.harness.registry import find
+from equiharness import kernels
+from equiharness.harness.fields import Field
+from equiharness.impls import grid_convolutions, grid_norms, grid_pools
+from equiharness.impls.grid import GridAdapter
 from equiharness.kernels import GroupConv, GroupPool, LiftingConv
-from equiharness.suites.equivariance import equivariance
+from equiharness.suites.check import run_property
 
-NAMES = ["equiharness.LiftingConv", "equiharness.GroupConv", "equiharness.GroupPool", "equiharness.GlobalPool"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_planar_cases_are_exact_in_both_precisions(name):
-    adapter = find(name)
-    for case in adapter.cases():
-        if case["group"] == "C4":
-            for dtype in ("float32", "float64"):
-                claim = adapter.build(case, device="cpu", dtype=dtype, seed=3)
-                assert equivariance(claim).result.verdict is eh.Verdict.EXACT, (case, dtype)
+ADAPTERS = [
+    made()
+    for module in (grid_convolutions, grid_norms, grid_pools)
+    for made in vars(module).values()
+    if isinstance(made, type) and issubclass(made, GridAdapter) and "name" in vars(made)
+]
+CASES = [(adapter, case) for adapter in ADAPTERS for case in adapter.cases()]
+LABELS = [f"{adapter.name} {case.name}" for adapter, case in CASES]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_cost_counts_more_backward_than_forward(name):
-    adapter = find(name)
-    for case in adapter.cases():
-        cost = adapter.cost(case)
-        assert 0 < cost.flops < cost.backward_flops
-        assert 0 < cost.bytes < cost.backward_bytes
+def made(adapter, case, dtype="float32", seed=3):
+    return adapter.build(case, device="cpu", dtype=dtype, seed=seed)
+
+
+@pytest.mark.parametrize(("adapter", "case"), CASES, ids=LABELS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_case_is_exact(adapter, case, dtype):
+    result = run_property("equivariance", made(adapter, case, dtype)).result
+    assert result.verdict is eh.Verdict.EXACT, str(result)
+
+
+def test_every_layer_has_cases_of_planes_and_volumes_with_and_without_reflections():
+    for adapter in ADAPTERS:
+        assert {case["group"] for case in adapter.cases()} == {"C4", "D4", "O", "Oh"}, adapter.name
+
+
+def test_every_layer_but_global_ones_meets_a_box_that_is_not_cubic():
+    for adapter in ADAPTERS:
+        assert any("x" in str(case["size"]) for case in adapter.cases()), adapter.name
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda a: a.name)
+def test_the_wrong_layout_of_channels_is_broken(adapter):
+    """Elements of a regular output counted the other way round: what an adapter would do that swapped two axes."""
+    case = next(c for c in adapter.cases() if c["group"] == "D4")
+    claim = made(adapter, case)
+    size = claim.target.fibre.terms[0][1].dim
+    if size == 1:  # scalars have no order; their input does
+        wrong = eh.Claim(
+            lambda x: claim.function(x.flip(2)[:, :, [0, 2, 1, 3, 4, 5, 6, 7]]),
+            claim.group,
+            claim.source,
+            claim.target,
+        )
+        expected = eh.Verdict.EXACT  # a pool over all elements is blind to their order: nothing to get wrong
+    else:
+        axis = -1 - claim.target.domain.dim
+        wrong = eh.Claim(lambda x: claim.function(x).roll(1, axis), claim.group, claim.source, claim.target)
+        expected = eh.Verdict.BROKEN
+    assert run_property("equivariance", wrong).result.verdict is expected
+
+
+@pytest.mark.parametrize(("adapter", "case"), CASES, ids=LABELS)
+def test_cost_counts_more_backward_than_forward(adapter, case):
+    cost = adapter.cost(case)
+    assert 0 < cost.flops < cost.backward_flops
+    assert 0 < cost.bytes < cost.backward_bytes
 
 
 def test_the_flops_of_a_lifting_layer_are_those_of_the_dense_convolution():
     case = eh.Case.of(group="C4", size=9, kernel=3, stride=1, padding=0, fields_in=2, fields_out=5)
-    assert find("equiharness.LiftingConv").cost(case).flops == 2 * 2 * (5 * 4) * 9 * 7 * 7
+    assert grid_convolutions.Lifting().cost(case).flops == 2 * 2 * (5 * 4) * 9 * 7 * 7
+
+
+def test_the_flops_of_a_separable_layer_are_those_of_its_two_convolutions():
+    parameters = {"group": "O", "size": 4, "kernel": 3, "stride": 1, "padding": 1, "fields_in": 2, "fields_out": 3}
+    case = eh.Case.of(**parameters, variant="pointwise_first")
+    mix, depthwise = 2 * (2 * 24) * (3 * 24) * 64, 2 * (3 * 24) * 27 * 64
+    assert grid_convolutions.Separable().cost(case).flops == mix + depthwise
+
+
+def test_the_flops_of_an_antialiased_pool_are_those_of_its_two_strided_blurs():
+    case = eh.Case.of(group="C4", size=9, stride=2, sigma=0.66, padding_mode="zeros", fibre="3*trivial")
+    assert grid_pools.AntialiasedPooling().cost(case).flops == 2 * 5 * 3 * (5 * 9 + 5 * 5)
+
+
+def test_the_bytes_of_a_pool_are_what_it_reads_and_writes():
+    case = eh.Case.of(group="C4", size=9, mode="max", fields=2)
+    assert grid_pools.GroupPooling().cost(case).bytes == 4 * (2 * 4 * 81 + 2 * 81)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda a: a.name)
+def test_the_family_is_that_of_the_case(adapter):
+    for case in adapter.cases():
+        volume = case["group"] in ("O", "Oh")
+        assert adapter.family_of(case) is (eh.Family.OCTAHEDRAL if volume else eh.Family.PLANAR)
 
 
 def test_the_same_seed_builds_the_same_layer():
-    adapter = find("equiharness.GroupConv")
+    adapter = grid_convolutions.Regular()
     case = next(iter(adapter.cases()))
-    first, second = (adapter.build(case, device="cpu", dtype="float32", seed=5).function for _ in range(2))
+    first, second = (made(adapter, case, seed=5).function for _ in range(2))
     assert torch.equal(first.weight, second.weight)
 
 
-@pytest.mark.parametrize("group", ["C4", "D4"])
-def test_convolutions_need_no_group_and_no_field(group):
-    assert eh.check(LiftingConv(group, 2, 3, 3, padding=1)).verdict is eh.Verdict.EXACT
-    assert eh.check(GroupConv(group, 2, 3, 3, padding=1)).verdict is eh.Verdict.EXACT
+TYPED = {
+    "LiftingConv": lambda g: kernels.LiftingConv(g, 2, 3, 3, padding=1),
+    "GroupConv": lambda g: kernels.GroupConv(g, 2, 3, 3, padding=1),
+    "SeparableGroupConv": lambda g: kernels.SeparableGroupConv(g, 2, 3, 3, padding=1),
+    "VectorLift": lambda g: kernels.VectorLift(g, 2, 3, 3, padding=1),
+    "VectorProjection": lambda g: kernels.VectorProjection(g, 2, 3, 3, padding=1),
+    "GroupBatchNorm": lambda g: kernels.GroupBatchNorm(g, 2).eval(),
+    "GroupInstanceNorm": lambda g: kernels.GroupInstanceNorm(g, 2),
+    "GroupPool": lambda g: kernels.GroupPool(g),
+    "GlobalPool": lambda g: kernels.GlobalPool(g, "mean"),
+}
+
+
+@pytest.mark.parametrize("kind", TYPED)
+def test_layers_need_no_group_and_no_field(kind):
+    assert eh.check(TYPED[kind]("C4")).verdict is eh.Verdict.EXACT
+
+
+def test_a_layer_in_space_needs_no_group_and_no_field():
+    assert eh.check(kernels.GroupBatchNorm("O", 1).eval()).verdict is eh.Verdict.EXACT
+
+
+def test_a_norm_in_train_mode_is_told_to_go_to_eval():
+    result = eh.check(kernels.GroupBatchNorm("C4", 2))
+    assert (result.verdict, result.reason.code) == (eh.Verdict.BROKEN, "STATEFUL")
 
 
 def test_a_layer_with_one_changed_tap_is_broken_without_being_told_its_type():
-    class Changed(GroupConv):
-        pass
-
-    layer = Changed("C4", 2, 2, 3, padding=1)
-    field = eh.Field(eh.Grid(9, 9), "C4", "2*regular")
-    bank = layer.fold()
+    field = Field(eh.Grid(9, 9), "C4", "2*regular")
+    bank = GroupConv("C4", 2, 2, 3, padding=1).fold()
     with torch.no_grad():
         bank.weight[0, 0, 0, 0] *= 1.01
     result = eh.check(lambda x: bank(x), "C4", field, field)
     assert result.verdict is eh.Verdict.BROKEN
 
 
-def test_a_pool_that_says_nothing_is_checked_with_fields_in_the_split_layout():
+def test_a_pool_is_checked_with_fields_in_the_split_layout():
     source, target = (eh.Field(eh.Grid(9, 9), "C4", f) for f in ("3*regular", "3*trivial"))
     assert eh.check(GroupPool("C4", "max"), "C4", source, target).verdict is eh.Verdict.EXACT
 

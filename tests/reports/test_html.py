@@ -190,3 +190,13 @@ def test_a_missing_library_names_its_purpose_and_the_install_command(make, monke
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingDependencyError, match=r"HTML report needs jinja2.*pip install 'equiharness\[report\]'"):
         render_html(make.run())
+
+
+def test_declared_deviations_are_shown_with_their_reason(make, without_plotly):
+    known = make.check(Verdict.BROKEN, expected="no weight is shared.", expected_verdict=Verdict.BROKEN)
+    gone = make.check(Verdict.EXACT, expected="another reason.", expected_verdict=Verdict.BROKEN)
+    text = render_html(make.run(known, gone))
+    assert "Deviations as declared" in text
+    assert 'data-label="EXPECTED"' in text
+    assert "declared BROKEN (another reason.) and found EXACT" in text
+    assert "Deviations as declared" not in render_html(make.run(make.check()))

@@ -47,3 +47,13 @@ def test_names_are_text_and_not_markup(make):
 def test_runs_without_checks_or_end_render(make):
     assert "Nothing was checked" in render_markdown(make.run())
     assert "interrupted" in render_markdown(make.run(make.check(), end=False))
+
+
+def test_declared_deviations_are_listed_with_their_reason_and_missing_ones_are_failures(make):
+    known = make.check(Verdict.BROKEN, expected="no weight is shared.", expected_verdict=Verdict.BROKEN)
+    text = render_markdown(make.run(known, known, make.check()))
+    assert "- BROKEN equivariance of ours (2): no weight is shared." in text
+    assert "EXPECTED BROKEN (3)" in text
+    assert "attention" not in text
+    gone = make.check(Verdict.EXACT, expected="no weight is shared.", expected_verdict=Verdict.BROKEN)
+    assert "declared BROKEN (no weight is shared.) and found EXACT" in render_markdown(make.run(gone))

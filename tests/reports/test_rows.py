@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 from equiharness.harness.verdict import Verdict
-from equiharness.reports.rows import attention, matrix_of, rows_of, summary_of
+from equiharness.reports.rows import attention, declared, matrix_of, rows_of, summary_of
 
 
 def cells(run):
@@ -70,3 +70,23 @@ def test_times_and_the_worst_ratio_are_those_of_the_run(make):
     assert (summary.seconds, summary.overhead) == (3.0, 1.5)
     assert summary.worst is not None
     assert summary.worst.id == "check-1"
+
+
+def test_deviations_as_declared_fail_nothing_and_hide_nothing(make):
+    known = make.check(Verdict.BROKEN, expected="known.", expected_verdict=Verdict.BROKEN, error=1e9)
+    run = make.run(make.check(), known)
+    summary = summary_of(run, rows_of(run))
+    assert (summary.label, summary.counts["EXPECTED"]) == ("PASS", 1)
+    assert summary.worst is not None
+    assert summary.worst.id == "check-0"  # how far a known deviation is off says nothing about the rest
+    assert attention(rows_of(run)) == []
+    assert [(reason, len(rows)) for reason, rows in declared(rows_of(run))] == [("known.", 1)]
+    cell = cells(run)["ours", "equivariance"]
+    assert (cell.label, cell.verdict, cell.failing) == ("EXPECTED", Verdict.BROKEN, 0)
+
+
+def test_a_declared_deviation_that_is_gone_needs_attention(make):
+    gone = make.check(Verdict.EXACT, expected="known.", expected_verdict=Verdict.BROKEN)
+    run = make.run(make.check(Verdict.IMPRECISE), gone)
+    assert summary_of(run, rows_of(run)).label == "FAIL"
+    assert [row.id for row in attention(rows_of(run))] == ["check-1", "check-0"]

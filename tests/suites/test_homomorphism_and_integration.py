@@ -67,6 +67,33 @@ def test_a_mean_that_is_symmetric_by_itself_takes_the_proof_away():
     assert (result.verdict.value, result.reason.code) == ("AMBIGUOUS", "CONTROL")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_integral_that_no_input_changes_is_skipped(dtype):
+    torch.manual_seed(0)
+    layer = LiftingConv("C4", 3, 2, 3, padding=1, dtype=dtype)
+    centred = integral_of(lambda x: (y := layer(x)) - y.mean((2, 3, 4), keepdim=True) + 1, dtype=dtype)
+    assert (centred.verdict.value, centred.reason.code) == ("SKIPPED", "CONSTANT")
+
+
+def test_a_small_integral_beside_a_large_output_is_still_checked():
+    torch.manual_seed(0)
+    layer = LiftingConv("C4", 3, 2, 3, padding=1)
+    nearly = integral_of(lambda x: (y := layer(x)) - 0.999 * y.mean((2, 3, 4), keepdim=True))
+    assert nearly.verdict is eh.Verdict.EXACT
+
+
+def test_a_broken_integral_is_never_called_constant():
+    torch.manual_seed(0)
+    layer = LiftingConv("C4", 3, 2, 3, padding=1)
+
+    def centred_but_one(x):
+        y = layer(x)
+        y = y - y.mean((2, 3, 4), keepdim=True)
+        return torch.cat([y[..., :1] * 1.001, y[..., 1:]], -1)
+
+    assert integral_of(centred_but_one).verdict is eh.Verdict.BROKEN
+
+
 def test_a_fibre_without_invariant_is_skipped():
     result = integral_of(lambda x: x[:, :2], "standard")
     assert (result.verdict.value, result.reason.code) == ("SKIPPED", "NO_INVARIANT")

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from equiharness.harness.claim import Approximate, Claim, Exact
+from equiharness.suites.convergence import ResolutionErrors, judge_convergence
 from equiharness.suites.equivariance import equivariance
-from equiharness.suites.off_grid import ResolutionErrors, judge_convergence, off_grid
+from equiharness.suites.off_grid import off_grid
 
 SIZES = (17, 33, 65)
 

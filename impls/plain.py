@@ -1,0 +1,74 @@
+"""Adapters of torch's plain convolutions: the unconstrained control, which no group leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ..harness.registry import Case, Cost, Expected, Family, Implementation
+from ..harness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from ..harness.claim import Claim
+
+_REASON = "a plain convolution shares no weights over the group: it is the control that every check must refuse."
+
+
+class _Plain(Implementation):
+    """A convolution between scalar fields, claimed to be what it is not."""
+
+    library = "torch"
+    install = "pip install torch"
+    #: The claim reaches every property; homomorphism judges the fields alone.
+    expected = tuple(
+        Expected(name, Verdict.BROKEN, _REASON)
+        for name in ("equivariance", "adjoint", "parameter_gradient", "integration")
+    )
+
+    def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
+        """The layer on torch's own random weights."""
+        import torch
+
+        from ..harness.claim import Claim
+        from ..harness.domains import Grid
+        from ..harness.fields import Field
+        from ..harness.groups import group
+
+        torch.manual_seed(seed)
+        of = group(case["group"])
+        layer = {2: torch.nn.Conv2d, 3: torch.nn.Conv3d}[of.dim](
+            case["channels_in"], case["channels_out"], case["kernel"], padding=case["kernel"] // 2
+        ).to(device, getattr(torch, dtype))
+        box = Grid(*[case["size"]] * of.dim)
+        source, target = (Field(box, of, f"{case[n]}*trivial") for n in ("channels_in", "channels_out"))
+        return Claim(layer, of, source, target, dtype=getattr(torch, dtype), device=device, seed=seed)
+
+    def cost(self, case: Case) -> Cost:
+        """Two flops for each tap of each channel in, channel out and point."""
+        d = 2 if self.family is Family.PLANAR else 3
+        ci, co, points, taps = case["channels_in"], case["channels_out"], case["size"] ** d, case["kernel"] ** d
+        flops, moved = 2.0 * ci * co * taps * points, 4.0 * ((ci + co) * points + ci * co * taps)
+        return Cost(flops, moved, 3 * flops, 3 * moved)
+
+
+class Conv2d(_Plain):
+    """``torch.nn.Conv2d``."""
+
+    name = "torch.nn.Conv2d"
+    family = Family.PLANAR
+
+    def cases(self) -> Iterable[Case]:
+        """The rotations, and the rotations and reflections."""
+        yield Case.of(group="C4", size=9, kernel=3, channels_in=3, channels_out=4)
+        yield Case.of(group="D4", size=9, kernel=3, channels_in=3, channels_out=4)
+
+
+class Conv3d(_Plain):
+    """``torch.nn.Conv3d``."""
+
+    name = "torch.nn.Conv3d"
+    family = Family.OCTAHEDRAL
+
+    def cases(self) -> Iterable[Case]:
+        """The rotations of the cube."""
+        yield Case.of(group="O", size=5, kernel=3, channels_in=2, channels_out=3)

@@ -1,0 +1,42 @@
+"""The unconstrained control: declared BROKEN, found BROKEN, by every property that looks at the layer."""
+
+import equiharness as eh
+import pytest
+from equiharness.harness.registry import implementations
+from equiharness.harness.runner import check_declarations, exit_code, plan, run_cell
+from equiharness.impls.plain import Conv2d, Conv3d
+from equiharness.suites.check import PROPERTIES, run_property
+
+SUITE = "equiharness.suites.check:run_property"
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """The control as the only registered implementation, whatever is installed."""
+    monkeypatch.setattr("equiharness.harness.registry.implementations", lambda: (Conv2d(), Conv3d()))
+    yield
+    implementations.cache_clear()
+
+
+@pytest.mark.parametrize("adapter", [Conv2d(), Conv3d()], ids=lambda a: a.name)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_plain_convolution_is_broken(adapter, dtype):
+    for case in adapter.cases():
+        claim = adapter.build(case, device="cpu", dtype=dtype, seed=1)
+        for known in adapter.expected:
+            assert run_property(known.property, claim).result.verdict is eh.Verdict.BROKEN, known
+
+
+def test_a_run_over_the_control_alone_holds_as_declared(registered):
+    check_declarations([], tuple(PROPERTIES))
+    cells = plan([], tuple(PROPERTIES), suite=SUITE, dtypes=["float32"])
+    results = [run_cell(cell).result for cell in cells]
+    assert {r.label for r in results} == {"EXPECTED", "PASS", "SKIP"}
+    assert exit_code(results, strict=True) == 0
+
+
+def test_the_flops_are_those_of_the_convolution():
+    case = eh.Case.of(group="C4", size=9, kernel=3, channels_in=2, channels_out=5)
+    assert Conv2d().cost(case).flops == 2 * 2 * 5 * 9 * 81
+    case = eh.Case.of(group="O", size=5, kernel=3, channels_in=2, channels_out=5)
+    assert Conv3d().cost(case).flops == 2 * 2 * 5 * 27 * 125

@@ -4,9 +4,10 @@ One JSON line for each check, sorted, without anything of the machine it ran on:
 The level says how far the error was from what rounding explains, and so how far it may move without anything having
 changed:
 
-* ``rounding``: the error was within what rounding *in float64* explains (S kappa (eps_64 + delta), whatever the
-  claim's own precision). Any error within it is rounding too, on every machine, with any number of threads and any
-  seed: that is what the bound is derived for. The interval is the bound itself, and no digit is kept.
+* ``rounding``: the error was within what rounding explains. For errors of structure, which are those of f_*, that is
+  rounding *in float64* (S kappa (eps_64 + delta)), whatever the claim's own precision. Any error within it is rounding
+  too, on every machine, with any number of threads and any seed: that is what the bound is derived for. The interval
+  is the bound itself, and no digit is kept.
 * a number: the error was larger, because constants inside are rounded, the layer is approximate, or no float64
   reference could be had. Then the number is error / bound (the error itself for approximate claims), to two digits.
   The interval reaches up to GROWTH times it. Errors of approximate claims depend on the inputs that the seed draws
@@ -35,8 +36,13 @@ ROUNDING = "rounding"
 #: the new one may each be that far from the typical one: 1.4^2 = 2. Rounding moved in two checks of three and never
 #: left its bound.
 GROWTH = 2.0
-#: Properties whose bound is that of float64 arithmetic in every precision of the claim.
-FLOAT64_PROPERTIES = ("homomorphism", "forces", "smoothness")
+#: Properties whose error is that of f_*, computed in float64 whatever the claim's own precision. The bounds of all
+#: others (a batch against its samples, two implementations, finite differences) are about the arithmetic that they
+#: ran in: their errors are rounding up to the bound itself.
+STRUCTURAL = frozenset(
+    {"equivariance", "rotations", "reflections", "translations", "permutations"}
+    | {"integration", "adjoint", "parameter_gradient"}
+)
 
 
 @dataclass(frozen=True)
@@ -114,9 +120,9 @@ def level_of(result: CheckResult) -> float | str | None:
 
 
 def rounding_bound(result: CheckResult) -> float:
-    """What rounding in float64 explains: S kappa (eps_64 + delta), from the claim's own bound S kappa (eps + delta)."""
+    """What rounding explains of an error: of f_* in float64 S kappa (eps_64 + delta), of all others their own bound."""
     assert result.bound is not None
-    if result.property.split(" in ")[0] in FLOAT64_PROPERTIES:
+    if result.property.split(" in ")[0] not in STRUCTURAL:
         return result.bound
     defect = min(result.defect or 0.0, LARGEST_DEFECT)
     return result.bound * (EPS["float64"] + defect) / (claim_eps(result.dtype) + defect)
@@ -175,7 +181,7 @@ def _cause(entry: Entry, result: CheckResult) -> str:
     if entry.level == ROUNDING and result.error is not None and result.bound is not None:
         limit = rounding_bound(result)
         if not (result.error <= limit):
-            return f"the error has grown from rounding in float64 (at most {limit:.1e}) to {result.error:.1e}."
+            return f"the error has grown from rounding (at most {limit:.1e}) to {result.error:.1e}."
         return ""
     level = level_of(result)
     if entry.seed is not None and entry.seed != result.seed:

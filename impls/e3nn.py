@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..harness.errors import UsageError
-from ..harness.registry import Case, Cost, Family, Implementation, TypedLayer
+from ..harness.registry import Case, Cost, Expected, Family, Implementation, TypedLayer
+from ..harness.verdict import Verdict
 
 if TYPE_CHECKING:
     from ..harness.claim import Claim
@@ -324,6 +325,7 @@ class S2Activation(_E3nn):
     """``e3nn.nn.S2Activation``: a pointwise function on the sphere, approximate at every resolution."""
 
     name = "e3nn.S2Activation"
+    expected = (Expected("robustness", Verdict.BROKEN, "the Fourier transform inside refuses an empty batch."),)
 
     def cases(self) -> Iterable[Case]:
         """Smooth activations, whose aliasing falls faster than any power, and relu, whose falls like one."""
@@ -351,6 +353,14 @@ class SphericalHarmonics(_E3nn):
     """``e3nn.o3.SphericalHarmonics`` of vectors."""
 
     name = "e3nn.SphericalHarmonics"
+    expected = (
+        Expected(
+            "robustness",
+            Verdict.BROKEN,
+            "homogeneous polynomials of degree 4 underflow in float32 on vectors of length 1e-20.",
+            when={"normalize": False, "dtype": "float32"},
+        ),
+    )
 
     def cases(self) -> Iterable[Case]:
         """On the unit sphere, and as homogeneous polynomials."""

@@ -190,7 +190,8 @@ class Checker:
         return self.assert_equivariant(layer, group, source, Invariant(), strict=strict, **options)
 
     def _recorded(self, layer: Any, group: Any, source: Any, target: Any, options: dict[str, Any]) -> Recorded:
-        from .suites.check import claim_of, examine
+        from .suites.check import examine
+        from .suites.claims import claim_of
 
         modes = options.pop("modes", ())
         claims = (claim_of(layer, group, source, target, **options, **chosen) for chosen in self._choices(options))
@@ -303,7 +304,8 @@ def _of_implementation(implementation: Any) -> Iterator[PropertyCheck]:
 
 def _of_layer(arguments: Sequence[Any]) -> Iterator[PropertyCheck]:
     from .harness.claim import Claim
-    from .suites.check import applicable, claim_of
+    from .suites.check import applicable
+    from .suites.claims import claim_of
 
     layer = arguments[0]
     if not callable(layer) and not isinstance(layer, Claim):

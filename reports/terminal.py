@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..harness.record import counts
-from ..harness.verdict import CheckResult
+from ..harness.verdict import CheckResult, Verdict
 from .numbers import number
 from .rows import Row, worst_first
 
@@ -22,7 +22,7 @@ def summary(results: Sequence[tuple[str, CheckResult]]) -> tuple[str, list[str]]
     names = {f"{i}": name for i, (name, _) in enumerate(results)}
     rows = worst_first(Row(f"{i}", result) for i, (_, result) in enumerate(results))
     tally = counts(result for _, result in results)
-    listed = ", ".join(f"{n} {verdict}" for verdict, n in tally.items())
+    listed = ", ".join(f"{tally[verdict]} {verdict}" for verdict in reversed(Verdict) if verdict in tally)
     title = f"equiharness: {len(results)} {'check' if len(results) == 1 else 'checks'}, {listed}"
     failing = sum(row.result.fails for row in rows)
     shown = [row for row in rows if row.result.label != "SKIP"][: max(failing, SHOWN)]

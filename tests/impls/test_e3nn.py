@@ -8,6 +8,7 @@ import pytest
 import torch
 from equiharness.harness.errors import UsageError
 from equiharness.impls import e3nn as adapters
+from equiharness.impls import e3nn_types as types
 from equiharness.suites.check import check_claim, run_property
 
 e3nn = pytest.importorskip("e3nn", reason="e3nn is a peer: pip install e3nn==0.6.0")
@@ -29,18 +30,18 @@ def test_our_matrices_are_those_of_e3nn(degree):
     goes through an arccosine, which loses half the digits near the poles."""
     generator = torch.Generator().manual_seed(degree)
     of = eh.group("O3")
-    with adapters.native("float64"):
+    with types.native("float64"):
         for angles in 6 * torch.rand(4, 3, generator=generator):
             for parity, sign in ((1, 1), (1, -1), (-1, -1)):
                 theirs = o3.Irrep(degree, parity).D_from_angles(*angles, k=torch.tensor(int(sign < 0))).numpy()
                 g = of.element(sign * o3.angles_to_matrix(*angles).numpy())
-                ours = adapters.representation_of(degree, parity).of(g)
+                ours = types.representation_of(degree, parity).of(g)
                 assert np.abs(ours - theirs).max() < 16 * (degree + 1) ** 2 * 2.0**-52
 
 
 def test_degree_one_is_a_vector_in_the_order_x_y_z():
     [g] = eh.group("SO3").sample(np.random.default_rng(0), 1)
-    assert np.abs(adapters.representation_of(1, -1).of(g) - g.matrix).max() < 1e-15
+    assert np.abs(types.representation_of(1, -1).of(g) - g.matrix).max() < 1e-15
 
 
 def test_another_axis_would_be_noticed():
@@ -48,7 +49,7 @@ def test_another_axis_would_be_noticed():
     [g] = eh.group("SO3").sample(np.random.default_rng(0), 1)
     from equiharness.harness.representations import wigner_matrix
 
-    assert np.abs(adapters.representation_of(1, -1).of(g) - wigner_matrix(1, g.matrix)).max() > 0.1
+    assert np.abs(types.representation_of(1, -1).of(g) - wigner_matrix(1, g.matrix)).max() > 0.1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -193,7 +194,7 @@ def test_compiled_layers_have_a_reference():
 @pytest.mark.parametrize("normalization", ["component", "norm"])
 def test_an_activation_is_refined_in_its_own_normalization(normalization):
     layer = nn.S2Activation(o3.Irreps("0e+1o+2e"), torch.tanh, 16, normalization=normalization)
-    size, finer = adapters.TypeReader().layer(layer).refined(16 / 16)
+    size, finer = types.TypeReader().layer(layer).refined(16 / 16)
     assert size == 16
     x = torch.randn(5, 9)
     assert torch.allclose(finer(x.double()).float(), layer(x), atol=1e-5)

@@ -20,6 +20,12 @@ from ..harness.verdict import CheckResult, Reason, Verdict
 from .equivariance import equivariance
 from .outcome import Outcome, describe
 
+#: What a broken one of these says about the model.
+DEPENDS = {
+    "translations": "the output depends on where the origin lies",
+    "permutations": "the output depends on the order of the points",
+}
+
 
 def rotations(claim: Claim) -> Outcome:
     """The proper elements of the claim's group."""
@@ -75,7 +81,12 @@ def _under(claim: Claim, group: Group, wrap: Callable[[Any], Any]) -> Outcome:
         inputs=lambda count, generator: claim.draw(count),
         modules=claim.modules,
     )
-    return equivariance(moved, name=group.name)
+    outcome = equivariance(moved, name=group.name)
+    reason = outcome.result.reason
+    if outcome.result.verdict is not Verdict.BROKEN or reason.code != "ERROR":
+        return outcome
+    named = Reason(code="ERROR", message=f"{DEPENDS[group.name]}: {reason.message}")
+    return replace(outcome, result=outcome.result.model_copy(update={"reason": named}))
 
 
 def _not_claimed(claim: Claim, name: str) -> CheckResult:

@@ -129,6 +129,13 @@ def _replace(claim, **changes):
     return dataclasses.replace(claim, modules=claim.modules, **changes)
 
 
+def test_an_activation_that_turns_its_grid_at_random_asks_for_a_seed():
+    layer = nn.S2Activation(o3.Irreps("0e+1o+2e"), torch.tanh, 16, random_rot=True)
+    refused = eh.check(layer)
+    assert (refused.verdict.value, refused.reason.code) == ("BROKEN", "NONDETERMINISTIC")
+    assert eh.check(layer, call_seed=0).verdict is eh.Verdict.APPROXIMATE
+
+
 # --- types ---
 
 

@@ -1,4 +1,4 @@
-"""The command line: equiharness list | verify | report | doctor.
+"""The command line: equiharness list | verify | baseline | report | doctor.
 
 Exit codes: 0 all hold or deviate as declared; 1 a claim fails; 2 wrong usage or unreadable input;
 3 nothing was checked.
@@ -10,7 +10,8 @@ import datetime
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ from rich.table import Table
 from .harness.errors import HarnessError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
+    from .harness.baseline import Entry
     from .harness.record import RecordWriter, Run
     from .harness.registry import Implementation
     from .harness.runner import Cell, CellOutcome
@@ -33,6 +35,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+baseline = typer.Typer(help="What a project's checks gave when they were last accepted.", no_args_is_help=True)
+app.add_typer(baseline, name="baseline")
 
 #: Properties in the order they are checked; the suites hold the same names (a test compares them).
 PROPERTIES = (
@@ -87,21 +92,98 @@ def verify(
     prop: Annotated[list[str] | None, typer.Option("--property", help="Only this property (repeatable).")] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="float32 or float64 (repeatable; both by default).")] = None,
     case: Annotated[str, typer.Option(help="Glob pattern on case names, e.g. 'group=C4*'.")] = "*",
-    device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Seed of weights, inputs and elements.")] = 0,
+    device: Annotated[str | None, typer.Option(help="torch device; cpu by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, inputs and elements; 0 by default.")] = None,
     threads: Annotated[int, typer.Option(help="torch threads; 0 leaves torch's default.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for run.jsonl, report.html and report.md.")] = Path("out"),
     html: Annotated[
         bool | None, typer.Option("--html/--no-html", help="Write the HTML report; by default where its libraries are.")
     ] = None,
     strict: Annotated[bool, typer.Option(help="IMPRECISE fails too.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(help="Baseline: worse verdicts, grown errors and vanished checks fail.")
+    ] = None,
 ) -> None:
     """Check that layers are equivariant and write the record and the report.
 
+    Settings that are not named here come from [tool.equiharness] in this folder's pyproject.toml.
+
     Example: `equiharness verify 'equiharness.*' --dtype float64 --out out`
     """
+    from .harness.baseline import read_baseline
+    from .harness.config import read_settings
+    from .harness.runner import exit_code
+
+    settings = read_settings(Path())
+    against = against or (Path(settings.baseline) if settings.baseline else None)
+    accepted = read_baseline(against) if against is not None else {}  # before the run: a wrong path costs no time
+    chosen = _selection(names, prop, dtype or settings.dtype, case)
+    results = _verified(chosen, device or settings.device, settings.seed if seed is None else seed, threads, out)
+    _write_reports(out / "run.jsonl", out, html=html)
+    worse = _worse(accepted, results, chosen)
+    for line in worse:
+        _console().print(f"worse than {against}: {line}", markup=False)
+    raise typer.Exit(1 if worse else exit_code(results, strict=strict or settings.strict))
+
+
+@baseline.command("update")
+def baseline_update(
+    names: Annotated[list[str] | None, typer.Argument(help="Implementations or glob patterns; all by default.")] = None,
+    path: Annotated[Path | None, typer.Option("--baseline", help="The file; as in [tool.equiharness].")] = None,
+    record: Annotated[Path | None, typer.Option(help="Accept this run.jsonl in place of a new run.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="float32 or float64 (repeatable; both by default).")] = None,
+    case: Annotated[str, typer.Option(help="Glob pattern on case names.")] = "*",
+    seed: Annotated[int | None, typer.Option(help="Seed; 0 by default.")] = None,
+    threads: Annotated[int, typer.Option(help="torch threads; 0 leaves torch's default.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for run.jsonl.")] = Path("out"),
+) -> None:
+    """Accept what checks give now: write their verdicts and levels to a small file to commit.
+
+    Lines whose levels lie within their interval stay as they are, on whatever machine it runs.
+
+    Example: `equiharness baseline update 'e3nn.*' --baseline equiharness-baseline.jsonl`
+    """
+    from .harness.baseline import read_baseline, updated, write_baseline
+    from .harness.config import BASELINE, read_settings
+    from .harness.record import read_run
+
+    settings = read_settings(Path())
+    path = path or Path(settings.baseline or BASELINE)
+    before = read_baseline(path) if path.exists() else {}
+    if record is not None:
+        results = read_run(record).checks
+        chosen = _selection(sorted({r.implementation for r in results}), None, None, "*")
+    else:
+        chosen = _selection(names, None, dtype or settings.dtype, case)
+        results = _verified(chosen, settings.device, settings.seed if seed is None else seed, threads, out)
+    after = updated(before, _by_key(results), chosen.expects)
+    write_baseline(path, after)
+    changed = sum(before.get(key) != entry for key, entry in after.items())
+    dropped = len(set(before) - set(after))
+    _console().print(f"{path}: {len(after)} checks, {changed} new or changed, {dropped} dropped.", markup=False)
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """What of the plan was asked for."""
+
+    names: tuple[str, ...]
+    properties: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    cases: str
+
+    def expects(self, key: str) -> bool:
+        """Whether a baseline's check belongs to it."""
+        from .harness.baseline import in_selection
+
+        return in_selection(key, self.names, self.properties, self.dtypes, self.cases)
+
+
+def _selection(
+    names: Sequence[str] | None, prop: Sequence[str] | None, dtype: Sequence[str] | None, case: str
+) -> _Selection:
     from .harness.registry import unknown
-    from .harness.runner import DTYPES, check_declarations, exit_code, plan
+    from .harness.runner import DTYPES
 
     for name in prop or ():
         if name not in PROPERTIES:
@@ -109,14 +191,21 @@ def verify(
     for name in dtype or ():
         if name not in DTYPES:
             raise UsageError(unknown("dtype", name, DTYPES))
-    check_declarations(names or [], PROPERTIES)
+    return _Selection(tuple(names or ()), tuple(prop or PROPERTIES), tuple(dtype or DTYPES), case)
+
+
+def _verified(chosen: _Selection, device: str, seed: int, threads: int, out: Path) -> list[CheckResult]:
+    """Plan, run, record, and sum up on the terminal."""
+    from .harness.runner import check_declarations, plan
+
+    check_declarations(chosen.names, PROPERTIES)
     _require_device(device)
     cells = plan(
-        names or [],
-        prop or PROPERTIES,
+        chosen.names,
+        chosen.properties,
         suite=SUITE,
-        dtypes=dtype or DTYPES,
-        cases=case,
+        dtypes=chosen.dtypes,
+        cases=chosen.cases,
         device=device,
         seed=seed,
         threads=threads,
@@ -124,8 +213,20 @@ def verify(
     begin = time.perf_counter()
     results = _record(cells, out / "run.jsonl", seed)
     _summarise(results, time.perf_counter() - begin)
-    _write_reports(out / "run.jsonl", out, html=html)
-    raise typer.Exit(exit_code(results, strict=strict))
+    return results
+
+
+def _by_key(results: Iterable[CheckResult]) -> dict[str, CheckResult]:
+    from .harness.baseline import key_of, worst_by_key
+
+    return worst_by_key((key_of(result), result) for result in results)
+
+
+def _worse(accepted: dict[str, Entry], results: Iterable[CheckResult], chosen: _Selection) -> list[str]:
+    """One line for each check that got worse; what a run was not asked for has not vanished."""
+    from .harness.baseline import compare
+
+    return [str(line) for line in compare(accepted, _by_key(results), chosen.expects)]
 
 
 @app.command()

@@ -1,12 +1,55 @@
-"""Assertions for tests of equivariant layers."""
+"""Assertions for tests of equivariant layers, and checks expanded into one test for each property.
+
+The pytest plugin adds the fixture ``equivariance``, which applies the session's options and records every result;
+``assert_equivariant`` here is the same check without pytest.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from .harness.config import Settings
+from .harness.errors import MissingDependencyError, UsageError
+
 if TYPE_CHECKING:
+    from .harness.claim import Claim
     from .harness.verdict import CheckResult
+    from .suites.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What became of one check: the result to show, lines to show below it, and why it is worse than accepted."""
+
+    result: CheckResult
+    notes: tuple[str, ...] = ()
+    worse: tuple[str, ...] = ()
+
+    def require(self, *, strict: bool) -> CheckResult:
+        """The result, if it passes and is no worse than the baseline.
+
+        Raises:
+            AssertionError: it fails, or got worse.
+        """
+        __tracebackhide__ = True
+        text = "\n".join([str(self.result), *self.notes, *(f"  worse    {line}" for line in self.worse)])
+        if self.worse:
+            raise AssertionError(text)
+        return require(self.result, strict=strict, text=text)
+
+
+#: Takes what one check found over precisions and seeds, and keeps it.
+Recorder = Callable[[Sequence["Outcome"]], Recorded]
+
+
+def keep_nothing(outcomes: Sequence[Outcome]) -> Recorded:
+    """The recorder outside pytest: the worst result, and no trace."""
+    from .harness.verdict import worst
+
+    return Recorded(worst(outcome.result for outcome in outcomes))
 
 
 class ImpreciseWarning(UserWarning):
@@ -38,12 +81,261 @@ def assert_equivariant(
         >>> assert_equivariant(torch.nn.ReLU(), "C4", field, field).verdict.label
         'PASS'
     """
-    from .harness.verdict import Verdict
+    __tracebackhide__ = True
     from .suites.check import check
 
-    result = check(layer, group, source, target, **options)
-    if result.verdict.fails or (strict and result.verdict is Verdict.IMPRECISE):
-        raise AssertionError(str(result))
-    if result.verdict is Verdict.IMPRECISE:
-        warnings.warn(str(result), ImpreciseWarning, stacklevel=2)
+    return require(check(layer, group, source, target, **options), strict=strict)
+
+
+def assert_invariant(
+    layer: Any, group: Any = None, source: Any = None, *, strict: bool = False, **options: Any
+) -> CheckResult:
+    """Check that no element changes a layer's output, and raise unless it holds.
+
+    Args:
+        layer: a module or callable that returns one tensor, [batch, ...].
+        group: a group or its name.
+        source: field or tree of fields of the input.
+        strict: IMPRECISE fails too, instead of warning.
+        options: as for ``check``.
+
+    Returns:
+        The passing result.
+
+    Raises:
+        AssertionError: as for ``assert_equivariant``.
+
+    Example:
+        >>> import torch, equiharness as eh
+        >>> field = eh.Field(eh.Grid(9, 9), "C4", "2*trivial")
+        >>> assert_invariant(lambda x: x.mean((2, 3)), "C4", field).verdict.label
+        'PASS'
+    """
+    __tracebackhide__ = True
+    from .harness.fields import Invariant
+
+    return assert_equivariant(layer, group, source, Invariant(), strict=strict, **options)
+
+
+def require(result: CheckResult, *, strict: bool = False, text: str = "") -> CheckResult:
+    """The result, if it passes; warns where it is IMPRECISE.
+
+    Args:
+        result: of a check.
+        strict: IMPRECISE fails too.
+        text: what to say; the whole report by default.
+
+    Raises:
+        AssertionError: it fails.
+    """
+    __tracebackhide__ = True
+    if result.fails or (strict and result.label == "WARN"):
+        raise AssertionError(text or str(result))
+    if result.label == "WARN":
+        warnings.warn(text or str(result), ImpreciseWarning, stacklevel=3)
     return result
+
+
+@dataclass(frozen=True)
+class Checker:
+    """What the fixture ``equivariance`` gives: checks under the session's settings, each of them recorded.
+
+    Args:
+        settings: precisions, seeds, device and strictness where a call does not name its own.
+        record: keeps each result.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    record: Recorder = keep_nothing
+
+    def __repr__(self) -> str:
+        return f"<equivariance checks: profile {self.settings.profile}, seed {self.settings.seed}>"
+
+    def check(
+        self, layer: Any, group: Any = None, source: Any = None, target: Any = None, **options: Any
+    ) -> CheckResult:
+        """The worst result over the session's precisions and seeds; nothing is raised.
+
+        Args:
+            layer: a module, a callable, or a ``Claim``.
+            group: a group or its name.
+            source: field or tree of fields of the input.
+            target: field or tree of fields of the output.
+            options: as for ``equiharness.check``; what is named here wins over the session's options.
+        """
+        return self._recorded(layer, group, source, target, options).result
+
+    def assert_equivariant(
+        self,
+        layer: Any,
+        group: Any = None,
+        source: Any = None,
+        target: Any = None,
+        *,
+        strict: bool | None = None,
+        **options: Any,
+    ) -> CheckResult:
+        """``check``, and raise unless the claim holds; ``strict`` as in ``equiharness.assert_equivariant``."""
+        __tracebackhide__ = True
+        recorded = self._recorded(layer, group, source, target, options)
+        return recorded.require(strict=self.settings.strict if strict is None else strict)
+
+    def assert_invariant(
+        self, layer: Any, group: Any = None, source: Any = None, *, strict: bool | None = None, **options: Any
+    ) -> CheckResult:
+        """``check`` against an output that no element changes, and raise unless it holds."""
+        __tracebackhide__ = True
+        from .harness.fields import Invariant
+
+        return self.assert_equivariant(layer, group, source, Invariant(), strict=strict, **options)
+
+    def _recorded(self, layer: Any, group: Any, source: Any, target: Any, options: dict[str, Any]) -> Recorded:
+        from .suites.check import examine
+        from .suites.claims import claim_of
+
+        modes = options.pop("modes", ())
+        claims = (claim_of(layer, group, source, target, **options, **chosen) for chosen in self._choices(options))
+        return self.record([examine(claim, modes) for claim in claims])
+
+    def _choices(self, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Precision, seed and device of each check, as far as the call leaves them open."""
+        open_dtype, open_seed = "dtype" not in options, "seed" not in options
+        for dtype in self.settings.precisions if open_dtype else [None]:
+            for seed in self.settings.seeds if open_seed else [None]:
+                chosen = {"dtype": dtype, "seed": seed, "device": self.settings.device}
+                yield {k: v for k, v in chosen.items() if k not in options and v is not None}
+
+
+@dataclass(frozen=True)
+class PropertyCheck:
+    """One property of one claim as a test: call it. The plugin gives it the session's settings and its recorder."""
+
+    name: str
+    run: Callable[[Settings], Iterable[Outcome]]
+    settings: Settings = field(default_factory=Settings)
+    record: Recorder = keep_nothing
+
+    def __call__(self) -> CheckResult:
+        """Run it; skips where it does not apply, raises AssertionError where it fails."""
+        __tracebackhide__ = True
+        import pytest
+
+        from .harness.verdict import Verdict
+
+        recorded = self.record(list(self.run(self.settings)))
+        if recorded.result.verdict is Verdict.SKIPPED:
+            pytest.skip(str(recorded.result.reason))
+        return recorded.require(strict=self.settings.strict)
+
+    def bound(self, settings: Settings, record: Recorder) -> PropertyCheck:
+        """The same check under a session's settings."""
+        return replace(self, settings=settings, record=record)
+
+
+def parametrize_with_checks(subjects: Iterable[Any], *, argument: str = "check") -> Any:
+    """Decorator that expands a test into one for each property of each subject; the test calls its argument.
+
+    Args:
+        subjects: claims; modules that carry their types; tuples (layer, group, source, target); implementations, or
+            names and glob patterns of registered ones.
+        argument: name of the test's argument.
+
+    Raises:
+        UsageError: a subject is none of these, or no implementation has its name.
+
+    Example:
+        >>> import equiharness as eh, torch
+        >>> field = eh.Field(eh.Grid(9, 9), "C4", "2*trivial")
+        >>> mark = parametrize_with_checks([(torch.nn.ReLU(), "C4", field, field)])
+        >>> [param.id for param in mark.args[1]]
+        ['ReLU-homomorphism', 'ReLU-equivariance', 'ReLU-adjoint']
+    """
+    import pytest
+
+    checks = [check for subject in subjects for check in _expanded(subject)]
+    seen: dict[str, int] = {}
+    params = []
+    for check in checks:
+        seen[check.name] = seen.get(check.name, 0) + 1
+        name = check.name if seen[check.name] == 1 else f"{check.name}-{seen[check.name]}"
+        params.append(pytest.param(check, id=name))
+    return pytest.mark.parametrize(argument, params)
+
+
+def _expanded(subject: Any) -> Iterator[PropertyCheck]:
+    from .harness.registry import Implementation
+
+    if isinstance(subject, str):
+        yield from _of_registered(subject)
+    elif isinstance(subject, Implementation) or (isinstance(subject, type) and issubclass(subject, Implementation)):
+        yield from _of_implementation(subject() if isinstance(subject, type) else subject)
+    else:
+        arguments = subject if isinstance(subject, tuple) else (subject,)
+        yield from _of_layer(arguments)
+
+
+def _of_registered(pattern: str) -> Iterator[PropertyCheck]:
+    from .harness.runner import matching
+
+    for implementation in matching([pattern]):
+        yield from _of_implementation(implementation)
+
+
+def _of_implementation(implementation: Any) -> Iterator[PropertyCheck]:
+    """Every case and property; what does not apply to a case skips."""
+    from .cli import PROPERTIES
+
+    for case in implementation.cases():
+        for name in PROPERTIES:
+
+            def build(dtype: str | None, seed: int, device: str, case: Any = case) -> Claim:
+                implementation.require()
+                claim: Claim = implementation.build(case, device=device, dtype=dtype or "float32", seed=seed)
+                return claim
+
+            def named(result: CheckResult, name: str = name, case: Any = case) -> CheckResult:
+                known = implementation.expects(name, case, dtype=result.dtype, device=result.device)
+                declared = {"expected": known.reason, "expected_verdict": known.verdict} if known else {}
+                who = {"implementation": implementation.name, "case": case.name}
+                return result.model_copy(update={**who, **declared})
+
+            yield PropertyCheck(f"{implementation.name}-{case.name}-{name}", _runner(name, build, named))
+
+
+def _of_layer(arguments: Sequence[Any]) -> Iterator[PropertyCheck]:
+    from .harness.claim import Claim
+    from .suites.check import applicable
+    from .suites.claims import claim_of
+
+    layer = arguments[0]
+    if not callable(layer) and not isinstance(layer, Claim):
+        raise UsageError(
+            f"{layer!r} cannot be checked: give a claim, a module that carries its types, an implementation or its "
+            "name, or a tuple (layer, group, source, target)."
+        )
+
+    def build(dtype: str | None, seed: int, device: str) -> Claim:
+        return claim_of(*arguments, dtype=dtype, seed=seed, device=device)
+
+    name = getattr(layer, "name", "") or getattr(layer, "__name__", "") or type(layer).__name__
+    for part in applicable(claim_of(*arguments)):
+        yield PropertyCheck(f"{name}-{part}", _runner(part, build, lambda result: result))
+
+
+def _runner(
+    name: str, build: Callable[[str | None, int, str], Claim], named: Callable[[CheckResult], CheckResult]
+) -> Callable[[Settings], Iterator[Outcome]]:
+    def run(settings: Settings) -> Iterator[Outcome]:
+        import pytest
+
+        from .suites.check import run_property
+
+        for dtype in settings.precisions:
+            for seed in settings.seeds:
+                try:
+                    outcome = run_property(name, build(dtype, seed, settings.device))
+                except MissingDependencyError as error:
+                    pytest.skip(str(error))
+                yield replace(outcome, result=named(outcome.result))
+
+    return run

@@ -37,7 +37,7 @@ class Contender:
     call: Callable
     parameters: list
     input: torch.Tensor
-    output: Callable = staticmethod(lambda y: y)
+    output: Callable = lambda y: y
     precision: str = "float32"
     around: Callable = lambda: tf32(False)
 

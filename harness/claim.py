@@ -12,8 +12,9 @@ import torch
 
 from .domains import Grid
 from .errors import UsageError
-from .fields import Acted, Field, Invariant, replace_domain
+from .fields import Field, replace_domain
 from .groups import Element, Group, group
+from .systems import LEAVES, draw
 from .trees import Tree, leaves, tree_map
 
 
@@ -84,6 +85,9 @@ class Claim:
         call_seed: set before every call of a stochastic layer.
         twins: each builds a pair of implementations of this operator for the parity property; one that raises
             MissingDependencyError is left out, with its reason.
+        batched: whether the function takes batches; else it is called for each sample without the batch axis.
+        refined: for layers with a resolution of their own: factor -> (resolution, function at about ``factor`` times
+            the layer's own). Such a claim is judged in the limit of fine resolutions only.
         name: what reports call it.
         reproduce: one line to paste.
     """
@@ -101,6 +105,8 @@ class Claim:
     modules: tuple[torch.nn.Module, ...] = ()
     call_seed: int | None = None
     twins: tuple[Callable[[], Twin], ...] = ()
+    batched: bool = True
+    refined: Callable[[float], tuple[int, Callable[..., Any]]] | None = None
     name: str = ""
     reproduce: str = ""
 
@@ -108,7 +114,7 @@ class Claim:
         object.__setattr__(self, "group", group(self.group))
         for side, tree in (("source", self.source), ("target", self.target)):
             for path, leaf in leaves(tree):
-                if not isinstance(leaf, (Field, Invariant, Acted)):
+                if not isinstance(leaf, LEAVES):
                     raise UsageError(
                         f"The {side}{' leaf ' + path if path else ''} is {leaf!r}, not a Field or Invariant()."
                     )
@@ -128,19 +134,17 @@ class Claim:
         """Move a tree of tensors by the fields of one side."""
         return tree_map(lambda leaf, x: leaf.act(g, x), side, values)
 
-    def draw(self, count: int) -> Tree:
-        """Inputs of this claim, float64 values on its device, reproducible from its seed."""
-        generator = torch.Generator().manual_seed(self.seed)
-        if self.inputs is not None:
-            values = self.inputs(count, generator)
-        else:
-            values = tree_map(lambda leaf: self._noise(leaf, count, generator), self.source)
-        return tree_map(lambda leaf, x: self._placed(leaf, x), self.source, values)
+    def draw(self, count: int, *, wrap: bool = True) -> Tree:
+        """Inputs of this claim, float64 values on its device, reproducible from its seed.
 
-    def _noise(self, leaf: Any, count: int, generator: torch.Generator) -> torch.Tensor:
-        if isinstance(leaf, Field):
-            return leaf.random(count, generator)
-        raise UsageError(f"{leaf} has no shape to draw inputs from: pass inputs=, a tree of tensors like the source.")
+        Args:
+            count: number of samples.
+            wrap: whether points drawn beside a cell are wrapped into it.
+        """
+        generator = torch.Generator().manual_seed(self.seed)
+        made = self.inputs(count, generator) if self.inputs is not None else None
+        values = draw(self.source, count, generator, wrap=wrap) if made is None else made
+        return tree_map(lambda leaf, x: self._placed(leaf, x), self.source, values)
 
     def _placed(self, leaf: Any, x: torch.Tensor) -> torch.Tensor:
         leaf.require_fit(x, "The input")
@@ -148,6 +152,11 @@ class Claim:
 
     def bind(self, function: Callable[..., Any]) -> Callable[[Tree], Tree]:
         """A form of the function (another precision, say) as a map from the source's tree to the target's."""
+        call = self._spread(function)
+        return call if self.batched else _one_by_one(call)
+
+    def _spread(self, function: Callable[..., Any]) -> Callable[[Tree], Tree]:
+        """Dicts become keywords where the function has them, sequences become positional arguments."""
         if isinstance(self.source, dict):
             try:
                 parameters = inspect.signature(getattr(self.function, "forward", self.function)).parameters
@@ -163,6 +172,21 @@ class Claim:
     def grids(self) -> Sequence[Field]:
         """Source leaves on grids: the ones that can be refined."""
         return [leaf for _, leaf in leaves(self.source) if isinstance(leaf, Field) and isinstance(leaf.domain, Grid)]
+
+
+def _one_by_one(call: Callable[[Tree], Tree]) -> Callable[[Tree], Tree]:
+    """Each sample by itself, without the batch axis; the outputs stacked."""
+
+    def run(tree: Tree) -> Tree:
+        count = len(next(iter(leaves(tree)))[1])
+        outputs = [call(tree_map(lambda v, i=i: v[i], tree)) for i in range(count)]
+        return tree_map(_stacked, *outputs)
+
+    return run
+
+
+def _stacked(*values: Any) -> Any:
+    return torch.stack(values) if all(isinstance(v, torch.Tensor) for v in values) else values[0]
 
 
 def refit(leaf: Any, x: torch.Tensor) -> Any:

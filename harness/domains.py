@@ -185,6 +185,14 @@ class Points(Domain):
 
 
 @dataclass(frozen=True)
+class Edges(Points):
+    """m edges of a graph of points: tensors [batch, m, channels]. Renumbering the points leaves the list as it is."""
+
+    def __str__(self) -> str:
+        return f"Edges({self.count})"
+
+
+@dataclass(frozen=True)
 class Vector(Domain):
     """No domain left: tensors [batch, *channels]."""
 

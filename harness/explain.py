@@ -5,10 +5,10 @@ from __future__ import annotations
 from .verdict import CheckResult, Verdict
 
 
-def headline(result: CheckResult) -> str:
-    """One line: label, verdict, what was checked, the decisive number."""
+def headline(result: CheckResult, *, named: bool = True) -> str:
+    """One line: label, verdict, what was checked (of whom, unless the reader knows), the decisive number."""
     subject = " ".join(part for part in (result.implementation, result.case) if part) or "layer"
-    text = f"{result.label}  {result.verdict}  {result.property} of {subject}"
+    text = f"{result.label}  {result.verdict}  {result.property}" + (f" of {subject}" if named else "")
     if result.error is not None and result.bound is not None:
         text += f": error {result.error:.2e}, bound {result.bound:.2e}, ratio {result.ratio:.2g}"
     elif result.limit is not None:
@@ -26,7 +26,10 @@ def explain(result: CheckResult) -> str:
     if result.reason.message:
         lines.append(f"  why      {result.reason}")
     lines += _numbers(result)
-    lines += [f"  {headline(part)}" for part in result.parts]
+    for part in result.parts:
+        lines.append(f"  {headline(part, named=False)}")
+        if part.fails and part.reason.message and part.reason != result.reason:
+            lines.append(f"    why    {part.reason}")
     if result.reproduce and result.verdict is not Verdict.EXACT:
         lines.append(f"  again    {result.reproduce}")
     return "\n".join(lines)

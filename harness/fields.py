@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from . import registry
-from .domains import Domain, Vector
+from .domains import Domain, Points, Vector
 from .errors import UsageError
 from .groups import Element, Group, group
 from .representations import Fibre, Representation, fibre
@@ -19,7 +19,38 @@ from .representations import Fibre, Representation, fibre
 
 @dataclass(frozen=True)
 class Invariant:
-    """A leaf that no element moves: scalars, index tensors, labels. Any shape [batch, ...]."""
+    """A leaf that no element moves: scalars, index tensors, labels. Any shape [batch, ...], any dtype.
+
+    Args:
+        shape: of one sample; where it is left out, inputs must be given.
+        integers: draw integers below this (or in this half-open range) in place of white noise.
+        at: a domain of points that the first axis runs over: renumbering the points renumbers this leaf too.
+
+    Example:
+        >>> Invariant(at=Points(6), integers=(1, 10)).random(4, torch.Generator().manual_seed(0)).shape
+        torch.Size([4, 6])
+    """
+
+    shape: tuple[int, ...] | None = None
+    integers: int | tuple[int, int] | None = None
+    at: Points | None = None
+
+    def random(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Integers or white noise [count, *shape].
+
+        Raises:
+            UsageError: the leaf does not know its shape.
+        """
+        shape = (self.at.count,) if self.shape is None and self.at is not None else self.shape
+        if shape is None:
+            raise UsageError(
+                f"{self} has no shape to draw inputs from: pass inputs=, a tree of tensors like the source, "
+                "or say the shape of one sample, Invariant((6,))."
+            )
+        if self.integers is None:
+            return torch.randn(count, *shape, generator=generator, dtype=torch.float64)
+        low, high = self.integers if isinstance(self.integers, tuple) else (0, self.integers)
+        return torch.randint(low, high, (count, *shape), generator=generator)
 
     def act(self, g: object, x: torch.Tensor) -> torch.Tensor:
         """The tensor itself."""
@@ -47,7 +78,8 @@ class Invariant:
         """None: there is no fibre to permute."""
 
     def __str__(self) -> str:
-        return "Invariant()"
+        named = {"shape": self.shape, "integers": self.integers, "at": self.at}
+        return f"Invariant({', '.join(f'{k}={v}' for k, v in named.items() if v is not None)})"
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -246,6 +278,11 @@ class Field:
         """Whether some block of the fibre has an invariant."""
         return any(rep.invariant is not None for _, rep in self.fibre.terms)
 
+    @property
+    def is_integral(self) -> bool:
+        """Whether every block of the fibre has an invariant, so that integrating loses none."""
+        return all(rep.invariant is not None for _, rep in self.fibre.terms)
+
     def _pool_blocks(self, means: torch.Tensor) -> torch.Tensor:
         pooled = [
             block @ torch.as_tensor(rep.invariant, dtype=means.dtype, device=means.device)
@@ -287,6 +324,10 @@ class Acted:
     def act(self, g: object, x: torch.Tensor) -> torch.Tensor:
         """The function's own result."""
         return self.function(g, x)
+
+    def random(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Not possible: a function has no shape."""
+        raise UsageError(f"{self} has no shape to draw inputs from: pass inputs=, a tree of tensors like the source.")
 
     def exact(self, g: object) -> bool:
         """Taken at its word; the homomorphism property checks it."""

@@ -44,6 +44,16 @@ class Element:
         """Whether the element maps every pixel grid of its own onto itself: it moves data without interpolation."""
         return bool(np.abs(self.matrix - np.round(self.matrix)).max() < SAME)
 
+    @functools.cached_property
+    def is_orthogonal(self) -> bool:
+        """Whether the matrix preserves lengths."""
+        return bool(np.abs(self.matrix @ self.matrix.T - np.eye(len(self.matrix))).max() < SAME)
+
+    @functools.cached_property
+    def is_proper(self) -> bool:
+        """Whether the element is a rotation and no reflection."""
+        return bool(np.linalg.det(self.matrix) > 0)
+
     def angle_to(self, other: Element) -> float:
         """Rotation angle, in radians, of self^-1 other; pi when the two differ by a reflection."""
         relative = self.matrix.T @ other.matrix
@@ -273,7 +283,7 @@ class ContinuousGroup(Group):
     @property
     def generators(self) -> tuple[Element, ...]:
         """The grid symmetries that generate the largest finite group of signed permutations inside."""
-        return group(_GRID_SUBGROUP[self.name]).generators
+        return _generators(_GRID_SUBGROUP[self.name])
 
     def __iter__(self) -> Iterator[Element]:
         raise UsageError(f"{self.name} is infinite: draw elements with `sample`, or take a finite subgroup.")
@@ -287,12 +297,15 @@ class ContinuousGroup(Group):
         Raises:
             UsageError: the matrix is not orthogonal, or a reflection in a group of rotations.
         """
-        matrix = _matrix_of(spec.matrix if isinstance(spec, Element) else spec, self)
-        if np.abs(matrix @ matrix.T - np.eye(self.dim)).max() > SAME:
+        # Elements come back as they are: naming one anew for every action would cost more than the action.
+        if not isinstance(spec, Element) or spec.matrix.shape != (self.dim, self.dim):
+            spec = Element("", _matrix_of(spec.matrix if isinstance(spec, Element) else spec, self))
+        found, matrix = spec, spec.matrix
+        if not found.is_orthogonal:
             raise UsageError(f"{np.round(matrix, 4).tolist()} is not orthogonal, so it is no element of {self.name}.")
-        if not self.reflections and np.linalg.det(matrix) < 0:
+        if not self.reflections and not found.is_proper:
             raise UsageError(f"{element_name(matrix)} is a reflection and {self.name} has none. Take O{self.dim}.")
-        return spec if isinstance(spec, Element) else Element(element_name(matrix), matrix)
+        return found if found.name else Element(element_name(matrix), matrix)
 
     def sample(self, rng: np.random.Generator, count: int) -> list[Element]:
         """``count`` independent elements, uniform in Haar measure (QR of a Gaussian matrix with fixed signs)."""
@@ -345,6 +358,12 @@ def group(spec: str | ArrayLike | Group) -> Group:
     if match is None:
         raise UsageError(f"Unknown group {spec!r}. Known: C<n>, D<n>, O, Oh, SO2, O2, SO3, O3, or a list of matrices.")
     return Group(_planar(int(match[2]), reflections=match[1] == "D"), upper)
+
+
+@functools.cache
+def _generators(name: str) -> tuple[Element, ...]:
+    """Generators of a named finite group: finding them takes its whole table."""
+    return group(name).generators
 
 
 def signed_permutations(dim: int) -> Matrix:

@@ -7,6 +7,7 @@ import fnmatch
 import functools
 import importlib
 import importlib.metadata
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -220,6 +221,7 @@ class TypedLayer:
     """A layer whose own types say its whole claim: its function on plain tensors, group, source and target fibres.
 
     ``source`` and ``target`` are fibres, or trees of fields (``has_fields``) where the types say the domain too.
+    ``reference`` is the layer in float64, ``refined`` the layer at a multiple of its own resolution, as in ``Claim``.
     """
 
     function: Callable[..., Any]
@@ -228,6 +230,8 @@ class TypedLayer:
     target: Any
     split: bool = False
     has_fields: bool = False
+    reference: Callable[..., Any] | None = None
+    refined: Callable[[float], tuple[int, Callable[..., Any]]] | None = None
 
 
 def _readers(obj: object) -> Iterator[Any]:
@@ -237,9 +241,14 @@ def _readers(obj: object) -> Iterator[Any]:
     yield from (points[package].load()() for package in packages if package in points)
 
 
+#: Attributes by which layers that others derive from a library's types carry those types.
+CARRIED = ("in_type", "irreps_in")
+
+
 def read_layer(layer: object) -> TypedLayer | None:
-    """What a library's own layer says of itself, or None where its types say nothing."""
-    found: Iterator[TypedLayer | None] = (reader.layer(layer) for reader in _readers(layer))
+    """What a layer of a library, or one that carries a library's types, says of itself; None where it says nothing."""
+    carried = (reader for name in CARRIED for reader in _readers(getattr(layer, name, None)))
+    found: Iterator[TypedLayer | None] = (r.layer(layer) for r in itertools.chain(_readers(layer), carried))
     return next((typed for typed in found if typed is not None), None)
 
 

@@ -175,8 +175,8 @@ def angular_momentum(degree: int) -> NDArray[np.complex128]:
 def rotation_generators(degree: int) -> NDArray[np.float64]:
     """Generators [3, 2l+1, 2l+1] of rotations about the three axes in the basis of real spherical harmonics.
 
-    The basis runs m = -l..l; for l = 1 that is the order (y, z, x) of e3nn. Derived from the angular momenta and the
-    unitary change from complex to real harmonics.
+    The basis runs m = -l..l about the third axis; for l = 1 that is the order (y, z, x). Derived from the angular
+    momenta and the unitary change from complex to real harmonics.
     """
     jx, jy, jz = angular_momentum(degree)
     to_real = np.zeros((2 * degree + 1, 2 * degree + 1), dtype=complex)

@@ -102,7 +102,7 @@ def plan(
     Raises:
         UsageError: a name matches no implementation.
     """
-    chosen = list(_chosen(names))
+    chosen = list(matching(names))
     return [
         Cell(i.name, case, prop, dtype, device, seed, threads, suite)
         for i in chosen
@@ -124,7 +124,7 @@ def check_declarations(names: Sequence[str], properties: Sequence[str], dtypes: 
     Raises:
         UsageError: a declaration covers nothing, or a name matches no implementation.
     """
-    for adapter in _chosen(names):
+    for adapter in matching(names):
         cases = list(adapter.cases())
         for known in adapter.expected:
             cells = itertools.product(properties, cases, dtypes)
@@ -137,7 +137,12 @@ def check_declarations(names: Sequence[str], properties: Sequence[str], dtypes: 
                 )
 
 
-def _chosen(names: Sequence[str]) -> Iterator[registry.Implementation]:
+def matching(names: Sequence[str]) -> Iterator[registry.Implementation]:
+    """The registered implementations of these names or glob patterns; none means all.
+
+    Raises:
+        UsageError: a name matches none.
+    """
     everything = registry.implementations()
     for name in names:
         if not any(_matches(i.name, name) for i in everything):

@@ -15,6 +15,9 @@ from .fields import Field
 from .reference import recast
 from .trees import Tree, leaves, tree_map
 
+#: What autograd says where a graph was wanted inside no_grad().
+NO_GRAPH = "does not require grad"
+
 
 class Subject:
     """The claim's function in its working precision, in float32 and in float64.
@@ -30,6 +33,7 @@ class Subject:
         self._double = claim.bind(claim.reference or recast(claim.function, torch.float64))
         self._single = claim.bind(recast(claim.function, torch.float32))
         self.has_reference = True
+        self._differentiates = False
         #: A float64 claim is its own reference, unless its function returns something coarser.
         self._own_reference = claim.dtype is torch.float64 and claim.reference is None
 
@@ -83,17 +87,28 @@ class Subject:
         return y if self.has_reference else None
 
     def _call(self, function: Callable[[Tree], Tree], x: Tree) -> Tree:
-        if self.claim.call_seed is not None:
-            torch.manual_seed(self.claim.call_seed)
         start = time.perf_counter()
-        with torch.no_grad(), full_float32():
-            y = function(x)
+        with seeded(self.claim.call_seed, self.claim.device), full_float32():
+            y = self._without_graph(function, x)
             if self.claim.device != "cpu":
                 torch.cuda.synchronize()
         self.seconds += time.perf_counter() - start
         outputs = [v for _, v in leaves(y) if isinstance(v, torch.Tensor)]
         self._was_double = all(v.dtype is torch.float64 for v in outputs if v.is_floating_point())
         return tree_map(self._output, self.claim.target, y)
+
+    def _without_graph(self, function: Callable[[Tree], Tree], x: Tree) -> Tree:
+        """One call without autograd, or with it for models that differentiate inside (forces from an energy)."""
+        if not self._differentiates:
+            try:
+                with torch.no_grad():
+                    return function(_own_views(x))
+            except RuntimeError as error:
+                if NO_GRAPH not in str(error):
+                    raise
+                self._differentiates = True
+        with torch.enable_grad():
+            return function(_own_views(x))
 
     def _output(self, leaf: Any, y: Any) -> torch.Tensor:
         if not isinstance(y, torch.Tensor):
@@ -102,7 +117,7 @@ class Subject:
             raise UsageError(
                 "The layer returns complex numbers: return torch.view_as_real(y) and declare real channels."
             )
-        real: torch.Tensor = y.double()
+        real: torch.Tensor = y.detach().double()
         return leaf.project(real) if isinstance(leaf, Field) and not self.whole else real
 
     @contextlib.contextmanager
@@ -121,6 +136,17 @@ class Subject:
 
 
 @contextlib.contextmanager
+def seeded(seed: int | None, device: str) -> Iterator[None]:
+    """Within, torch's generators start from ``seed``; afterwards they go on as if nothing had happened."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[] if device == "cpu" else [device]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
 def full_float32() -> Iterator[None]:
     """float32 means float32: TF32 is off within."""
     matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
@@ -132,6 +158,11 @@ def full_float32() -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+
+
+def _own_views(x: Tree) -> Tree:
+    """Views that carry their own flags: requires_grad_() inside a model does not reach the harness's tensors."""
+    return tree_map(torch.Tensor.detach, x)
 
 
 def _to(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -378,6 +378,10 @@ def _ill_conditioned(evidence: Evidence) -> Reason:
     )
 
 
+#: Of equally bad parts these are shown: the ones that the claim is about.
+CENTRAL = ("equivariance", "rotations")
+
+
 def worst(results: Iterable[CheckResult]) -> CheckResult:
     """The result with the worst verdict; among equals equivariance itself. SKIPPED never outweighs a verdict.
 
@@ -386,4 +390,4 @@ def worst(results: Iterable[CheckResult]) -> CheckResult:
     """
     listed = list(results)
     tried = [r for r in listed if r.verdict is not Verdict.SKIPPED] or listed
-    return max(tried, key=lambda r: (*r.rank, r.property == "equivariance", r.ratio or 0.0))
+    return max(tried, key=lambda r: (*r.rank, r.property.split(" in ")[0] in CENTRAL, r.ratio or 0.0))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..harness.registry import Case, Cost
+from ..harness.registry import Case, Cost, Expected
+from ..harness.verdict import Verdict
 from .grid import ORDER, GridAdapter, cost_of, points_of
 
 
@@ -13,6 +14,14 @@ class BatchNorm(GridAdapter):
     """``equiharness.kernels.GroupBatchNorm`` in train and eval mode."""
 
     name = "equiharness.GroupBatchNorm"
+    expected = (
+        Expected(
+            "robustness",
+            Verdict.BROKEN,
+            "in train mode each sample is normalised by the statistics of its batch, as in torch's BatchNorm.",
+            when={"mode": "train"},
+        ),
+    )
 
     def cases(self) -> Iterable[Case]:
         """Both modes on planes and volumes."""
@@ -49,6 +58,7 @@ class InstanceNorm(BatchNorm):
     """``equiharness.kernels.GroupInstanceNorm``: statistics of each sample by itself, in both modes."""
 
     name = "equiharness.GroupInstanceNorm"
+    expected = ()
 
     def cases(self) -> Iterable[Case]:
         """Planes and volumes."""

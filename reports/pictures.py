@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ..harness.errors import RecordError
 from ..harness.record import Attachment, Panel
 from ._require import require
 from .numbers import number
@@ -32,6 +34,10 @@ ASIDE = {
     "space alone": ("alone", "f(x) with space moved and channels left: not the action"),
     "f(g x) - space alone": ("aside", "what is missing: the permutation of the fibre"),
 }
+
+
+#: Reading order of a picture in two rows: the way through the action first, the way through the layer first.
+GRID = ("x", "g x", "f(g x)", "f(x)", "g f(x)", "f(g x) - g f(x)")
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,40 @@ def diagram(attachment: Attachment) -> Diagram:
     aside = tuple(p for p in pictures if p.title in ASIDE)
     commuting = sorted(p.title for p in main) == sorted(PLACES)
     return Diagram(attachment.element, tuple(_in_reading_order(main)), commuting, aside, attachment.note)
+
+
+def save_png(attachment: Attachment, path: Path) -> None:
+    """One picture of all panels with their titles, for who reads a terminal.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        RecordError: the path cannot be written.
+    """
+    numpy = require("numpy", "A picture")
+    figure = require("matplotlib.figure", "A picture").Figure(figsize=(9, 6), layout="constrained")
+    known = {panel.title: panel for panel in attachment.panels}
+    titles = [title for title in GRID if title in known] or list(known)
+    arrays = {title: array for title in titles if (array := _array(numpy, known[title])) is not None}
+    limits: dict[str, float] = {}
+    for title, array in arrays.items():
+        key = SHARED.get(title, title)
+        limits[key] = max(limits.get(key, 0.0), _largest(numpy, array))
+    for index, (title, array) in enumerate(arrays.items()):
+        axes = figure.add_subplot(2, 3, index + 1)
+        limit = limits[SHARED.get(title, title)] or 1.0
+        shown = numpy.ma.masked_invalid(array.astype("f8") / limit)
+        axes.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
+        axes.set_title(f"{title}\n{PLACES.get(title, ('', ''))[1]}, colours ±{number(limit)}", fontsize=9)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    figure.suptitle(f"g = {attachment.element}", fontsize=10)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=100, metadata={"Software": None})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(stream.getvalue())
+    except OSError as error:
+        raise RecordError(f"Cannot write {path}: {error.strerror}. Free the place, or remove the folder.") from error
 
 
 def _in_reading_order(pictures: list[Picture]) -> list[Picture]:

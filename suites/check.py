@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,32 +12,32 @@ from ..harness import registry
 from ..harness.claim import Approximate, Claim, Contract
 from ..harness.domains import Grid, Vector
 from ..harness.errors import HarnessError, UsageError
-from ..harness.fields import Acted, Field, Invariant
-from ..harness.groups import Group
-from ..harness.groups import group as as_group
-from ..harness.reference import recast
-from ..harness.subject import Subject
-from ..harness.trees import Tree, leaves, tree_map
+from ..harness.fields import Field
+from ..harness.systems import Energy, Forces
+from ..harness.trees import Tree, leaves
 from ..harness.verdict import CheckResult, Reason, Verdict, worst
 from .aliasing import aliasing, may_alias
+from .attribution import attribute, mode
+from .claims import claim_of
 from .equivariance import equivariance
 from .finite_differences import gradcheck
+from .forces import forces
 from .gradients import adjoint, parameter_gradient
 from .homomorphism import homomorphism
 from .integration import integration
+from .motions import has_reflections, is_system, permutations, reflections, rotations, translations
 from .off_grid import off_grid
 from .outcome import Outcome, describe
 from .parity import parity
+from .refinement import refinement
 from .robustness import robustness
-
-#: Grid that a layer is checked on when its types say everything but the size.
-DEFAULT_SIZE = {2: 33, 3: 9}
+from .smoothness import smoothness
 
 #: Properties in the order they are checked and shown.
 PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {
     "homomorphism": lambda claim: Outcome(homomorphism(claim)),
     "equivariance": equivariance,
-    "off_grid": off_grid,
+    "off_grid": lambda claim: off_grid(claim) if claim.refined is None else refinement(claim),
     "aliasing": aliasing,
     "adjoint": adjoint,
     "parameter_gradient": parameter_gradient,
@@ -46,6 +46,17 @@ PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {
     "integration": integration,
     "parity": parity,
 }
+#: Properties of models of points, in place of plain equivariance where the source holds ``Positions``.
+SYSTEM_PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {
+    "rotations": rotations,
+    "reflections": reflections,
+    "translations": translations,
+    "permutations": permutations,
+    "forces": forces,
+    "smoothness": smoothness,
+}
+#: Both modes of a network.
+MODES = ("train", "eval")
 
 
 def run_property(name: str, claim: Claim) -> Outcome:
@@ -54,10 +65,12 @@ def run_property(name: str, claim: Claim) -> Outcome:
     Raises:
         UsageError: the property is unknown, or the claim's fields do not fit its tensors.
     """
-    if name not in PROPERTIES:
-        raise UsageError(registry.unknown("property", name, PROPERTIES))
+    known = {**PROPERTIES, **SYSTEM_PROPERTIES}
+    if name not in known:
+        raise UsageError(registry.unknown("property", name, known))
     try:
-        return PROPERTIES[name](claim)
+        outcome = known[name](claim)
+        return replace(outcome, result=attribute(claim, outcome.result, known[name]))
     except (UsageError, HarnessError):
         raise
     except Exception as error:
@@ -81,8 +94,13 @@ def check(
     act_in: Callable[..., torch.Tensor] | None = None,
     act_out: Callable[..., torch.Tensor] | None = None,
     call_seed: int | None = None,
+    batched: bool = True,
+    modes: Sequence[str] = (),
 ) -> CheckResult:
     """Is the layer equivariant? Homomorphism, equivariance and, where they apply, off-grid elements and integrals.
+
+    Where the source holds ``Positions`` the claim is one about a system of points: rotations, reflections,
+    translations and permutations are judged apart, and so are the forces and the cutoff that the target declares.
 
     Args:
         layer: a module or any callable on tensors.
@@ -97,6 +115,8 @@ def check(
         act_in: instead of a source field, a function (element, tensor) -> tensor; needs ``inputs``.
         act_out: the same for the target.
         call_seed: seed to set before every call of a stochastic layer.
+        batched: False for models of one sample without a batch axis; fields, inputs and outputs then get one here.
+        modes: ("train", "eval") checks the module in both; by default it stays in the mode it is in.
 
     Returns:
         The worst part's result with all parts in ``parts``; ``print`` it.
@@ -110,36 +130,63 @@ def check(
         >>> check(torch.nn.ReLU(), "C4", field, field).verdict
         <Verdict.EXACT: 'EXACT'>
     """
-    claim = make_claim(layer, group, source, target, inputs=inputs, act_in=act_in, act_out=act_out)
-    working = _dtype(dtype) if dtype is not None else _dtype_of(claim)
-    function = claim.function
-    if dtype is not None and any(p.dtype is not working for m in claim.modules for p in m.parameters()):
-        if working not in (torch.float64, torch.float32):
-            raise UsageError(f"The layer's parameters are not {working}: convert the layer first, layer.to({working}).")
-        function = recast(function, working)
-    claim = replace(
-        claim,
-        function=function,
-        dtype=working,
+    claim = claim_of(
+        layer,
+        group,
+        source,
+        target,
+        dtype=dtype,
         seed=seed,
         device=device,
-        contract=contract or Approximate(),
+        contract=contract,
+        inputs=inputs,
+        act_in=act_in,
+        act_out=act_out,
         call_seed=call_seed,
-        modules=claim.modules,
+        batched=batched,
     )
-    return check_claim(claim)
+    return examine(claim, modes).result
+
+
+def examine(claim: Claim, modes: Sequence[str] = ()) -> Outcome:
+    """The properties of one claim, composed: the worst part decides. Parts of several modes are named after them."""
+    if not modes:
+        outcomes = [run_property(name, claim) for name in applicable(claim)]
+        return _composed(outcomes)
+    outcomes = []
+    for name in modes:
+        if name not in MODES:
+            raise UsageError(registry.unknown("mode", name, MODES))
+        if not claim.modules:
+            raise UsageError("modes= needs a module: this layer is a function that holds none.")
+        with mode(claim, training=name == "train"):
+            for outcome in [run_property(part, claim) for part in applicable(claim)]:
+                named = outcome.result.model_copy(update={"property": f"{outcome.result.property} in {name}()"})
+                outcomes.append(replace(outcome, result=named))
+    return _composed(outcomes)
 
 
 def check_claim(claim: Claim) -> CheckResult:
-    """The properties of one claim, composed: the worst part decides."""
-    parts = [run_property(name, claim).result for name in _applicable(claim)]
+    """The result of ``examine``."""
+    return examine(claim).result
+
+
+def _composed(outcomes: Sequence[Outcome]) -> Outcome:
+    parts = [outcome.result for outcome in outcomes]
     decisive = worst(parts)
     seconds = {"seconds": sum(p.seconds for p in parts), "seconds_in_layer": sum(p.seconds_in_layer for p in parts)}
-    return decisive.model_copy(update={**seconds, "parts": tuple(parts)})
+    picture = next((outcome.picture for outcome in outcomes if outcome.result is decisive), None)
+    return Outcome(decisive.model_copy(update={**seconds, "parts": tuple(parts)}), picture)
 
 
-def _applicable(claim: Claim) -> list[str]:
+def applicable(claim: Claim) -> list[str]:
+    """Names of the properties that say something about a claim, in the order they are checked."""
     names = ["homomorphism", "equivariance", "adjoint"]
+    if is_system(claim):
+        names = ["homomorphism", "rotations", *(["reflections"] if has_reflections(claim.group) else [])]
+        names += ["translations", "permutations", *_declared(claim), "adjoint"]
+    if claim.refined is not None:
+        return ["homomorphism", "off_grid"]
     if isinstance(claim.contract, Approximate) and any(
         isinstance(leaf, Field) and isinstance(leaf.domain, Grid) for _, leaf in leaves(claim.source)
     ):
@@ -147,116 +194,15 @@ def _applicable(claim: Claim) -> list[str]:
         names += [] if on_grid else ["off_grid"]
     names += ["aliasing"] if may_alias(claim) else []
     targets = [leaf for _, leaf in leaves(claim.target)]
-    if all(isinstance(leaf, Field) and isinstance(leaf.domain, Vector) for leaf in targets):
+    if all(isinstance(leaf, Field) and isinstance(leaf.domain, Vector) and leaf.is_integral for leaf in targets):
         names += ["integration"]
     names += ["parity"] if claim.twins else []
     return names
 
 
-def make_claim(
-    layer: Any,
-    group: Any,
-    source: Tree,
-    target: Tree,
-    *,
-    inputs: Tree = None,
-    act_in: Callable[..., torch.Tensor] | None = None,
-    act_out: Callable[..., torch.Tensor] | None = None,
-) -> Claim:
-    """The claim that the arguments of ``check`` speak of."""
-    if not callable(layer):
-        raise UsageError(f"{layer!r} is not callable: pass a module or a function of tensors.")
-    typed = registry.read_layer(layer)
-    modules = (layer,) if isinstance(layer, torch.nn.Module) else ()
-    if source is None and target is None and act_in is None and typed is not None:
-        if typed.has_fields:
-            return Claim(typed.function, typed.group, typed.source, typed.target, modules=modules)
-        domain = Grid(*([DEFAULT_SIZE[typed.group.dim]] * typed.group.dim))
-        reads = Field(domain, typed.group, typed.source, split=typed.split)
-        writes = _target_of(typed.function, reads, typed.target)
-        return Claim(typed.function, typed.group, reads, writes, modules=modules)
-    if group is None:
-        raise UsageError(
-            "Which group? check(layer, 'C4', source, target); only layers that carry their types need none."
-        )
-    function = typed.function if typed is not None else layer
-    of = as_group(group)
-    source = Acted(act_in) if act_in is not None else _fields(source, of, "source", inputs)
-    target = Acted(act_out) if act_out is not None else _fields(target, of, "target", inputs)
-    batch = _batch(inputs, source)
-    claim = Claim(function, of, source, target, inputs=batch, modules=modules)
-    return claim if batch is not None else replace(claim, source=_layout(claim), modules=modules)
-
-
-def _layout(claim: Claim) -> Tree:
-    """The source with the channel layout that the layer takes: flat, or copies and components on axes of their own.
-
-    Only a call can tell, so one sample is tried in each; where both fail the flat one is kept, and its error shown.
-    """
-    split = tree_map(lambda leaf: _split(leaf) if isinstance(leaf, Field) else leaf, claim.source)
-    for source in (claim.source, split):
-        trial = replace(claim, source=source, dtype=_dtype_of(claim))
-        subject = Subject(trial)
-        try:
-            with subject.guarded(), torch.random.fork_rng(devices=[]):
-                subject.working(trial.draw(4))
-        except Exception:
-            continue
-        return source
-    return claim.source
-
-
-def _split(field: Field) -> Field:
-    return Field(field.domain, field.group, field.fibre, split=True)
-
-
-def _target_of(function: Callable[..., Any], source: Field, fibre: Any) -> Field:
-    """The target field on the grid that the layer's output has on this source."""
-    # A float64 run under Recast needs no knowledge of the layer's own dtype.
-    with torch.no_grad():
-        y = recast(function, torch.float64)(torch.zeros(source.tensor_shape(1), dtype=torch.float64))
-    pooled = y.dim() <= source.group.dim
-    return Field(Vector() if pooled else Grid(*y.shape[-source.group.dim :]), source.group, fibre)
-
-
-def _fields(tree: Tree, of: Group, side: str, inputs: Tree) -> Tree:
-    """Fields of one side; a library's field type takes its grid from the default size."""
-    if tree is None:
-        raise UsageError(
-            f"The {side} is missing: give a Field, for example Field(Grid(33, 33), {of.name!r}, '8*regular')."
-        )
-
-    def read(leaf: Any) -> Any:
-        if isinstance(leaf, (Field, Invariant, Acted)):
-            return leaf
-        return Field(Grid(*([DEFAULT_SIZE[of.dim]] * of.dim)), of, leaf)
-
-    return tree_map(read, tree)
-
-
-def _batch(inputs: Tree, source: Tree) -> Callable[[int, torch.Generator], Tree] | None:
-    if inputs is None:
-        if any(isinstance(leaf, Acted) for _, leaf in leaves(source)):
-            raise UsageError("act_in needs inputs=: a batch of at least 4 samples to move.")
-        return None
-    sizes = {
-        len(v) if isinstance(v, torch.Tensor) and v.dim() else 0
-        for _, v in leaves(tree_map(lambda _, v: v, source, inputs))
-    }
-    if len(sizes) != 1 or min(sizes) < 4:
-        raise UsageError(
-            f"inputs must be tensors with one batch of at least 4 samples; found batch sizes {sorted(sizes)}."
-        )
-    return lambda count, generator: inputs
-
-
-def _dtype(name: torch.dtype | str) -> torch.dtype:
-    found = name if isinstance(name, torch.dtype) else getattr(torch, name, None)
-    if found not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
-        raise UsageError(f"Unknown dtype {name!r}. Known: float64, float32, bfloat16, float16.")
-    return found
-
-
-def _dtype_of(claim: Claim) -> torch.dtype:
-    floats = {p.dtype for m in claim.modules for p in m.parameters() if p.is_floating_point()}
-    return floats.pop() if len(floats) == 1 else torch.float32
+def _declared(claim: Claim) -> list[str]:
+    """What the target's leaves claim beside equivariance."""
+    targets = [leaf for _, leaf in leaves(claim.target)]
+    forces = any(isinstance(leaf, Forces) for leaf in targets)
+    cutoff = any(isinstance(leaf, Energy) and leaf.cutoff for leaf in targets)
+    return [*(["forces"] if forces else []), *(["smoothness"] if cutoff else [])]

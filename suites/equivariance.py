@@ -6,12 +6,14 @@ kappa = max(1, P_32/eps_32, C)      bound = S kappa (eps + delta)      power = m
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..harness.claim import Claim
+from ..harness.groups import Element
 from ..harness.subject import Subject
 from ..harness.trees import Tree, tree_map
 from ..harness.verdict import (
@@ -37,12 +39,16 @@ HAAR_SAMPLES = 4
 JITTER = 1e-4
 
 
-def equivariance(claim: Claim, *, jitter: bool = True) -> Outcome:
+def equivariance(
+    claim: Claim, *, jitter: bool = True, keep: Callable[[Element], bool] | None = None, name: str = "equivariance"
+) -> Outcome:
     """f(a_g x) = b_g f(x) for every element of the claim's group that source and target move without interpolation.
 
     Args:
         claim: what is claimed.
         jitter: retry a failure with inputs moved by 1e-4, to tell a tie from a fault.
+        keep: judge only these elements of the group.
+        name: what the result is called.
 
     Returns:
         EXACT, IMPRECISE, AMBIGUOUS, VACUOUS or BROKEN with its reason, the errors of each element, and a diagram.
@@ -54,12 +60,9 @@ def equivariance(claim: Claim, *, jitter: bool = True) -> Outcome:
     start = time.perf_counter()
     rng = np.random.default_rng(claim.seed)
     drawn = claim.group.representatives(rng, HAAR_SAMPLES)
-    elements = [g for g in drawn if claim.exact(g)]
-    if all(g.is_identity for g in elements):
-        reason = Reason(
-            code="NO_EXACT_ELEMENTS", message=f"no element of {claim.group.name} maps the grid onto itself."
-        )
-        return Outcome(describe(claim, "equivariance", Verdict.SKIPPED, reason))
+    elements = [g for g in drawn if claim.exact(g) and (keep is None or keep(g))]
+    if all(g.is_identity for g in elements) or claim.refined is not None:
+        return Outcome(describe(claim, name, Verdict.SKIPPED, _nothing_exact(claim, keep is None)))
     subject = Subject(claim)
     x = claim.draw(SAMPLES)
     measured = measure(subject, elements, x, rng)
@@ -81,11 +84,21 @@ def equivariance(claim: Claim, *, jitter: bool = True) -> Outcome:
             measured, judged = moved, again
         elif all(verdict in (Verdict.EXACT, Verdict.IMPRECISE) for _, _, verdict, _ in again):
             judged = [_judge(measured, tally, jitter_passes=True) for tally in measured.tallies]
-    result = _report(measured, judged)
+    result = _report(measured, judged, name)
     if excused:
         result = result.model_copy(update={"verdict": Verdict.SKIPPED, "reason": excuse(claim, result.error)})
     seconds = {"seconds": time.perf_counter() - start, "seconds_in_layer": subject.seconds}
     return Outcome(result.model_copy(update=seconds), measured.picture)
+
+
+def _nothing_exact(claim: Claim, everything: bool) -> Reason:
+    if claim.refined is not None:
+        message = "the layer has a resolution of its own: off_grid judges it in the limit of fine ones."
+    elif everything:
+        message = f"no element of {claim.group.name} maps the grid onto itself."
+    else:
+        message = f"{claim.group.name} has no such elements."
+    return Reason(code="NO_EXACT_ELEMENTS", message=message)
 
 
 def _beyond_rounding(verdict: Verdict, reason: Reason) -> bool:
@@ -161,7 +174,7 @@ def _over(errors: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
     return torch.where(errors.isfinite() & unit.isfinite(), errors / unit, 0.0)
 
 
-def _report(measured: Measured, judged: list[tuple[Evidence, int, Verdict, Reason]]) -> CheckResult:
+def _report(measured: Measured, judged: list[tuple[Evidence, int, Verdict, Reason]], name: str) -> CheckResult:
     """The worst leaf decides; numbers are those of that leaf."""
     index = max(range(len(judged)), key=lambda i: (judged[i][2].severity, _ratio(judged[i][0])))
     evidence, g, verdict, reason = judged[index]
@@ -180,7 +193,7 @@ def _report(measured: Measured, judged: list[tuple[Evidence, int, Verdict, Reaso
         for i, element in enumerate(measured.elements)
         if i < len(tally.errors)
     ]
-    return describe(measured.claim, "equivariance", verdict, reason).model_copy(
+    return describe(measured.claim, name, verdict, reason).model_copy(
         update={
             "samples": measured.samples,
             "error": evidence.error if tally.errors else None,

@@ -37,7 +37,7 @@ def integration(claim: Claim) -> Outcome:
         SKIPPED(CONSTANT) where the integral does not depend on the input and the output does: the integral of a
         normalised field is its bias, that of a field made from vectors may vanish.
     """
-    wanted = {path for path, leaf in leaves(claim.target) if isinstance(leaf, Field) and leaf.has_integral}
+    wanted = {path for path, leaf in leaves(claim.target) if isinstance(leaf, Field) and _integrable(leaf)}
     if not wanted:
         reason = Reason(code="NO_INVARIANT", message="the target has no invariant part to integrate.")
         return Outcome(describe(claim, "integration", Verdict.SKIPPED, reason))
@@ -125,6 +125,11 @@ def _followed(claim: Claim, wanted: set[str], pool: Callable[[Any, torch.Tensor]
         target={path: Invariant() for path in sorted(wanted)},
         modules=claim.modules,
     )
+
+
+def _integrable(leaf: Field) -> bool:
+    """On a domain any invariant part; without one only whole invariants: single irreps are judged by equivariance."""
+    return leaf.is_integral if isinstance(leaf.domain, Vector) else leaf.has_integral
 
 
 def _already_pooled(claim: Claim, wanted: set[str]) -> bool:

@@ -240,3 +240,12 @@ def test_subgroups_are_recognised(small, large, good):
     else:
         with pytest.raises(UsageError, match="no element"):
             group(large).subgroup(group(small))
+
+
+def test_elements_of_a_continuous_group_come_back_as_they_are():
+    rotations = group("SO3")
+    [g] = rotations.sample(np.random.default_rng(0), 1)
+    assert rotations.element(g) is g
+    assert rotations.element(g.matrix).name == g.name
+    with pytest.raises(UsageError, match="reflection"):
+        rotations.element(group("O3").element(-np.eye(3)))

@@ -1,0 +1,118 @@
+"""What a project asks for once: ``[tool.equiharness]`` in its pyproject.toml. Options on the command line win.
+
+Read by the command line and by the pytest plugin; imports no array library.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from .errors import UsageError
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+#: Profile -> (precisions, number of seeds). ``ci`` takes the layer's own precision and one seed: a second a layer.
+#: ``nightly`` repeats each check in both precisions that have a reference, from five seeds.
+PROFILES: Mapping[str, tuple[tuple[str, ...], int]] = {"ci": ((), 1), "nightly": (("float32", "float64"), 5)}
+BASELINE = "equiharness-baseline.jsonl"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How checks are run where a test or a command does not say otherwise.
+
+    Args:
+        profile: ci or nightly.
+        dtype: working precisions; none means the profile's.
+        device: torch device.
+        seed: the first seed.
+        strict: IMPRECISE fails too.
+        baseline: file to compare with, relative to the project; none means no comparison.
+        report: HTML file to write, relative to the project; none means none.
+
+    Raises:
+        UsageError: a value that no setting can have.
+
+    Example:
+        >>> Settings().merged({"seed": 3, "dtype": "float64"}).dtype
+        ('float64',)
+    """
+
+    profile: str = "ci"
+    dtype: tuple[str, ...] = ()
+    device: str = "cpu"
+    seed: int = 0
+    strict: bool = False
+    baseline: str = ""
+    report: str = ""
+
+    def __post_init__(self) -> None:
+        if self.profile not in PROFILES:
+            raise UsageError(f"Unknown profile {self.profile!r}. Known: {', '.join(PROFILES)}.")
+        for name in self.dtype:
+            if name not in DTYPES:
+                raise UsageError(f"Unknown dtype {name!r}. Known: {', '.join(DTYPES)}.")
+
+    def merged(self, values: Mapping[str, Any], where: str = "[tool.equiharness]") -> Self:
+        """These settings with others over them.
+
+        Args:
+            values: by name; None leaves a setting as it is; lists and comma-separated strings are taken for dtype.
+            where: what error messages call their source.
+        """
+        known = {f.name for f in fields(self)}
+        changes = {}
+        for name, value in values.items():
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(sorted(known))}."
+                raise UsageError(f"{where} has no setting {name!r}. {hint}")
+            if value is not None:
+                changes[name] = _converted(name, value, where)
+        return replace(self, **changes)
+
+    @property
+    def precisions(self) -> tuple[str | None, ...]:
+        """Working precisions to check in; None is the layer's own."""
+        return self.dtype or PROFILES[self.profile][0] or (None,)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds to check from."""
+        return tuple(range(self.seed, self.seed + PROFILES[self.profile][1]))
+
+
+def _converted(name: str, value: Any, where: str) -> Any:
+    if name == "dtype":
+        names = value.split(",") if isinstance(value, str) else value
+        return tuple(str(v).strip() for v in names)
+    try:
+        if name == "seed":
+            return int(value)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{where}: seed is a whole number, not {value!r}.") from error
+    if name == "strict":
+        if str(value).lower() not in ("true", "false", "1", "0"):
+            raise UsageError(f"{where}: strict is true or false, not {value!r}.")
+        return str(value).lower() in ("true", "1")
+    return str(value)
+
+
+def read_settings(folder: Path) -> Settings:
+    """Settings of the project in a folder: its pyproject.toml's ``[tool.equiharness]``, or the defaults.
+
+    Raises:
+        UsageError: the file is no TOML, or has a setting that does not exist.
+    """
+    path = folder / "pyproject.toml"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"Cannot read {path}: {error}.") from error
+    return Settings().merged(table.get("tool", {}).get("equiharness", {}), f"[tool.equiharness] in {path.name}")

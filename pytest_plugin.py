@@ -1,0 +1,347 @@
+"""The pytest plugin: the fixture ``equivariance``, a marker, options, baselines, a summary that is silent when unused.
+
+Registered under the entry point ``pytest11``, so it is loaded by every pytest run beside it: nothing but the standard
+library is imported before a test asks for a check. What a session knows is kept in ``config.stash``. Results travel
+from test to session on the test's own report, so that they arrive under pytest-xdist too, where the workers write no
+file but pictures.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import shlex
+import sys
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from .harness.baseline import Entry
+    from .harness.config import Settings
+    from .harness.record import Attachment
+    from .harness.verdict import CheckResult
+    from .suites.outcome import Outcome
+    from .testing import Checker, Recorded
+
+#: Option and ini key -> help. Each is --equiharness-NAME on the command line and equiharness_NAME in an ini file.
+OPTIONS = {
+    "profile": "ci (the layer's own precision, one seed) or nightly (float32 and float64, five seeds)",
+    "dtype": "working precisions, separated by commas; by default the layer's own",
+    "device": "torch device of the checks",
+    "seed": "seed of inputs and elements",
+    "report": "write an HTML report of all checks to this file",
+}
+SETTINGS = pytest.StashKey["Settings"]()
+BASELINE = pytest.StashKey["dict[str, Entry]"]()
+ITEM = pytest.StashKey[pytest.Item]()
+CALLS = pytest.StashKey[int]()
+PENDING = pytest.StashKey[list[dict[str, Any]]]()
+#: Options that run a part of the tests, so that a check that is missing has not vanished.
+SELECTIONS = ("keyword", "markexpr", "lf", "stepwise", "deselect", "ignore", "ignore_glob", "maxfail")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options and ini keys, all with the project's name in front."""
+    group = parser.getgroup("equiharness", "equivariance checks (equiharness)")
+    for name, text in OPTIONS.items():
+        group.addoption(
+            f"--equiharness-{name}", dest=f"equiharness_{name}", default=None, metavar=name.upper(), help=text
+        )
+        parser.addini(f"equiharness_{name}", text, default="")
+    against = "compare with this baseline: worse verdicts, grown errors and vanished checks fail"
+    group.addoption("--equiharness-against", dest="equiharness_baseline", metavar="BASELINE", help=against)
+    parser.addini("equiharness_baseline", against, default="")
+    update = "accept this run: write its checks to the baseline"
+    group.addoption("--equiharness-update-baseline", dest="equiharness_update", action="store_true", help=update)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker, and empty places for what the session will know."""
+    marker = "equivariance(group=None, source=None, target=None, **options): check the layer that the test returns"
+    config.addinivalue_line("markers", marker)
+    if not hasattr(config, "workerinput") and not config.option.collectonly:  # workers of xdist only report
+        config.pluginmanager.register(_Session(config), "equiharness-session")
+    named = [getattr(config.option, f"equiharness_{name}", None) for name in (*OPTIONS, "baseline")]
+    if any(named):  # what was asked for on the command line is looked at before any test runs
+        _settings(config)
+        if config.option.equiharness_baseline and not config.option.equiharness_update:
+            _baseline(config)
+
+
+def _settings(config: pytest.Config) -> Settings:
+    """From pyproject.toml, then the ini file, then the command line."""
+    if SETTINGS not in config.stash:
+        from .harness.config import read_settings
+        from .harness.errors import UsageError
+
+        try:
+            settings = read_settings(config.rootpath)
+            ini = {name: config.getini(f"equiharness_{name}") or None for name in (*OPTIONS, "baseline")}
+            options = {name: getattr(config.option, f"equiharness_{name}") for name in (*OPTIONS, "baseline")}
+            config.stash[SETTINGS] = settings.merged(ini, "The ini file").merged(options, "The command line")
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from error
+    return config.stash[SETTINGS]
+
+
+def _baseline(config: pytest.Config) -> dict[str, Entry]:
+    """What was accepted; nothing where no baseline is named, or a new one is being written."""
+    if BASELINE not in config.stash:
+        from .harness.baseline import read_baseline
+        from .harness.errors import RecordError
+
+        path = _settings(config).baseline
+        try:
+            updating = config.option.equiharness_update
+            config.stash[BASELINE] = read_baseline(config.rootpath / path) if path and not updating else {}
+        except RecordError as error:
+            raise pytest.UsageError(str(error)) from error
+    return config.stash[BASELINE]
+
+
+@pytest.fixture(scope="session")
+def equivariance(request: pytest.FixtureRequest) -> Checker:
+    """Checks of layers under the session's options: ``check``, ``assert_equivariant``, ``assert_invariant``."""
+    return _checker(request.config)
+
+
+def _checker(config: pytest.Config) -> Checker:
+    from .testing import Checker
+
+    return Checker(_settings(config), _Recorder(config))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Remember which test is running: the fixture serves the whole session."""
+    item.config.stash[ITEM] = item
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Marked tests return a layer, which is checked; expanded checks get the session's settings."""
+    marker = pyfuncitem.get_closest_marker("equivariance")
+    if "equiharness.testing" in sys.modules:
+        from .testing import PropertyCheck
+
+        for name, value in pyfuncitem.funcargs.items():
+            if isinstance(value, PropertyCheck):
+                pyfuncitem.funcargs[name] = value.bound(_settings(pyfuncitem.config), _Recorder(pyfuncitem.config))
+    if marker is None:
+        return None
+    __tracebackhide__ = True
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    layer = pyfuncitem.obj(**arguments)
+    if not callable(layer) and type(layer).__name__ != "Claim":
+        pytest.fail(
+            f"A test marked equivariance returns the layer to check; this one returned {layer!r}.", pytrace=False
+        )
+    _checker(pyfuncitem.config).assert_equivariant(layer, *marker.args, **marker.kwargs)
+    return True
+
+
+class _Recorder:
+    """Keeps what a check found beside the running test, draws its picture, compares it with the baseline."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def __call__(self, outcomes: Sequence[Outcome]) -> Recorded:
+        from .harness.baseline import compare, key_of, worst_by_key
+        from .harness.verdict import worst
+        from .testing import Recorded
+
+        item = self.config.stash[ITEM]
+        name = self._name(item)
+        named = [(outcome, _named(outcome, item, name)) for outcome in outcomes]
+        keyed = worst_by_key((key_of(part, name), part) for _, result in named for part in result.parts or (result,))
+        shown = worst(result for _, result in named)
+        picture = next((outcome.picture for outcome, result in named if result is shown), None)
+        kept = {"name": name, "parts": {key: part.model_dump_json() for key, part in keyed.items()}}
+        if picture is not None and _settings(self.config).report:
+            kept["picture"] = picture.model_copy(update={"id": name}).model_dump_json()
+        item.stash.setdefault(PENDING, []).append(kept)
+        item.user_properties.append(("equiharness", _brief(name, shown)))
+        known = {key: entry for key, entry in _baseline(self.config).items() if key in keyed}
+        worse = tuple(str(w) for w in compare(known, keyed, lambda key: False))
+        notes = self._picture(name, picture) if shown.fails and picture is not None else ()
+        return Recorded(shown, notes, worse)
+
+    def _name(self, item: pytest.Item) -> str:
+        """The test, and the number of the call where it makes several; repeated examples of one test are one check."""
+        count = item.stash.get(CALLS, 0) + 1
+        item.stash[CALLS] = count
+        if count == 1 or getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            return item.nodeid
+        return f"{item.nodeid} #{count}"
+
+    def _picture(self, name: str, picture: Attachment) -> tuple[str, ...]:
+        """Where the commuting diagram was saved: in pytest's own cache folder."""
+        from .harness.errors import MissingDependencyError, RecordError
+
+        cache = getattr(self.config, "cache", None)
+        if cache is None:
+            return ()
+        path = cache.mkdir("equiharness") / f"{re.sub(r'[^0-9A-Za-z]+', '-', name).strip('-')[-120:]}.png"
+        try:
+            from .reports.pictures import save_png
+
+            save_png(picture, path)
+        except (MissingDependencyError, RecordError) as error:
+            return (f"  picture  {error}",)
+        return (f"  picture  {path}",)
+
+
+def _named(outcome: Outcome, item: pytest.Item, name: str) -> CheckResult:
+    """The result under the test's name, with the line that runs the test again and the name of its picture."""
+    result = outcome.result
+    options = [f"--equiharness-seed={result.seed}", f"--equiharness-dtype={result.dtype}"]
+    options += [f"--equiharness-device={result.device}"] if result.device != "cpu" else []
+    again = shlex.join(["pytest", item.nodeid, *options])
+    changes = {"implementation": result.implementation or name, "reproduce": again}
+
+    def change(part: CheckResult) -> CheckResult:
+        drawn = outcome.picture is not None and part.property == result.property
+        return part.model_copy(update={**changes, "attachment": name if drawn else ""})
+
+    return change(result).model_copy(update={"parts": tuple(change(part) for part in result.parts)})
+
+
+def _brief(name: str, result: CheckResult) -> str:
+    """The numbers of one check as JSON, for JUnit XML and whatever else reads a test's properties."""
+    wanted = ("property", "verdict", "group", "dtype", "seed", "error", "bound", "power", "element", "leaf")
+    values = json.loads(result.model_dump_json(include=set(wanted)))
+    found = {"name": name, **{key: values[key] for key in wanted}, "code": result.reason.code}
+    return json.dumps({**found, "reason": result.reason.message})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Hand what the test's checks found to its report, which is sent to the controller."""
+    report = yield
+    pending = item.stash.get(PENDING, None)
+    if pending:
+        report.equiharness = pending  # type: ignore[attr-defined]
+        item.stash[PENDING] = []
+    return report
+
+
+class _Session:
+    """The session as its controller sees it: gathers reports, then compares, writes and sums up."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.found: list[dict[str, Any]] = []
+        self.ran: set[str] = set()
+        self.closing: list[str] = []
+        self.started = datetime.datetime.now(datetime.UTC)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what a test's checks found."""
+        self.ran.add(report.nodeid)
+        self.found += getattr(report, "equiharness", [])
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Compare with the baseline or write it; write the report."""
+        if not self.found and not self._is_configured():
+            return
+        from .harness.errors import HarnessError, MissingDependencyError, UsageError
+
+        try:
+            settings = _settings(self.config)
+            worse = self._compared(settings, session, exitstatus)
+            if worse and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            if settings.report and self.found:
+                self._write_report(self.config.rootpath / settings.report, settings)
+        except (UsageError, MissingDependencyError, HarnessError, pytest.UsageError) as error:
+            self.closing.append(f"error: {error}")
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    def _is_configured(self) -> bool:
+        """Whether a baseline is named anywhere; a project's own file is parsed only if it speaks of this plugin."""
+        if self.config.option.equiharness_baseline or self.config.getini("equiharness_baseline"):
+            return True
+        path = self.config.rootpath / "pyproject.toml"
+        return path.is_file() and "[tool.equiharness]" in path.read_text(encoding="utf-8", errors="replace")
+
+    def _results(self) -> dict[str, CheckResult]:
+        """One result for each check, in the order of keys: tests may have run in any order."""
+        from .harness.baseline import worst_by_key
+        from .harness.verdict import CheckResult
+
+        listed = sorted((key, text) for kept in self.found for key, text in kept["parts"].items())
+        return worst_by_key((key, CheckResult.model_validate_json(text)) for key, text in listed)
+
+    def _compared(self, settings: Settings, session: pytest.Session, exitstatus: int) -> bool:
+        """Whether something got worse; accepts the run instead where that was asked for."""
+        from .harness.baseline import compare, read_baseline, updated, write_baseline
+        from .harness.config import BASELINE as DEFAULT
+
+        def expected(key: str) -> bool:
+            return "::" in key and self._should_run(key, session, exitstatus)
+
+        if self.config.option.equiharness_update:
+            path = self.config.rootpath / (settings.baseline or DEFAULT)
+            known = read_baseline(path) if path.exists() else {}
+            entries = updated(known, self._results(), expected)
+            write_baseline(path, entries)
+            self.closing.append(f"{path}: {len(entries)} checks accepted, {len(known)} before.")
+            return False
+        worse = compare(_baseline(self.config), self._results(), expected)
+        self.closing += [f"worse than {settings.baseline}: {line}" for line in worse]
+        return bool(worse)
+
+    def _should_run(self, key: str, session: pytest.Session, exitstatus: int) -> bool:
+        """Whether a baseline's check belongs to this session: its test ran, or all of its file was asked for."""
+        node = key.split(" | ", maxsplit=1)[0].split(" #", maxsplit=1)[0]
+        if node in self.ran:
+            return True
+        option = self.config.option
+        chosen = [getattr(option, name, None) for name in SELECTIONS]
+        if any(chosen) or exitstatus not in (0, 1, 5) or session.shouldstop or session.shouldfail:
+            return False
+        file = (self.config.rootpath / node.split("::")[0]).resolve()
+        asked = [(self.config.invocation_params.dir / arg.split("::")[0]).resolve() for arg in self.config.args]
+        single = any("::" in arg for arg in self.config.args)
+        return not single and any(file.is_relative_to(place) for place in asked)
+
+    def _write_report(self, path: Path, settings: Settings) -> None:
+        from .harness.environment import capture
+        from .harness.record import Attachment, EndLine, Run, RunLine, counts, write_atomically
+        from .reports.html import render_html
+
+        results = list(self._results().values())
+        seconds = (datetime.datetime.now(datetime.UTC) - self.started).total_seconds()
+        header = RunLine(
+            started=self.started.isoformat(timespec="seconds"),
+            command=shlex.join(["pytest", *self.config.invocation_params.args]),
+            seed=settings.seed,
+            planned=len(results),
+            environment=capture(),
+        )
+        run = Run(header, checks=results)
+        pictures = [Attachment.model_validate_json(kept["picture"]) for kept in self.found if "picture" in kept]
+        run.attachments = {picture.id: picture for picture in pictures}
+        inside = sum(r.seconds_in_layer for r in results)
+        run.end = EndLine(seconds=seconds, seconds_in_layers=inside, counts=counts(results))
+        write_atomically(path, render_html(run))
+        self.closing.append(f"report: {path}")
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """The checks nearest to their bounds or beyond; nothing where none was made."""
+        if not self.found and not self.closing:
+            return
+        from .reports.terminal import summary
+
+        results = [(key.split(" | ")[0], result) for key, result in self._results().items()]
+        title, lines = summary(results)
+        terminalreporter.write_sep("=", title)
+        for line in [*lines, *self.closing]:
+            terminalreporter.write_line(line)

@@ -1,0 +1,149 @@
+"""Whose fault: when a claim is broken, small experiments that name the part of the model at fault.
+
+* Only improper elements fail: the layer is equivariant under rotations and not under reflections.
+* The claim holds when one input is not moved, or is ignored by the output: the layer forgets to move that input.
+* The claim holds in the other mode: the model is equivariant in eval() and not in train().
+
+Each experiment is an equivariance check of its own and runs only where the verdict is BROKEN.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ..harness.claim import Claim
+from ..harness.fields import Field
+from ..harness.subject import Subject
+from ..harness.systems import Cell
+from ..harness.trees import Tree, leaves, tree_map
+from ..harness.verdict import CheckResult, Reason, Verdict
+from .measurement import SAMPLES
+from .motions import with_still
+from .outcome import Outcome
+
+#: A cell this many times larger puts the images of every point out of reach of any cutoff.
+FAR = 1000.0
+#: Properties about elements of the claim's own group.
+STRUCTURAL = ("equivariance", "rotations", "reflections")
+SOUND = (Verdict.EXACT, Verdict.IMPRECISE)
+
+Property = Callable[[Claim], Outcome]
+
+
+def attribute(claim: Claim, result: CheckResult, property_: Property) -> CheckResult:
+    """The result with what the experiments found added to its reason.
+
+    Args:
+        claim: the broken claim.
+        result: its result; any verdict but BROKEN is returned as it is.
+        property_: the property that gave it.
+    """
+    if result.verdict is not Verdict.BROKEN:
+        return result
+    found = [text for text in (_mode(claim, property_), *_structural(claim, result, property_)) if text]
+    if not found:
+        return result
+    reason = Reason(code=result.reason.code, message=" ".join([result.reason.message, *found]))
+    return result.model_copy(update={"reason": reason})
+
+
+def _structural(claim: Claim, result: CheckResult, property_: Property) -> list[str]:
+    if result.reason.code not in ("ERROR", "HIDDEN") or result.property not in STRUCTURAL:
+        return []
+    return [_reflections_only(result), _input_at_fault(claim, property_)]
+
+
+def _reflections_only(result: CheckResult) -> str:
+    failing = [e.element for e in result.elements if not (e.error <= e.bound)]
+    proper = [e for e in result.elements if not _improper(e.element)]
+    if failing and all(_improper(name) for name in failing) and len(proper) > 1:
+        return "Only reflections fail: the layer is equivariant under the rotations."
+    return ""
+
+
+def _improper(name: str) -> bool:
+    return name.startswith(("inversion", "reflection"))
+
+
+def _input_at_fault(claim: Claim, property_: Property) -> str:
+    """The input whose motion the layer gets wrong, where there are several inputs and one of them explains it."""
+    moving = [path for path, leaf in leaves(claim.source) if _moves(leaf)]
+    if len(moving) < 2:
+        return ""
+    for path in moving:
+        if _holds(property_, with_still(claim, path)):
+            return f"The claim holds when `{path}` is left as it is: the layer forgets to turn `{path}`."
+    for path in moving:
+        if _ignored(claim, path):
+            return f"The output does not depend on `{path}`: the layer uses something of its own in place of `{path}`."
+    for path, leaf in leaves(claim.source):
+        if path not in moving:
+            continue
+        if isinstance(leaf, Cell):
+            if _holds(property_, _scaled(claim, path, FAR, wrap=False)):
+                return f"The claim holds when `{path}` is {FAR:g} times larger: the fault is in how `{path}` is used."
+        elif _holds(property_, _scaled(claim, path, 0.0)):
+            return f"The claim holds when `{path}` is zero: the fault is in how `{path}` is used."
+    return ""
+
+
+def _moves(leaf: Any) -> bool:
+    return isinstance(leaf, Field) and any(rep.name != "trivial" for _, rep in leaf.fibre.terms)
+
+
+def _holds(property_: Property, claim: Claim) -> bool:
+    try:
+        return property_(claim).result.verdict in SOUND
+    except Exception:  # an experiment that the model cannot run says nothing
+        return False
+
+
+def _ignored(claim: Claim, path: str) -> bool:
+    """Whether exchanging one input between samples changes nothing at all."""
+    subject = Subject(claim)
+    x = claim.draw(SAMPLES)
+    try:
+        with subject.guarded():
+            before, after = subject.working(x), subject.working(_replaced(claim, x, path, lambda v: v.roll(1, 0)))
+    except Exception:
+        return False
+    return all(torch.equal(u, v) for (_, u), (_, v) in zip(leaves(before), leaves(after), strict=True))
+
+
+def _scaled(claim: Claim, path: str, factor: float, *, wrap: bool = True) -> Claim:
+    def inputs(count: int, generator: torch.Generator) -> Tree:
+        return _replaced(claim, claim.draw(count, wrap=wrap), path, lambda v: factor * v)
+
+    return replace(claim, inputs=inputs, modules=claim.modules)
+
+
+def _replaced(claim: Claim, x: Tree, path: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Tree:
+    where = iter([p for p, _ in leaves(claim.source)])
+    return tree_map(lambda _, v: change(v) if next(where) == path else v, claim.source, x)
+
+
+def _mode(claim: Claim, property_: Property) -> str:
+    """Whether eval() mends a model in training mode."""
+    if not any(m.training for module in claim.modules for m in module.modules()):
+        return ""
+    with mode(claim, training=False):
+        mended = _holds(property_, claim)
+    return "It is equivariant in eval() and not in train()." if mended else ""
+
+
+@contextlib.contextmanager
+def mode(claim: Claim, *, training: bool) -> Iterator[None]:
+    """Within, every module of the claim is in one mode; afterwards each is in its own again."""
+    saved = [(m, m.training) for module in claim.modules for m in module.modules()]
+    try:
+        for module in claim.modules:
+            module.train(training)
+        yield
+    finally:
+        for m, flag in saved:
+            m.training = flag

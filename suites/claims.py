@@ -1,0 +1,187 @@
+"""Claims from the arguments of ``check``: layers that carry their types, trees of fields, functions with inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ..harness import registry
+from ..harness.claim import Claim, Contract
+from ..harness.domains import Grid, Vector
+from ..harness.errors import UsageError
+from ..harness.fields import Acted, Field
+from ..harness.groups import Group
+from ..harness.groups import group as as_group
+from ..harness.reference import recast
+from ..harness.subject import Subject
+from ..harness.systems import LEAVES
+from ..harness.trees import Tree, leaves, tree_map
+
+#: Grid that a layer is checked on when its types say everything but the size.
+DEFAULT_SIZE = {2: 33, 3: 9}
+
+
+def claim_of(
+    layer: Any,
+    group: Any = None,
+    source: Tree = None,
+    target: Tree = None,
+    *,
+    dtype: torch.dtype | str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    contract: Contract | None = None,
+    call_seed: int | None = None,
+    **named: Any,
+) -> Claim:
+    """The claim that the arguments of ``check`` speak of, ready to be judged; a claim is taken as it is."""
+    claim = layer if isinstance(layer, Claim) else make_claim(layer, group, source, target, **named)
+    working = _dtype(dtype) if dtype is not None else claim.dtype if claim is layer else _dtype_of(claim)
+    function = claim.function
+    if dtype is not None and any(p.dtype is not working for m in claim.modules for p in _constants(m)):
+        if working not in (torch.float64, torch.float32):
+            raise UsageError(f"The layer's parameters are not {working}: convert the layer first, layer.to({working}).")
+        function = recast(function, working)
+    return replace(
+        claim,
+        function=function,
+        dtype=working,
+        seed=claim.seed if seed is None else seed,
+        device=claim.device if device is None else device,
+        contract=claim.contract if contract is None else contract,
+        call_seed=claim.call_seed if call_seed is None else call_seed,
+        modules=claim.modules,
+    )
+
+
+def make_claim(
+    layer: Any,
+    group: Any,
+    source: Tree,
+    target: Tree,
+    *,
+    inputs: Tree = None,
+    act_in: Callable[..., torch.Tensor] | None = None,
+    act_out: Callable[..., torch.Tensor] | None = None,
+    batched: bool = True,
+) -> Claim:
+    """The claim that the arguments of ``check`` speak of."""
+    if not callable(layer):
+        raise UsageError(f"{layer!r} is not callable: pass a module or a function of tensors.")
+    typed = registry.read_layer(layer)
+    modules = (layer,) if isinstance(layer, torch.nn.Module) else ()
+    if source is None and target is None and act_in is None and typed is not None:
+        if typed.has_fields:
+            return _of_typed(typed, modules)
+        domain = Grid(*([DEFAULT_SIZE[typed.group.dim]] * typed.group.dim))
+        reads = Field(domain, typed.group, typed.source, split=typed.split)
+        writes = _target_of(typed.function, reads, typed.target)
+        return Claim(typed.function, typed.group, reads, writes, modules=modules)
+    if group is None:
+        raise UsageError(
+            "Which group? check(layer, 'C4', source, target); only layers that carry their types need none."
+        )
+    function = typed.function if typed is not None else layer
+    reference = typed.reference if typed is not None else None
+    of = as_group(group)
+    source = Acted(act_in) if act_in is not None else _fields(source, of, "source", inputs)
+    target = Acted(act_out) if act_out is not None else _fields(target, of, "target", inputs)
+    batch = _batch(inputs, source)
+    claim = Claim(function, of, source, target, inputs=batch, modules=modules, batched=batched, reference=reference)
+    return claim if batch is not None else replace(claim, source=_layout(claim), modules=modules)
+
+
+def _of_typed(typed: registry.TypedLayer, modules: tuple[torch.nn.Module, ...]) -> Claim:
+    """The claim of a layer whose types say their domains too."""
+    return Claim(
+        typed.function,
+        typed.group,
+        typed.source,
+        typed.target,
+        modules=modules,
+        reference=typed.reference,
+        refined=typed.refined,
+    )
+
+
+def _layout(claim: Claim) -> Tree:
+    """The source with the channel layout that the layer takes: flat, or copies and components on axes of their own.
+
+    Only a call can tell, so one sample is tried in each; where both fail the flat one is kept, and its error shown.
+    """
+    split = tree_map(lambda leaf: _split(leaf) if isinstance(leaf, Field) else leaf, claim.source)
+    for source in (claim.source, split):
+        trial = replace(claim, source=source, dtype=_dtype_of(claim))
+        subject = Subject(trial)
+        try:
+            with subject.guarded(), torch.random.fork_rng(devices=[]):
+                subject.working(trial.draw(4))
+        except Exception:
+            continue
+        return source
+    return claim.source
+
+
+def _split(field: Field) -> Field:
+    return Field(field.domain, field.group, field.fibre, split=True)
+
+
+def _target_of(function: Callable[..., Any], source: Field, fibre: Any) -> Field:
+    """The target field on the grid that the layer's output has on this source."""
+    # A float64 run under Recast needs no knowledge of the layer's own dtype.
+    with torch.no_grad():
+        y = recast(function, torch.float64)(torch.zeros(source.tensor_shape(1), dtype=torch.float64))
+    pooled = y.dim() <= source.group.dim
+    return Field(Vector() if pooled else Grid(*y.shape[-source.group.dim :]), source.group, fibre)
+
+
+def _fields(tree: Tree, of: Group, side: str, inputs: Tree) -> Tree:
+    """Fields of one side; a library's field type takes its grid from the default size."""
+    if tree is None:
+        raise UsageError(
+            f"The {side} is missing: give a Field, for example Field(Grid(33, 33), {of.name!r}, '8*regular')."
+        )
+
+    def read(leaf: Any) -> Any:
+        if isinstance(leaf, LEAVES):
+            return leaf
+        return Field(Grid(*([DEFAULT_SIZE[of.dim]] * of.dim)), of, leaf)
+
+    return tree_map(read, tree)
+
+
+def _batch(inputs: Tree, source: Tree) -> Callable[[int, torch.Generator], Tree] | None:
+    if inputs is None:
+        if any(isinstance(leaf, Acted) for _, leaf in leaves(source)):
+            raise UsageError("act_in needs inputs=: a batch of at least 4 samples to move.")
+        return None
+    sizes = {
+        len(v) if isinstance(v, torch.Tensor) and v.dim() else 0
+        for _, v in leaves(tree_map(lambda _, v: v, source, inputs))
+    }
+    if len(sizes) != 1 or min(sizes) < 4:
+        raise UsageError(
+            f"inputs must be tensors with one batch of at least 4 samples; found batch sizes {sorted(sizes)}."
+        )
+    return lambda count, generator: inputs
+
+
+def _dtype(name: torch.dtype | str) -> torch.dtype:
+    found = name if isinstance(name, torch.dtype) else getattr(torch, name, None)
+    if found not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        raise UsageError(f"Unknown dtype {name!r}. Known: float64, float32, bfloat16, float16.")
+    return found
+
+
+def _dtype_of(claim: Claim) -> torch.dtype:
+    floats = {p.dtype for m in claim.modules for p in _constants(m)}
+    return floats.pop() if len(floats) == 1 else torch.float32
+
+
+def _constants(module: torch.nn.Module) -> list[torch.Tensor]:
+    """What a module's precision is read from: its parameters, or its tables where it has none."""
+    parameters: list[torch.Tensor] = [p for p in module.parameters() if p.is_floating_point()]
+    return parameters or [b for b in module.buffers() if b.is_floating_point()]

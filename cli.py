@@ -94,7 +94,8 @@ def verify(
     case: Annotated[str, typer.Option(help="Glob pattern on case names, e.g. 'group=C4*'.")] = "*",
     device: Annotated[str | None, typer.Option(help="torch device; cpu by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, inputs and elements; 0 by default.")] = None,
-    threads: Annotated[int, typer.Option(help="torch threads; 0 leaves torch's default.")] = 0,
+    threads: Annotated[int, typer.Option(help="torch threads per process; 0 leaves torch's default.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Processes; 0: one per core, or this one alone for a short plan.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for run.jsonl, report.html and report.md.")] = Path("out"),
     html: Annotated[
         bool | None, typer.Option("--html/--no-html", help="Write the HTML report; by default where its libraries are.")
@@ -118,7 +119,7 @@ def verify(
     against = against or (Path(settings.baseline) if settings.baseline else None)
     accepted = read_baseline(against) if against is not None else {}  # before the run: a wrong path costs no time
     chosen = _selection(names, prop, dtype or settings.dtype, case)
-    results = _verified(chosen, device or settings.device, settings.seed if seed is None else seed, threads, out)
+    results = _verified(chosen, device or settings.device, settings.seed if seed is None else seed, threads, out, jobs)
     _write_reports(out / "run.jsonl", out, html=html)
     worse = _worse(accepted, results, chosen)
     for line in worse:
@@ -134,7 +135,8 @@ def baseline_update(
     dtype: Annotated[list[str] | None, typer.Option(help="float32 or float64 (repeatable; both by default).")] = None,
     case: Annotated[str, typer.Option(help="Glob pattern on case names.")] = "*",
     seed: Annotated[int | None, typer.Option(help="Seed; 0 by default.")] = None,
-    threads: Annotated[int, typer.Option(help="torch threads; 0 leaves torch's default.")] = 0,
+    threads: Annotated[int, typer.Option(help="torch threads per process; 0 leaves torch's default.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Processes; 0: one per core, or this one alone for a short plan.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for run.jsonl.")] = Path("out"),
 ) -> None:
     """Accept what checks give now: write their verdicts and levels to a small file to commit.
@@ -155,7 +157,7 @@ def baseline_update(
         chosen = _selection(sorted({r.implementation for r in results}), None, None, "*")
     else:
         chosen = _selection(names, None, dtype or settings.dtype, case)
-        results = _verified(chosen, settings.device, settings.seed if seed is None else seed, threads, out)
+        results = _verified(chosen, settings.device, settings.seed if seed is None else seed, threads, out, jobs)
     after = updated(before, _by_key(results), chosen.expects)
     write_baseline(path, after)
     changed = sum(before.get(key) != entry for key, entry in after.items())
@@ -194,8 +196,9 @@ def _selection(
     return _Selection(tuple(names or ()), tuple(prop or PROPERTIES), tuple(dtype or DTYPES), case)
 
 
-def _verified(chosen: _Selection, device: str, seed: int, threads: int, out: Path) -> list[CheckResult]:
+def _verified(chosen: _Selection, device: str, seed: int, threads: int, out: Path, jobs: int = 0) -> list[CheckResult]:
     """Plan, run, record, and sum up on the terminal."""
+    from .harness.pool import workers_for
     from .harness.runner import check_declarations, plan
 
     check_declarations(chosen.names, PROPERTIES)
@@ -211,7 +214,7 @@ def _verified(chosen: _Selection, device: str, seed: int, threads: int, out: Pat
         threads=threads,
     )
     begin = time.perf_counter()
-    results = _record(cells, out / "run.jsonl", seed)
+    results = _record(cells, out / "run.jsonl", seed, workers_for(len(cells), jobs))
     _summarise(results, time.perf_counter() - begin)
     return results
 
@@ -309,7 +312,7 @@ def _keep_previous(path: Path) -> None:
                 raise UsageError(f"Cannot write {old}: {error.strerror}. Give another place with --out.") from error
 
 
-def _record(cells: list[Cell], path: Path, seed: int) -> list[CheckResult]:
+def _record(cells: list[Cell], path: Path, seed: int, workers: int) -> list[CheckResult]:
     """Run the plan and write each result as it comes; an interruption keeps all lines written before it."""
     from .harness.environment import capture
     from .harness.record import EndLine, RecordWriter, RunLine, counts
@@ -324,48 +327,49 @@ def _record(cells: list[Cell], path: Path, seed: int) -> list[CheckResult]:
         environment=capture(),
     )
     writer = RecordWriter(path, header)
-    results: list[CheckResult] = []
+    results: dict[int, CheckResult] = {}
     try:
-        for outcome in _with_progress(cells):
-            results.append(outcome.result)
-            _write(writer, outcome)
-        inside = sum(r.seconds_in_layer for r in results)
-        writer.write(EndLine(seconds=time.perf_counter() - begin, seconds_in_layers=inside, counts=counts(results)))
+        for position, outcome in _with_progress(cells, workers):
+            results[position] = outcome.result
+            _write(writer, outcome, position)
+        done = [results[position] for position in sorted(results)]
+        inside = sum(r.seconds_in_layer for r in done)
+        writer.write(EndLine(seconds=time.perf_counter() - begin, seconds_in_layers=inside, counts=counts(done)))
     finally:
         writer.close()
-    return results
+    return done
 
 
-def _write(writer: RecordWriter, outcome: CellOutcome) -> None:
+def _write(writer: RecordWriter, outcome: CellOutcome, position: int) -> None:
     from .harness.record import CheckLine
 
     result = outcome.result
     if outcome.attachment is not None and not writer.attach(outcome.attachment, always=result.verdict.fails):
         result = result.model_copy(update={"attachment": ""})
-    writer.write(CheckLine(result=result))
+    writer.write(CheckLine(result=result, cell=position))
 
 
-def _with_progress(cells: list[Cell]) -> Iterator[CellOutcome]:
+def _with_progress(cells: list[Cell], workers: int) -> Iterator[tuple[int, CellOutcome]]:
     """Run the plan behind a progress bar on a terminal, with plain lines elsewhere."""
     from .harness.explain import headline
-    from .harness.runner import execute
+    from .harness.pool import execute_on
 
     console = _console(stderr=True)
     if not console.is_terminal:
-        for number, outcome in enumerate(execute(cells), 1):
+        for number, (position, outcome) in enumerate(execute_on(cells, workers), 1):
             console.print(f"[{number}/{len(cells)}] {headline(outcome.result)}", markup=False)
-            yield outcome
+            yield position, outcome
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("verify", total=len(cells))
-        for outcome in execute(cells):
+        for position, outcome in execute_on(cells, workers):
             if outcome.result.fails:
                 progress.console.print(headline(outcome.result), markup=False)
             progress.update(task, advance=1, description=outcome.result.implementation)
-            yield outcome
+            yield position, outcome
 
 
 def _summarise(results: Iterable[CheckResult], seconds: float) -> None:

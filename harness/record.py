@@ -45,6 +45,8 @@ class CheckLine(Data):
 
     kind: Literal["check"] = "check"
     result: CheckResult
+    #: Position in the plan: lines come as checks finish, readers get them in this order.
+    cell: int = 0
 
 
 class Measurement(Data):
@@ -194,10 +196,10 @@ def read_run(path: Path) -> Run:
     if not isinstance(header, RunLine):
         raise RecordError(f"{path}, line 1: a record opens with its run line and this is a {header.kind} line.")
     run = Run(header, truncated=truncated)
+    planned = sorted((line for line in parsed if isinstance(line, CheckLine)), key=lambda line: line.cell)
+    run.checks = [line.result for line in planned]
     for line in parsed[1:]:
-        if isinstance(line, CheckLine):
-            run.checks.append(line.result)
-        elif isinstance(line, Measurement):
+        if isinstance(line, Measurement):
             run.measurements.append(line)
         elif isinstance(line, EndLine):
             run.end = line

@@ -161,26 +161,49 @@ def run_cell(cell: Cell) -> CellOutcome:
         _set_threads(cell.threads)
         claim = _claim(cell.implementation, _ByName(cell.case), cell.device, cell.dtype, cell.seed)
         outcome = registry.resolve(cell.suite)(cell.property, claim)
-        result, attachment = outcome.result, outcome.picture
     except MissingDependencyError as error:
-        result, attachment = _unmeasured(cell, Verdict.SKIPPED, "NOT_INSTALLED", str(error)), None
+        return unmeasured(cell, Verdict.SKIPPED, "NOT_INSTALLED", str(error), since=start)
     except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        result, attachment = _unmeasured(cell, Verdict.CRASHED, "CRASHED", message), None
-    result = result.model_copy(
+        return unmeasured(cell, Verdict.CRASHED, "CRASHED", f"{type(error).__name__}: {error}", since=start)
+    attachment = outcome.picture
+    if attachment is not None:
+        attachment = attachment.model_copy(update={"id": cell.id})
+    return CellOutcome(_named(cell, outcome.result, start, attached=attachment is not None), attachment)
+
+
+def unmeasured(cell: Cell, verdict: Verdict, code: str, message: str, *, since: float | None = None) -> CellOutcome:
+    """The outcome of a cell that gave no numbers.
+
+    Args:
+        cell: the cell.
+        verdict: SKIPPED, CRASHED or TIMED_OUT.
+        code: of the reason.
+        message: the reason, in a sentence or two.
+        since: reading of `time.perf_counter` when the cell began.
+    """
+    result = CheckResult(
+        property=cell.property,
+        verdict=verdict,
+        reason=Reason(code=code, message=message),
+        dtype=cell.dtype,
+        device=cell.device,
+    )
+    return CellOutcome(_named(cell, result, time.perf_counter() if since is None else since, attached=False))
+
+
+def _named(cell: Cell, result: CheckResult, start: float, *, attached: bool) -> CheckResult:
+    """A result that says which cell it is of."""
+    return result.model_copy(
         update={
             **_declared(cell),
             "implementation": cell.implementation,
             "case": cell.case.name,
             "seed": cell.seed,
             "reproduce": cell.command,
-            "attachment": cell.id if attachment is not None else "",
+            "attachment": cell.id if attached else "",
             "seconds": time.perf_counter() - start if not result.seconds else result.seconds,
         }
     )
-    if attachment is not None:
-        attachment = attachment.model_copy(update={"id": cell.id})
-    return CellOutcome(result, attachment)
 
 
 def _declared(cell: Cell) -> dict[str, Any]:
@@ -212,16 +235,6 @@ def _claim(implementation: str, case: _ByName, device: str, dtype: str, seed: in
     adapter = registry.find(implementation)
     adapter.require()
     return adapter.build(case.case, device=device, dtype=dtype, seed=seed)
-
-
-def _unmeasured(cell: Cell, verdict: Verdict, code: str, message: str) -> CheckResult:
-    return CheckResult(
-        property=cell.property,
-        verdict=verdict,
-        reason=Reason(code=code, message=message),
-        dtype=cell.dtype,
-        device=cell.device,
-    )
 
 
 def _set_threads(threads: int) -> None:

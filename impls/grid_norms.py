@@ -14,7 +14,7 @@ class BatchNorm(GridAdapter):
     """``equiharness.kernels.GroupBatchNorm`` in train and eval mode."""
 
     name = "equiharness.GroupBatchNorm"
-    expected = (
+    expected: tuple[Expected, ...] = (
         Expected(
             "robustness",
             Verdict.BROKEN,

@@ -26,7 +26,8 @@ from .sources import Kernel
 _COMMON = ("-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
 _SANITIZE = ("-g1", "-fno-omit-frame-pointer", "-pthread")
 BUILDS = {
-    "plain": ("-O2", "-fPIC", "-shared", *_COMMON),
+    # Hidden: the loader merges unique symbols of all libraries of a process, and with them their tables of kernels.
+    "plain": ("-O2", "-fPIC", "-shared", "-fvisibility=hidden", *_COMMON),
     "address": ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", *_SANITIZE, *_COMMON),
     "thread": ("-O1", "-fsanitize=thread", *_SANITIZE, *_COMMON),
 }

@@ -310,9 +310,10 @@ struct Export {
 
 } // namespace shim
 
-// Launches a kernel; returns 0, or 1 and a message.
-extern "C" int shim_launch(const char *name, const unsigned *grid, unsigned threads, int backwards,
-                           void **values, char *message, size_t size)
+// Launches a kernel; returns 0, or 1 and a message. All else is hidden, so that programs of one process share nothing.
+extern "C" __attribute__((visibility("default"))) int
+shim_launch(const char *name, const unsigned *grid, unsigned threads, int backwards, void **values, char *message,
+            size_t size)
 {
     try {
         const auto kernel = shim::kernels().find(name);

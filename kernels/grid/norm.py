@@ -116,6 +116,6 @@ class GroupInstanceNorm(_InstanceNorm):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, |G|, *space] to the same shape."""
         check_fibre(x, (self.num_features, self.order), self.dim, type(self).__name__)
-        if not len(x):
+        if x.shape[0] == 0:  # not len(x), which would export the layer for one batch size
             return x.clone()  # torch's instance norm reads the first sample
         return super().forward(x.flatten(2)).view(x.shape)

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -110,7 +111,9 @@ def test_every_name_is_prefixed(project, pytester):
     markers = project(None, "--markers").stdout.str()
     assert "@pytest.mark.equivariance(" in markers
     fixtures = project(None, "--fixtures", "-q").stdout.str()
-    assert re.findall(r"^(\w+) .*-- .*pytest_plugin\.py", fixtures, re.M) == ["equivariance"]
+    spec = importlib.util.find_spec("equiharness.pytest_plugin")
+    ours = re.escape(f"{Path(spec.origin).parent.name}/pytest_plugin.py")
+    assert re.findall(rf"^(\w+) .*-- .*{ours}", fixtures, re.M) == ["equivariance"]
 
 
 def test_there_is_no_fixture_that_runs_by_itself():

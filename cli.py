@@ -45,13 +45,20 @@ PROPERTIES = (
     "equivariance",
     "off_grid",
     "aliasing",
+    "worst_case",
     "adjoint",
     "parameter_gradient",
     "gradcheck",
     "robustness",
     "integration",
+    "composition",
+    "training",
+    "precision",
     "parity",
+    "backends",
 )
+#: Judged in float64 or over all precisions, whatever the claim's dtype: planned once, in the first dtype of a run.
+ONCE = ("homomorphism", "worst_case", "gradcheck", "composition", "training", "precision", "backends")
 SUITE = "equiharness.suites.check:run_property"
 
 
@@ -207,6 +214,7 @@ def _verified(chosen: _Selection, device: str, seed: int, threads: int, out: Pat
         chosen.names,
         chosen.properties,
         suite=SUITE,
+        once=ONCE,
         dtypes=chosen.dtypes,
         cases=chosen.cases,
         device=device,

@@ -85,6 +85,7 @@ class Claim:
         call_seed: set before every call of a stochastic layer.
         twins: each builds a pair of implementations of this operator for the parity property; one that raises
             MissingDependencyError is left out, with its reason.
+        backends: what the property backends compares with the eager layer: "inductor", "aot_eager", "export".
         batched: whether the function takes batches; else it is called for each sample without the batch axis.
         refined: for layers with a resolution of their own: factor -> (resolution, function at about ``factor`` times
             the layer's own). Such a claim is judged in the limit of fine resolutions only.
@@ -105,6 +106,7 @@ class Claim:
     modules: tuple[torch.nn.Module, ...] = ()
     call_seed: int | None = None
     twins: tuple[Callable[[], Twin], ...] = ()
+    backends: tuple[str, ...] = ()
     batched: bool = True
     refined: Callable[[float], tuple[int, Callable[..., Any]]] | None = None
     name: str = ""

@@ -141,6 +141,11 @@ class Implementation:
         """The family of one case: the adapter's own."""
         return self.family
 
+    def leads(self, case: Case) -> bool:
+        """Whether this is the first case of its family: the one to spend seconds on."""
+        family = self.family_of(case)
+        return case.name == next(c.name for c in self.cases() if self.family_of(c) is family)
+
     def expects(self, property: str, case: Case, **where: Value) -> Expected | None:
         """The first deviation declared for a property of a case; ``where`` are dtype and device."""
         return next((e for e in self.expected if e.covers(property, case, **where)), None)

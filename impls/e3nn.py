@@ -17,6 +17,8 @@ class _E3nn(Implementation):
     """What the e3nn layers share: built natively in the working precision, with a native float64 twin."""
 
     library = "e3nn"
+    #: What the first case is compiled with.
+    backends: tuple[str, ...] = ()
     family = Family.POINTS
     install = "pip install e3nn==0.6.0"
 
@@ -49,6 +51,7 @@ class _E3nn(Implementation):
             modules=(layer,),
             reference=exact.to(device),
             refined=typed.refined,
+            backends=self.backends if self.leads(case) else (),
         )
 
     def layer(self, case: Case) -> Any:
@@ -60,6 +63,7 @@ class Linear(_E3nn):
     """``e3nn.o3.Linear``."""
 
     name = "e3nn.Linear"
+    backends = ("inductor",)
 
     def cases(self) -> Iterable[Case]:
         """Scalars, pseudoscalars and both parities up to l = 3, with and without biases."""

@@ -89,6 +89,7 @@ class Regular(_Convolution):
     """``equiharness.kernels.GroupConv``: regular to regular fields."""
 
     name = "equiharness.GroupConv"
+    compiler = "inductor"
     kind, reads, writes = "GroupConv", "regular", "regular"
 
     def cases(self) -> Iterable[Case]:

@@ -22,7 +22,7 @@ class _Plain(Implementation):
     #: The claim reaches every property; homomorphism judges the fields alone.
     expected = tuple(
         Expected(name, Verdict.BROKEN, _REASON)
-        for name in ("equivariance", "adjoint", "parameter_gradient", "integration")
+        for name in ("equivariance", "worst_case", "adjoint", "parameter_gradient", "integration")
     )
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:

@@ -99,6 +99,8 @@ class Spherical(Implementation):
 
     library = "equiharness"
     family = Family.SPHERICAL
+    #: What the first case is compiled with, and whether it is exported.
+    backends: tuple[str, ...] = ()
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
         """The layer on random weights and biases, in evaluation mode."""
@@ -117,7 +119,17 @@ class Spherical(Implementation):
                         parameter.normal_()
             function = function.to(device, working).eval()
         twins = self.twins(case, function)
-        return Claim(function, source.group, source, target, dtype=working, device=device, seed=seed, twins=twins)
+        return Claim(
+            function,
+            source.group,
+            source,
+            target,
+            dtype=working,
+            device=device,
+            seed=seed,
+            twins=twins,
+            backends=self.backends if self.leads(case) else (),
+        )
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """The function of one case, its source and its target."""
@@ -137,7 +149,7 @@ ALIASES = tuple(
         "not turn with the signal once the bandwidth grows by two or more.",
         when={"alias": True},
     )
-    for name in ("equivariance", "adjoint", "parameter_gradient")
+    for name in ("equivariance", "worst_case", "adjoint", "parameter_gradient")
 )
 
 
@@ -181,6 +193,7 @@ class S2Conv(_Convolution):
     """``equiharness.kernels.S2Conv``: S2 to SO(3)."""
 
     name = "equiharness.S2Conv"
+    backends = ("inductor", "export")
     domain = "s2"
 
     def cases(self) -> Iterable[Case]:
@@ -200,6 +213,7 @@ class SO3Conv(_Convolution):
     """``equiharness.kernels.SO3Conv``: SO(3) to SO(3)."""
 
     name = "equiharness.SO3Conv"
+    backends = ("aot_eager", "export")
     domain = "so3"
 
     def cases(self) -> Iterable[Case]:

@@ -256,7 +256,7 @@ class _Loop:
         assert before is not None
         assert other is not None
         wrong_elements = [group.identity, group.inverse(g), *(h for h in group.generators if self.claim.exact(h))]
-        others = [h for h in wrong_elements if not _same_action(self.claim, g, h, self.w)]
+        others = [h for h in wrong_elements if not same_action(self.claim, g, h, self.w)]
         wrong = [self.before(h, torch.float64) for h in others[:WRONG]]
         native = self.claim.dtype is not torch.float64
         after_p = self.after(g, self.claim.dtype) if native else after
@@ -410,7 +410,7 @@ def _ratio(evidence: Evidence) -> float:
     return 0.0 if evidence.error == 0 else evidence.error / bound
 
 
-def _same_action(claim: Claim, g: Element, h: Element, probes: list[torch.Tensor]) -> bool:
+def same_action(claim: Claim, g: Element, h: Element, probes: list[torch.Tensor]) -> bool:
     """Whether g and h move the target alike, or to different boxes: then h is no wrong action for g."""
     for (_, leaf), probe in zip(leaves(claim.target), probes, strict=True):
         a, b = leaf.act(g, probe), leaf.act(h, probe)

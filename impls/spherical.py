@@ -213,7 +213,7 @@ class SO3Conv(_Convolution):
     """``equiharness.kernels.SO3Conv``: SO(3) to SO(3)."""
 
     name = "equiharness.SO3Conv"
-    backends = ("aot_eager", "export")
+    backends = ("aot_eager",)
     domain = "so3"
 
     def cases(self) -> Iterable[Case]:

@@ -216,7 +216,7 @@ class SpectralConvS2(_TorchHarmonics):
                 "by conjugates, which commutes with rotations about the poles alone.",
                 when={"weights": "complex"},
             )
-            for name in ("equivariance", "worst_case", "adjoint")
+            for name in ("equivariance", "worst_case", "adjoint", "composition")
         ),
     )
 

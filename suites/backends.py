@@ -84,8 +84,16 @@ def _compare(claim: Claim, backend: str) -> CheckResult:
         text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         crashed = Reason(code="CRASHED", message=f"{backend} cannot take the layer: {text}")
         return describe(claim, name, Verdict.CRASHED, crashed)
-    other = _run(claim, claim.bind(made), claim.dtype, x, generator)
-    again = _run(claim, claim.bind(made), claim.dtype, x, generator)
+    note = ""
+    try:
+        other = _run(claim, claim.bind(made), claim.dtype, x, generator)
+    except RuntimeError:
+        if backend != "export":
+            raise
+        note = "exported for inference: the program has no backward."
+        other = _run(claim, claim.bind(made), claim.dtype, x, generator, differentiate=False)
+    again = _run(claim, claim.bind(made), claim.dtype, x, generator, differentiate=not note)
+    exact = {place: exact[place] for place in other}
     fields = {f"output {p}".strip(): leaf for p, leaf in leaves(claim.target)}
     fields |= {f"input gradient {p}".strip(): leaf for p, leaf in leaves(claim.source)}
     judged = {}
@@ -108,6 +116,8 @@ def _compare(claim: Claim, backend: str) -> CheckResult:
     decided = {place: decide(evidence) for place, evidence in judged.items()}
     place = max(judged, key=lambda p: (decided[p][0].severity, judged[p].error / judged[p].unit_bound))
     evidence, (verdict, reason) = judged[place], decided[place]
+    if note and verdict is Verdict.EXACT:
+        reason = Reason(code=reason.code, message=note)
     bound = evidence.bound(claim_eps(evidence.dtype))
     return describe(claim, name, verdict, reason).model_copy(
         update={
@@ -147,12 +157,18 @@ def _make(claim: Claim, backend: str, x: Tree) -> Callable[..., Any]:
 
 
 def _run(
-    claim: Claim, function: Callable[[Tree], Tree], dtype: torch.dtype, x: Tree, generator: torch.Generator
+    claim: Claim,
+    function: Callable[[Tree], Tree],
+    dtype: torch.dtype,
+    x: Tree,
+    generator: torch.Generator,
+    *,
+    differentiate: bool = True,
 ) -> Runs:
     """Outputs and input gradients, as float64 values."""
-    x = tree_map(lambda v: v.to(dtype, copy=True).requires_grad_() if v.is_floating_point() else v, x)
+    x = tree_map(lambda v: v.to(dtype, copy=True).requires_grad_(differentiate) if v.is_floating_point() else v, x)
     state = generator.get_state()
-    with seeded(claim.call_seed, claim.device), full_float32(), torch.enable_grad():
+    with seeded(claim.call_seed, claim.device), full_float32(), torch.set_grad_enabled(differentiate):
         y = tree_map(lambda _, v: v, claim.target, function(x))
         weights = [torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v) for _, v in leaves(y)]
         product = torch.stack([(v * w).sum() for (_, v), w in zip(leaves(y), weights, strict=True)]).sum()

@@ -54,6 +54,11 @@ def composition(claim: Claim) -> Outcome:
             twins=(),
         )
         outcome = equivariance(stack, keep=lambda g: g.name in generators, name=f"composition: depth {depth}")
+        if depth > 1 and outcome.result.verdict is Verdict.VACUOUS:
+            text = f"{depth} layers give one output for every input: nothing is left to compare."
+            dead = Reason(code="DIES_OUT", message=text)
+            parts.append(outcome.result.model_copy(update={"verdict": Verdict.SKIPPED, "reason": dead}))
+            break
         parts.append(outcome.result)
         if worst(parts) is outcome.result:
             picture = outcome.picture

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -146,7 +147,7 @@ def _project(scale: Scale, value: torch.Tensor) -> torch.Tensor:
 @contextlib.contextmanager
 def _arithmetic(claim: Claim, mode: Mode) -> Iterator[None]:
     """Autocast or TF32 as the mode wants; TF32 off otherwise."""
-    flags = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    flags: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [flag.allow_tf32 for flag in flags]
     device = torch.device(claim.device).type
     try:

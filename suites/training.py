@@ -89,7 +89,7 @@ def _train(claim: Claim, parameters: Sequence[torch.nn.Parameter]) -> bool:
             if not loss.requires_grad:
                 return False
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
     optimiser.zero_grad()
     return any(not torch.equal(old, new) for old, new in zip(before, parameters, strict=True))

@@ -151,7 +151,8 @@ class _Search:
         def place(v: torch.Tensor) -> torch.Tensor:
             if not v.is_floating_point():
                 return v[:1].expand(count, *v.shape[1:])
-            return next(parts).reshape(count, *v.shape[1:])
+            part: torch.Tensor = next(parts)
+            return part.reshape(count, *v.shape[1:])
 
         return tree_map(place, self.drawn)
 
@@ -201,7 +202,8 @@ class _Search:
     def _origin(self, g: Element) -> Vector:
         """E(0), which is no fault of an input; zero where the layer is not defined there."""
         with torch.no_grad():
-            return self.e(torch.zeros_like(self.x[:1]), g).nan_to_num(0.0, 0.0, 0.0)
+            origin: Vector = self.e(torch.zeros_like(self.x[:1]), g).nan_to_num(0.0, 0.0, 0.0)
+            return origin
 
     def _lanczos(self, g: Element) -> Vector:
         """The leading right singular vector of the linear part of e."""
@@ -234,7 +236,7 @@ class _Search:
         if not np.isfinite(tridiagonal).all():
             return self.x[:1]
         ritz = np.linalg.eigh(tridiagonal)[1][:, -1]
-        vector = torch.stack(basis[: len(ritz)], 1) @ torch.from_numpy(ritz).to(at)
+        vector: Vector = torch.stack(basis[: len(ritz)], 1) @ torch.from_numpy(ritz).to(at)
         return self.radius * vector[None] / vector.norm()
 
     def _ascent(self, g: Element) -> Vector:
@@ -246,10 +248,11 @@ class _Search:
                 at = x.clone().requires_grad_()
                 sizes = (self.e(at, g) - origin).square().sum(1)
                 gradient = torch.autograd.grad(sizes.sum(), at)[0] if sizes.requires_grad else torch.zeros_like(at)
-            if not bool(sizes.isfinite().all()):
+            found = sizes.detach()
+            if not bool(found.isfinite().all()):
                 return x
-            if float(sizes.max()) > best:
-                best, place = float(sizes.max()), x[sizes.argmax()][None]
+            if float(found.max()) > best:
+                best, place = float(found.max()), x[found.argmax()][None]
             norms = gradient.norm(dim=1, keepdim=True)
             if not bool((norms > 0).any()):
                 break

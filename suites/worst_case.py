@@ -237,7 +237,8 @@ class _Search:
             return self.x[:1]
         ritz = np.linalg.eigh(tridiagonal)[1][:, -1]
         vector: Vector = torch.stack(basis[: len(ritz)], 1) @ torch.from_numpy(ritz).to(at)
-        return self.radius * vector[None] / vector.norm()
+        found: Vector = self.radius * vector[None] / vector.norm()
+        return found
 
     def _ascent(self, g: Element) -> Vector:
         """The input with the largest error met on the way up from every sample."""

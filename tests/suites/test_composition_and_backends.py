@@ -38,7 +38,7 @@ def test_a_layer_that_fails_on_what_it_makes_itself_is_broken_in_a_stack_alone()
     assert equivariance(claim).result.verdict is eh.Verdict.EXACT
     result = composition(claim).result
     assert (result.property, result.verdict) == ("composition", eh.Verdict.BROKEN)
-    assert [part.verdict for part in result.parts][0] is eh.Verdict.EXACT
+    assert result.parts[0].verdict is eh.Verdict.EXACT
 
 
 def test_a_stack_that_dies_out_proves_nothing_and_is_no_fault():

@@ -28,7 +28,8 @@ from ..harness.subject import NO_GRAPH, Subject, full_float32, seeded
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import EPS, SAFETY, ElementError, Evidence, Reason, Verdict, decide, tightest_eps
 from .aliasing import aliases, excuse
-from .gradients import FREED, same_action
+from .gradient_loop import same_action
+from .gradients import FREED
 from .homomorphism import defect
 from .measurement import PERTURBATIONS, SAMPLES, nudge
 from .outcome import Outcome, describe

@@ -115,8 +115,8 @@ class Spherical(Implementation):
         if isinstance(function, torch.nn.Module):
             with torch.no_grad():
                 for name, parameter in function.named_parameters():
-                    if name.endswith("bias"):  # the default zero would leave it untested
-                        parameter.normal_()
+                    if name.endswith("bias"):  # the default zero would leave it untested, a large one every relu dead
+                        parameter.normal_(std=0.1)
             function = function.to(device, working).eval()
         twins = self.twins(case, function)
         return Claim(

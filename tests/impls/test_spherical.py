@@ -1,4 +1,4 @@
-"""Adapters on the sphere: ours, torch-harmonics, e3nn's grids and s2cnn; what two libraries call one is one operator."""
+"""Adapters on the sphere: ours, torch-harmonics, e3nn's grids and s2cnn; two libraries, one operator."""
 
 import importlib.util
 import sys

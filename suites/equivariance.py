@@ -59,7 +59,7 @@ def equivariance(
     """
     start = time.perf_counter()
     rng = np.random.default_rng(claim.seed)
-    drawn = claim.group.representatives(rng, HAAR_SAMPLES)
+    drawn = claim.representatives(rng, HAAR_SAMPLES)
     elements = [g for g in drawn if claim.exact(g) and (keep is None or keep(g))]
     if all(g.is_identity for g in elements) or claim.refined is not None:
         return Outcome(describe(claim, name, Verdict.SKIPPED, _nothing_exact(claim, keep is None)))

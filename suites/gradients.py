@@ -125,7 +125,9 @@ def _elements(claim: Claim, rng: np.random.Generator) -> list[Element]:
     """Generators and a few others, of those that need no interpolation; never the identity."""
     if claim.refined is not None:
         return []
-    exact = [g for g in claim.group.representatives(rng, 2) if claim.exact(g) and not g.is_identity]
+    exact = [g for g in claim.representatives(rng, 2) if claim.exact(g) and not g.is_identity]
+    if claim.elements:
+        return exact
     generators = [g for g in claim.group.generators if claim.exact(g) and not g.is_identity]
     rest = [g for g in exact if all(g is not h for h in generators)]
     if generators:

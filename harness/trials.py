@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from . import registry
-from .errors import UsageError
+from .errors import MissingDependencyError, UsageError
 from .registry import Case, Implementation
 from .verdict import CheckResult, Reason, Verdict
 
@@ -142,6 +142,9 @@ def run_trial(adapter: Implementation, trial: Trial, suite: str) -> CheckResult:
         claim = adapter.build(trial.case, device=trial.device, dtype=trial.dtype, seed=trial.seed)
         outcome = registry.resolve(suite)(trial.property, focused(claim, trial))
         result: CheckResult = outcome.result
+    except MissingDependencyError as error:
+        reason = Reason(code="NOT_INSTALLED", message=str(error))
+        result = CheckResult(property=trial.property, verdict=Verdict.SKIPPED, reason=reason, dtype=trial.dtype)
     except Exception as error:
         reason = Reason(code="CRASHED", message=f"{type(error).__name__}: {error}")
         result = CheckResult(property=trial.property, verdict=Verdict.CRASHED, reason=reason, dtype=trial.dtype)

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..harness.registry import Case, Cost, Expected, Family, Implementation
+from ..harness.strategies import cases
 from ..harness.verdict import Verdict
 
 if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
     from ..harness.claim import Claim
 
 _REASON = "a plain convolution shares no weights over the group: it is the control that every check must refuse."
@@ -24,6 +27,11 @@ class _Plain(Implementation):
         Expected(name, Verdict.BROKEN, _REASON)
         for name in ("equivariance", "adjoint", "parameter_gradient", "integration")
     )
+
+    def strategy(self) -> SearchStrategy[Case]:
+        """Odd kernels, so that the size stays."""
+        groups = ("C4", "D4") if self.family is Family.PLANAR else ("O", "Oh")
+        return cases(group=groups, size=range(3, 8), kernel=(3, 5), channels_in=(1, 2, 3), channels_out=(1, 2, 3))
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
         """The layer on torch's own random weights."""

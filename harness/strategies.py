@@ -7,7 +7,7 @@ shrinks: configurations to the first and smallest values, elements towards the i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import MissingDependencyError, UsageError
 from .registry import Case, Implementation, Value, unknown
@@ -25,6 +25,8 @@ PROFILES: Mapping[str, int] = {"ci": 20, "nightly": 1000, "search": 200}
 #: Seeds of weights and inputs: enough that no two trials of a long search need share one.
 SEEDS = 10_000
 
+#: What ``Implementation.strategy`` gives.
+Cases: TypeAlias = "SearchStrategy[Case]"
 #: Values of one parameter, the plainest first; or a function of the parameters drawn before it.
 Values = Sequence[Value] | Callable[[dict[str, Any]], Sequence[Value]]
 

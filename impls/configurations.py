@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..harness.strategies import cases
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
     from ..harness.registry import Case
+    from ..harness.strategies import Cases
 
 #: Groups of the project's own grid layers.
 GRID_GROUPS = ("C4", "D4", "O", "Oh")
@@ -66,7 +65,7 @@ def _paddings(drawn: Drawn) -> range:
     return range(drawn["kernel"])
 
 
-def grid_convolution(**more: Any) -> SearchStrategy[Case]:
+def grid_convolution(**more: Any) -> Cases:
     """The project's own convolutions."""
     return cases(
         group=GRID_GROUPS,
@@ -81,7 +80,7 @@ def grid_convolution(**more: Any) -> SearchStrategy[Case]:
     )
 
 
-def grid_pointwise(modes: Sequence[str]) -> SearchStrategy[Case]:
+def grid_pointwise(modes: Sequence[str]) -> Cases:
     """Norms and pools on regular fields."""
     return cases(group=GRID_GROUPS, size=any_box, mode=modes, fields=fields)
 
@@ -90,7 +89,7 @@ def _fibres(drawn: Drawn) -> list[str]:
     return [f"{n}*{kind}" for n in (1, 2) for kind in ("trivial", "standard", "regular")]
 
 
-def grid_pool() -> SearchStrategy[Case]:
+def grid_pool() -> Cases:
     """Blur and subsample."""
     return cases(
         group=GRID_GROUPS,
@@ -102,7 +101,7 @@ def grid_pool() -> SearchStrategy[Case]:
     )
 
 
-def grid_upsampling() -> SearchStrategy[Case]:
+def grid_upsampling() -> Cases:
     """Linear interpolation by whole and fractional factors."""
     return cases(
         group=GRID_GROUPS,
@@ -114,7 +113,7 @@ def grid_upsampling() -> SearchStrategy[Case]:
     )
 
 
-def steerable_convolution(valid: Callable[[Case], bool] | None = None) -> SearchStrategy[Case]:
+def steerable_convolution(valid: Callable[[Case], bool] | None = None) -> Cases:
     """``R2Conv`` between regular fields; their default basis has no filter of two by two."""
     return cases(
         valid,
@@ -128,7 +127,7 @@ def steerable_convolution(valid: Callable[[Case], bool] | None = None) -> Search
     )
 
 
-def steerable_transposed() -> SearchStrategy[Case]:
+def steerable_transposed() -> Cases:
     """``R2ConvTransposed``: any size, as every point of the output is centred with output padding 0."""
     return cases(
         lambda case: (case["size"] - 1) * case["stride"] + case["kernel"] > 2 * case["padding"],
@@ -142,17 +141,17 @@ def steerable_transposed() -> SearchStrategy[Case]:
     )
 
 
-def steerable_pointwise(sizes: Sequence[int] = range(3, 12)) -> SearchStrategy[Case]:
+def steerable_pointwise(sizes: Sequence[int] = range(3, 12)) -> Cases:
     """Pools, norms and nonlinearities."""
     return cases(group=PLANAR_GROUPS, size=sizes, fields=(1, 2, 3))
 
 
-def spherical_convolution(b: Sequence[int]) -> SearchStrategy[Case]:
+def spherical_convolution(b: Sequence[int]) -> Cases:
     """S2 or SO(3) to SO(3), bandwidths that stay, shrink and grow."""
     return cases(b_in=b, b_out=b, grid=KERNEL_GRIDS, channels_in=(1, 2, 3), channels_out=(1, 2, 3))
 
 
-def spherical_shortcut(b: Sequence[int]) -> SearchStrategy[Case]:
+def spherical_shortcut(b: Sequence[int]) -> Cases:
     """SO(3) to SO(3)."""
     return cases(b_in=b, b_out=b, channels_in=(1, 2, 3), channels_out=(1, 2, 3))
 
@@ -161,12 +160,12 @@ def _bandwidths(drawn: Drawn) -> range:
     return range(1, 10 if drawn["domain"] == "s2" else 6)
 
 
-def spherical_map() -> SearchStrategy[Case]:
+def spherical_map() -> Cases:
     """Integrals."""
     return cases(domain=("s2", "so3"), b=_bandwidths, channels=(1, 2, 3))
 
 
-def spherical_resampling() -> SearchStrategy[Case]:
+def spherical_resampling() -> Cases:
     """Up and down."""
     return cases(domain=("s2", "so3"), b_in=_bandwidths, b_out=_bandwidths, channels=(1, 2, 3))
 
@@ -178,7 +177,7 @@ def _irreps(*, copies: int = 2, degree: int = 3) -> list[str]:
     return [*single, *(f"1x{a}+{copies}x{b}" for a in kinds for b in kinds if a != b)]
 
 
-def e3nn_linear() -> SearchStrategy[Case]:
+def e3nn_linear() -> Cases:
     """Irreps that share at least one kind: a map from others is zero by Schur's lemma, which proves nothing."""
 
     def related(case: Case) -> bool:
@@ -190,7 +189,7 @@ def e3nn_linear() -> SearchStrategy[Case]:
     return cases(related, irreps_in=_irreps(), irreps_out=_irreps(), biases=(False, True))
 
 
-def e3nn_product() -> SearchStrategy[Case]:
+def e3nn_product() -> Cases:
     """Irreps whose product contains the output."""
 
     def allowed(case: Case) -> bool:
@@ -206,7 +205,7 @@ def e3nn_product() -> SearchStrategy[Case]:
     return cases(allowed, irreps_in1=some, irreps_in2=some, irreps_out=some)
 
 
-def e3nn_gate() -> SearchStrategy[Case]:
+def e3nn_gate() -> Cases:
     """As many gates as gated irreps."""
     return cases(
         scalars=("1x0e", "2x0e", "1x0o", "1x0e+2x0o"),
@@ -215,7 +214,7 @@ def e3nn_gate() -> SearchStrategy[Case]:
     )
 
 
-def e3nn_norm() -> SearchStrategy[Case]:
+def e3nn_norm() -> Cases:
     """Any irreps, with and without bias."""
     return cases(irreps_in=_irreps(), bias=(False, True))
 

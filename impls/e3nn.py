@@ -12,9 +12,8 @@ from . import configurations
 from .e3nn_types import TypeReader, native
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
     from ..harness.claim import Claim
+    from ..harness.strategies import Cases
 
 
 class _E3nn(Implementation):
@@ -71,7 +70,7 @@ class Linear(_E3nn):
         yield Case.of(irreps_in=wide, irreps_out="8x0e+4x0o+8x1o+4x1e+4x2e", biases=True)
         yield Case.of(irreps_in="16x0e+8x1o", irreps_out="4x0e+4x1o", biases=False)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Related irreps of both parities."""
         return configurations.e3nn_linear()
 
@@ -106,7 +105,7 @@ class FullyConnectedTensorProduct(_E3nn):
         yield Case.of(irreps_in1=features, irreps_in2="0e+1o+2e", irreps_out="4x0e+4x1o+2x2e+1x2o")
         yield Case.of(irreps_in1="4x0e+4x1o", irreps_in2="4x0e+4x1o", irreps_out="4x0e+2x1e+4x1o+2x2e")
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Irreps whose product contains the output."""
         return configurations.e3nn_product()
 
@@ -139,7 +138,7 @@ class Gate(_E3nn):
         yield Case.of(scalars="8x0e", gates="6x0e", gated="4x1o+2x2e")
         yield Case.of(scalars="4x0e+4x0o", gates="4x0e", gated="2x1o+1x1e+1x2o")
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Scalars and gated irreps of both parities."""
         return configurations.e3nn_gate()
 
@@ -169,7 +168,7 @@ class NormActivation(_E3nn):
         yield Case.of(irreps_in="8x0e+4x1o+2x2e", bias=False)
         yield Case.of(irreps_in="4x0o+4x1e+2x2o+1x3o", bias=True)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Any irreps."""
         return configurations.e3nn_norm()
 
@@ -202,7 +201,7 @@ class S2Activation(_E3nn):
         for act in ("tanh", "silu", "relu"):
             yield Case.of(lmax=3, act=act, res=20)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Degrees and resolutions; judged in the limit, so few."""
         return cases(lmax=(1, 2, 3), act=("tanh", "silu", "relu"), res=(20, 24))
 
@@ -241,7 +240,7 @@ class SphericalHarmonics(_E3nn):
         for normalize in (True, False):
             yield Case.of(lmax=4, normalize=normalize)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Every degree."""
         return cases(lmax=range(1, 7), normalize=(True, False))
 

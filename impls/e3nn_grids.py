@@ -17,10 +17,9 @@ from ..harness.verdict import Verdict
 from . import spherical_costs as costs
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
     from ..harness.claim import Claim, Twin
     from ..harness.fields import Field
+    from ..harness.strategies import Cases
 
 
 #: Cases with an odd number of angles.
@@ -43,7 +42,7 @@ class _Grid(Implementation):
             yield Case.of(b=6, angles=12, normalization=normalization)
         yield Case.of(b=12, angles=23, normalization="integral")
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Every normalisation; the full and the odd number of angles."""
         return cases(
             b=range(2, 9),

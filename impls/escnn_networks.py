@@ -11,9 +11,8 @@ from .escnn import EMPTY_BATCH, Escnn
 from .grid_networks import blurred, count, settle
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
     from ..harness.claim import Claim
+    from ..harness.strategies import Cases
 
 
 class _Network(Escnn):
@@ -29,7 +28,7 @@ class _Network(Escnn):
         field = claim.source
         return replace(claim, inputs=lambda n, generator: blurred(field.random(n, generator)), modules=claim.modules)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """The fixed cases: sizes are bound to the levels."""
         return listed(self.cases())
 

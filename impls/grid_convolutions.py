@@ -11,7 +11,7 @@ from . import configurations
 from .grid import DIM, ORDER, GridAdapter, box_of, cost_of, points_of
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
+    from ..harness.strategies import Cases
 
 
 class _Convolution(GridAdapter):
@@ -21,7 +21,7 @@ class _Convolution(GridAdapter):
     reads: str
     writes: str
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Every kernel, stride and padding on the boxes that they keep symmetric."""
         return configurations.grid_convolution()
 
@@ -124,7 +124,7 @@ class Separable(_Convolution):
         yield _case("O", 4, 2, stride=2, fields=(2, 1), variant="per_pair")
         yield _case("Oh", 3, 2, fields=(2, 1), variant="depthwise_first")
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """With each variant."""
         return configurations.grid_convolution(variant=("pointwise_first", "depthwise_first", "per_pair"))
 

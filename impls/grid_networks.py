@@ -9,9 +9,8 @@ from ..harness.registry import Case, Cost, Family, Implementation
 from ..harness.strategies import cases
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
     from ..harness.claim import Claim
+    from ..harness.strategies import Cases
 
 
 class _Network(Implementation):
@@ -69,7 +68,7 @@ class WideResNet(_Network):
         yield Case.of(group="D4", size=33, channels=3, classes=5)
         yield Case.of(group="O", size=5, channels=1, classes=3)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Sizes 4 n + 1 only: two strides of 2."""
         sizes = {"D4": (5, 9, 13, 17), "C4": (5, 9, 13, 17), "O": (5,)}
         return cases(group=tuple(sizes), size=lambda drawn: sizes[drawn["group"]], channels=(1, 2, 3), classes=(1, 2))
@@ -94,7 +93,7 @@ class UNet(_Network):
         yield Case.of(group="D4", size=32, channels=1, head="standard")
         yield Case.of(group="O", size=6, channels=1, head="standard")
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Sizes that halve evenly."""
         sizes = {"C4": (4, 8, 12, 16), "D4": (4, 8, 12, 16), "O": (6,)}
         heads = ("standard", "regular")

@@ -11,7 +11,7 @@ from . import configurations
 from .grid import ORDER, GridAdapter, cost_of, points_of
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
+    from ..harness.strategies import Cases
 
 
 class BatchNorm(GridAdapter):
@@ -33,7 +33,7 @@ class BatchNorm(GridAdapter):
             for mode in ("train", "eval"):
                 yield Case.of(group=group, size=size, mode=mode, fields=2)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Both modes."""
         return configurations.grid_pointwise(("eval", "train"))
 
@@ -73,7 +73,7 @@ class InstanceNorm(BatchNorm):
         for group, size in (("C4", "8x9"), ("D4", 9), ("O", "3x5x4"), ("Oh", 3)):
             yield Case.of(group=group, size=size, mode="train", fields=2)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """In its one mode."""
         return configurations.grid_pointwise(("train",))
 

@@ -11,7 +11,7 @@ from . import configurations
 from .grid import DIM, ORDER, GridAdapter, box_of, cost_of, points_of
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
+    from ..harness.strategies import Cases
 
 
 class GroupPooling(GridAdapter):
@@ -25,7 +25,7 @@ class GroupPooling(GridAdapter):
             for mode in ("max", "mean"):
                 yield Case.of(group=group, size=size, mode=mode, fields=4 if group == "C4" else 2)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Both modes."""
         return configurations.grid_pointwise(("mean", "max"))
 
@@ -95,7 +95,7 @@ class AntialiasedPooling(_Resampling):
             case["group"], sigma=case["sigma"], stride=case["stride"], padding_mode=case["padding_mode"]
         )
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Every stride and border on boxes of every size."""
         return configurations.grid_pool()
 
@@ -127,7 +127,7 @@ class Upsampling(_Resampling):
 
         return kernels.Upsample(case["group"], case["scale"], mode=case["mode"], align_corners=case["align_corners"])
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Whole and fractional factors."""
         return configurations.grid_upsampling()
 

@@ -10,9 +10,8 @@ from ..harness.strategies import cases
 from ..harness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
     from ..harness.claim import Claim
+    from ..harness.strategies import Cases
 
 _REASON = "a plain convolution shares no weights over the group: it is the control that every check must refuse."
 
@@ -28,7 +27,7 @@ class _Plain(Implementation):
         for name in ("equivariance", "adjoint", "parameter_gradient", "integration")
     )
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Odd kernels, so that the size stays."""
         groups = ("C4", "D4") if self.family is Family.PLANAR else ("O", "Oh")
         return cases(group=groups, size=range(3, 8), kernel=(3, 5), channels_in=(1, 2, 3), channels_out=(1, 2, 3))

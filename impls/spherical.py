@@ -11,10 +11,9 @@ from . import configurations
 from . import spherical_costs as costs
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
     from ..harness.claim import Claim
     from ..harness.fields import Field
+    from ..harness.strategies import Cases
 
 
 def sphere(b: int, channels: int) -> Field:
@@ -150,7 +149,7 @@ class _Convolution(Spherical):
     domain: str
     expected = ALIASES
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Bandwidths that stay, shrink and grow."""
         return configurations.spherical_convolution(range(1, 9 if self.domain == "s2" else 6))
 
@@ -232,7 +231,7 @@ class SO3Shortcut(Spherical):
         yield Case.of(b_in=6, b_out=4, channels_in=2, channels_out=2)
         yield Case.of(b_in=4, b_out=5, channels_in=2, channels_out=2)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Bandwidths that stay, shrink and grow."""
         return configurations.spherical_shortcut(range(1, 7))
 

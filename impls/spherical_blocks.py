@@ -12,9 +12,8 @@ from . import spherical_costs as costs
 from .spherical import S2Conv, SO3Conv, SO3Shortcut, Spherical, invariants, kernel_grid, on, rotations, sphere
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
     from ..harness.fields import Field
+    from ..harness.strategies import Cases
 
 
 class SO3ToS2(Spherical):
@@ -27,7 +26,7 @@ class SO3ToS2(Spherical):
         yield Case.of(b=4, channels=2)
         yield Case.of(b=8, channels=2)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Every small bandwidth."""
         return cases(b=range(1, 8), channels=(1, 2, 3))
 
@@ -55,7 +54,7 @@ class Integral(Spherical):
             for b in (4, 8, 16):
                 yield Case.of(domain=domain, b=b, channels=2)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Both domains."""
         return configurations.spherical_map()
 
@@ -83,7 +82,7 @@ class Resample(Spherical):
             yield Case.of(domain=domain, b_in=8, b_out=4, channels=2)
             yield Case.of(domain=domain, b_in=4, b_out=7, channels=2)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Down and up, both domains."""
         return configurations.spherical_resampling()
 
@@ -181,7 +180,7 @@ class Stack(Spherical):
         """Bandwidths that fall from layer to layer."""
         yield Case.of(b_in=8, b_mid=6, b_out=4, channels=2)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Bandwidths in any order."""
         return cases(b_in=range(1, 7), b_mid=range(1, 6), b_out=range(1, 6), channels=(1, 2))
 

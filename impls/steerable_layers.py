@@ -14,7 +14,7 @@ from ..harness.strategies import cases, listed
 from . import configurations
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
+    from ..harness.strategies import Cases
 
 
 def order_of(group: str) -> int:
@@ -41,7 +41,7 @@ class SteerableLayer:
         yield Case.of(group="C4", size=9, fields=2)
         yield Case.of(group="D4", size=9, fields=1)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Planar groups, sizes and numbers of fields."""
         return configurations.steerable_pointwise()
 
@@ -67,7 +67,7 @@ class Convolution(SteerableLayer):
         yield Case.of(group="D4", size=9, kernel=3, stride=2, padding=1, fields_in=1, fields_out=2, cutoff=4.0)
         yield Case.of(group="C8", size=33, kernel=5, stride=1, padding=2, fields_in=2, fields_out=4)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Odd and even kernels on the boxes that they keep symmetric."""
         return configurations.steerable_convolution()
 
@@ -98,7 +98,7 @@ class TransposedConvolution(Convolution):
         yield Case.of(group="C4", size=9, kernel=3, stride=2, padding=1, fields_in=2, fields_out=2)
         yield Case.of(group="D4", size=8, kernel=5, stride=2, padding=2, fields_in=1, fields_out=1)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Every size."""
         return configurations.steerable_transposed()
 
@@ -129,7 +129,7 @@ class VolumeConvolution(Convolution):
         yield Case.of(group="O", size=5, kernel=3, stride=2, padding=1, fields_in=1, fields_out=1, source="regular")
         yield Case.of(group="Oh", size=5, kernel=3, stride=1, padding=1, fields_in=1, fields_out=1, source="trivial")
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """The sizes and bases of the fixed cases: the libraries take a minute for each new one."""
         return listed(self.cases())
 
@@ -160,7 +160,7 @@ class TrivialOutput(SteerableLayer):
         """The elements of O are exact, the others are judged over resolutions."""
         yield Case.of(group="SO3", size=9, kernel=5, fields_in=1, fields_out=2)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """One kernel, whose basis takes long, on boxes of every size."""
         return cases(group=("SO3",), size=range(5, 10), kernel=(5,), fields_in=(1, 2), fields_out=(1, 2))
 
@@ -185,7 +185,7 @@ class QuotientNonlinearity(SteerableLayer):
         """Pointwise in space; samples on the sphere that the cube's rotations permute."""
         yield Case.of(group="SO3", size=5, channels=2, degree=2)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Few points: the layer is pointwise in space."""
         return cases(group=("SO3",), size=range(1, 6), channels=(1, 2, 3), degree=(1, 2))
 
@@ -211,7 +211,7 @@ class FourierNonlinearity(SteerableLayer):
         """As many samples as the cyclic group has elements, so that the group permutes them."""
         yield Case.of(group="C8", size=9, fields=2)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """C8 alone, whose samples it takes."""
         return cases(group=("C8",), size=range(1, 12), fields=(1, 2, 3))
 
@@ -260,7 +260,7 @@ def dense_cost(ci: int, co: int, taps: int, points_in: int, points_out: int, *, 
 class MaxPool(SteerableLayer):
     """``PointwiseMaxPool``, kernel 3, stride 2."""
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Odd sizes only: on even ones a stride of 2 is off centre."""
         return configurations.steerable_pointwise(range(3, 14, 2))
 
@@ -272,7 +272,7 @@ class MaxPool(SteerableLayer):
 class AvgPool(SteerableLayer):
     """``PointwiseAvgPool``, kernel 3, stride 2."""
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Odd sizes only: on even ones a stride of 2 is off centre."""
         return configurations.steerable_pointwise(range(3, 14, 2))
 
@@ -284,7 +284,7 @@ class AvgPool(SteerableLayer):
 class AvgPoolAntialiased(SteerableLayer):
     """``PointwiseAvgPoolAntialiased``, sigma 0.66, stride 2."""
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Odd sizes only: on even ones a stride of 2 is off centre."""
         return configurations.steerable_pointwise(range(3, 14, 2))
 
@@ -296,7 +296,7 @@ class AvgPoolAntialiased(SteerableLayer):
 class MaxPoolAntialiased(SteerableLayer):
     """``PointwiseMaxPoolAntialiased``, kernel 3, stride 2."""
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Odd sizes only: on even ones a stride of 2 is off centre."""
         return configurations.steerable_pointwise(range(3, 14, 2))
 

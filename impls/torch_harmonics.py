@@ -23,10 +23,9 @@ from ..harness.verdict import Verdict
 from . import spherical_costs as costs
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
     from ..harness.claim import Claim, Twin
     from ..harness.fields import Field
+    from ..harness.strategies import Cases
 
 PACKAGE = "torch_harmonics"
 INSTALL = "pip install torch-harmonics==0.9.1"
@@ -153,7 +152,7 @@ class RealSHT(_TorchHarmonics):
         yield Case.of(grid="equiangular", b=8, channels=2)
         yield Case.of(grid="legendre-gauss", b=16, channels=2)
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Both grids, every small bandwidth."""
         return cases(grid=("legendre-gauss", "equiangular"), b=range(2, 13), channels=(1, 2, 3))
 
@@ -234,7 +233,7 @@ class SpectralConvS2(_TorchHarmonics):
         yield Case.of(grid="legendre-gauss", b=8, b_out=4, channels=2, weights="real")
         yield Case.of(grid="legendre-gauss", b=8, b_out=8, channels=2, weights="complex")
 
-    def strategy(self) -> SearchStrategy[Case]:
+    def strategy(self) -> Cases:
         """Real weights, bandwidths that stay and shrink."""
         return cases(
             grid=("legendre-gauss", "equiangular"),

@@ -1,4 +1,4 @@
-"""Every fault of the zoo is caught by its named property with its verdict and code; its sound twin passes that property."""
+"""Every fault of the zoo is caught by its named property with its verdict and code; its sound twin passes it."""
 
 from collections import Counter
 

@@ -12,7 +12,19 @@ import torch
 from equiharness.harness.claim import Claim
 
 #: Modules that hold a list FAULTS; a new one is added here.
-MODULES = ("planar", "spherical", "points", "gradients", "parity", "robustness")
+MODULES = (
+    "planar",
+    "plain",
+    "steerable",
+    "octahedral",
+    "spherical",
+    "points",
+    "irreps",
+    "gradients",
+    "parity",
+    "robustness",
+    "limits",
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Faults of layers on the plane and of forces on atoms: of tying, padding, order, state, number; each a pair of functions."""
+"""Faults on the plane and of forces on atoms: of tying, padding, order, state, number; each a pair of functions."""
 
 from dataclasses import dataclass
 from typing import Any

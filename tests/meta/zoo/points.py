@@ -136,6 +136,7 @@ FAULTS = [
         claims_of(model),
         "VACUOUS" if code == "VACUOUS" else "BROKEN",
         code,
+        dtypes=(torch.float64,),  # test_points_faults.py has them in float32
     )
     for name, (model, caught, code, _) in MODELS.items()
 ]

@@ -1,4 +1,4 @@
-"""The command line: equiharness list | verify | baseline | report | doctor.
+"""The command line: equiharness list | verify | baseline | report | search | doctor.
 
 Exit codes: 0 all hold or deviate as declared; 1 a claim fails; 2 wrong usage or unreadable input;
 3 nothing was checked.
@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .harness.errors import HarnessError, MissingDependencyError, UsageError
+from .search_command import search
 
 if TYPE_CHECKING:
     from .harness.baseline import Entry
@@ -38,6 +39,7 @@ app = typer.Typer(
 
 baseline = typer.Typer(help="What a project's checks gave when they were last accepted.", no_args_is_help=True)
 app.add_typer(baseline, name="baseline")
+app.command()(search)
 
 #: Properties in the order they are checked; the suites hold the same names (a test compares them).
 PROPERTIES = (

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from .errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
     from .claim import Claim
     from .groups import Group
     from .representations import Fibre
@@ -128,6 +130,12 @@ class Implementation:
     def cases(self) -> Iterable[Case]:
         """A small fixed matrix of configurations, for reports and regression."""
         raise NotImplementedError
+
+    def strategy(self) -> SearchStrategy[Case]:
+        """Every valid configuration, for property-based search; those of ``cases`` unless an adapter says more."""
+        from .strategies import listed
+
+        return listed(self.cases())
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
         """The claim of one configuration."""

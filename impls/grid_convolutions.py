@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..harness.registry import Case, Cost
+from . import configurations
 from .grid import DIM, ORDER, GridAdapter, box_of, cost_of, points_of
+
+if TYPE_CHECKING:
+    from ..harness.strategies import Cases
 
 
 class _Convolution(GridAdapter):
@@ -16,6 +20,10 @@ class _Convolution(GridAdapter):
     kind: str
     reads: str
     writes: str
+
+    def strategy(self) -> Cases:
+        """Every kernel, stride and padding on the boxes that they keep symmetric."""
+        return configurations.grid_convolution()
 
     def layer(self, case: Case, **where: Any) -> Any:
         """The layer with a bias that is not zero."""
@@ -116,6 +124,10 @@ class Separable(_Convolution):
         yield _case("O", "3x5x4", 2, padding=1, fields=(1, 2), variant="pointwise_first")
         yield _case("O", 4, 2, stride=2, fields=(2, 1), variant="per_pair")
         yield _case("Oh", 3, 2, fields=(2, 1), variant="depthwise_first")
+
+    def strategy(self) -> Cases:
+        """With each variant."""
+        return configurations.grid_convolution(variant=("pointwise_first", "depthwise_first", "per_pair"))
 
     def cost(self, case: Case) -> Cost:
         """The mix Ci Co |G|^2 and the depthwise step C |G| k^d, each at the points where it is done."""

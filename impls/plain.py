@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..harness.registry import Case, Cost, Expected, Family, Implementation
+from ..harness.strategies import cases
 from ..harness.verdict import Verdict
 
 if TYPE_CHECKING:
     from ..harness.claim import Claim
+    from ..harness.strategies import Cases
 
 _REASON = "a plain convolution shares no weights over the group: it is the control that every check must refuse."
 
@@ -24,6 +26,11 @@ class _Plain(Implementation):
         Expected(name, Verdict.BROKEN, _REASON)
         for name in ("equivariance", "worst_case", "adjoint", "parameter_gradient", "integration")
     )
+
+    def strategy(self) -> Cases:
+        """Odd kernels, so that the size stays."""
+        groups = ("C4", "D4") if self.family is Family.PLANAR else ("O", "Oh")
+        return cases(group=groups, size=range(3, 8), kernel=(3, 5), channels_in=(1, 2, 3), channels_out=(1, 2, 3))
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
         """The layer on torch's own random weights."""

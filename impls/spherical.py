@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..harness.registry import Case, Cost, Expected, Family, Implementation, TypedLayer
 from ..harness.verdict import Verdict
+from . import configurations
 from . import spherical_costs as costs
 
 if TYPE_CHECKING:
     from ..harness.claim import Claim
     from ..harness.fields import Field
+    from ..harness.strategies import Cases
 
 
 def sphere(b: int, channels: int) -> Field:
@@ -159,6 +161,10 @@ class _Convolution(Spherical):
     domain: str
     expected = ALIASES
 
+    def strategy(self) -> Cases:
+        """Bandwidths that stay, shrink and grow."""
+        return configurations.spherical_convolution(range(1, 9 if self.domain == "s2" else 6))
+
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """``channels_in`` to ``channels_out`` channels."""
         from .. import kernels
@@ -238,6 +244,10 @@ class SO3Shortcut(Spherical):
         yield Case.of(b_in=6, b_out=6, channels_in=2, channels_out=3)
         yield Case.of(b_in=6, b_out=4, channels_in=2, channels_out=2)
         yield Case.of(b_in=4, b_out=5, channels_in=2, channels_out=2)
+
+    def strategy(self) -> Cases:
+        """Bandwidths that stay, shrink and grow."""
+        return configurations.spherical_shortcut(range(1, 7))
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """One learned number for each pair of channels."""

@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..harness.registry import Case, Cost
+from ..harness.strategies import cases
+from . import configurations
 from . import spherical_costs as costs
 from .spherical import S2Conv, SO3Conv, SO3Shortcut, Spherical, invariants, kernel_grid, on, rotations, sphere
 
 if TYPE_CHECKING:
     from ..harness.fields import Field
+    from ..harness.strategies import Cases
 
 
 class SO3ToS2(Spherical):
@@ -22,6 +25,10 @@ class SO3ToS2(Spherical):
         """Two bandwidths."""
         yield Case.of(b=4, channels=2)
         yield Case.of(b=8, channels=2)
+
+    def strategy(self) -> Cases:
+        """Every small bandwidth."""
+        return cases(b=range(1, 8), channels=(1, 2, 3))
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """As many channels on S2."""
@@ -47,6 +54,10 @@ class Integral(Spherical):
             for b in (4, 8, 16):
                 yield Case.of(domain=domain, b=b, channels=2)
 
+    def strategy(self) -> Cases:
+        """Both domains."""
+        return configurations.spherical_map()
+
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """One number for each channel."""
         from .. import kernels
@@ -70,6 +81,10 @@ class Resample(Spherical):
         for domain in ("s2", "so3"):
             yield Case.of(domain=domain, b_in=8, b_out=4, channels=2)
             yield Case.of(domain=domain, b_in=4, b_out=7, channels=2)
+
+    def strategy(self) -> Cases:
+        """Down and up, both domains."""
+        return configurations.spherical_resampling()
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """The same channels at another bandwidth."""
@@ -164,6 +179,10 @@ class Stack(Spherical):
     def cases(self) -> Iterable[Case]:
         """Bandwidths that fall from layer to layer."""
         yield Case.of(b_in=8, b_mid=6, b_out=4, channels=2)
+
+    def strategy(self) -> Cases:
+        """Bandwidths in any order."""
+        return cases(b_in=range(1, 7), b_mid=range(1, 6), b_out=range(1, 6), channels=(1, 2))
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """S2 to SO(3), twice on."""

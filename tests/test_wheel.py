@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DOORS = {"__init__.py", "cli.py", "pytest_plugin.py", "testing.py", "py.typed"}
+DOORS = {"__init__.py", "cli.py", "pytest_plugin.py", "search_command.py", "testing.py", "py.typed"}
 ROOMS = {"harness", "kernels", "impls", "suites", "reports"}
-SOURCES = {".py", ".cu", ".cuh", ".j2", ".css", ".js"}
+SOURCES = {".py", ".cu", ".cuh", ".j2", ".css", ".js", ".json"}
 
 
 @pytest.fixture(scope="module")

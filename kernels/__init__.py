@@ -30,6 +30,8 @@ _PUBLIC = {
     "SO3ToS2": ".spherical.blocks",
     "SeparableGroupConv": ".grid.separable",
     "SpectralSequential": ".spherical.blocks",
+    "TransposedGroupConv": ".grid.transposed",
+    "TransposedLiftingConv": ".grid.transposed",
     "Upsample": ".grid.resample",
     "VectorLift": ".grid.vector",
     "VectorProjection": ".grid.vector",

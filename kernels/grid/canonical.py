@@ -29,12 +29,12 @@ def forward(x: Tensor, weight: Tensor, elements: Tensor, fibre: Tensor, geometry
     dim = x.dim() - 3
     bank = weight.reshape(weight.shape[0], -1, *(size,) * dim)
     y = x.new_empty((x.shape[0], weight.shape[0], len(elements), *geometry.out))
-    padded = _padded(x, geometry, size)
-    for members in _by_box(elements, geometry.out):
-        turned = torch.cat([_turned(padded[:, :, fibre[g].long()], elements[g]).flatten(1, 2) for g in members])
+    padded = cover(x, geometry, size)
+    for members in by_box(elements, geometry.out):
+        turned = torch.cat([turn(padded[:, :, fibre[g].long()], elements[g]).flatten(1, 2) for g in members])
         results = CONV[dim](turned, bank, stride=geometry.stride)
         for g, result in zip(members, results.split(len(x)), strict=True):
-            y[:, :, g] = _turned(result, elements[g].T)
+            y[:, :, g] = turn(result, elements[g].T)
     return y
 
 
@@ -43,15 +43,15 @@ def weight_gradient(x: Tensor, y: Tensor, elements: Tensor, fibre: Tensor, geome
     dim, fibres = x.dim() - 3, fibre.shape[1]
     shape = (y.shape[1], x.shape[1] * fibres, *(size,) * dim)
     dw = x.new_zeros(shape)
-    padded = _padded(x, geometry, size)
-    for members in _by_box(elements, geometry.out) if len(x) else ():
-        turned = torch.cat([_turned(padded[:, :, fibre[g].long()], elements[g]).flatten(1, 2) for g in members])
-        outputs = torch.cat([_turned(y[:, :, g], elements[g]) for g in members])
+    padded = cover(x, geometry, size)
+    for members in by_box(elements, geometry.out) if len(x) else ():
+        turned = torch.cat([turn(padded[:, :, fibre[g].long()], elements[g]).flatten(1, 2) for g in members])
+        outputs = torch.cat([turn(y[:, :, g], elements[g]) for g in members])
         dw += _WEIGHT_GRADIENT[dim](turned, shape, outputs, stride=geometry.stride)
     return dw.view(y.shape[1], x.shape[1], fibres, -1)
 
 
-def _padded(x: Tensor, geometry: "Geometry", size: int) -> Tensor:
+def cover(x: Tensor, geometry: "Geometry", size: int) -> Tensor:
     """The voxels that the windows cover, and no more: stride (out - 1) + k per axis, centred on the outputs."""
     for axis, (out, wrap) in enumerate(zip(geometry.out, geometry.wrap, strict=True), start=3):
         n = x.shape[axis]
@@ -65,7 +65,7 @@ def _padded(x: Tensor, geometry: "Geometry", size: int) -> Tensor:
     return x
 
 
-def _turned(x: Tensor, element: Tensor) -> Tensor:
+def turn(x: Tensor, element: Tensor) -> Tensor:
     """x(M z) about the centre of the trailing axes: (M z)_i = s_i z_p(i), so axis i becomes axis p(i)."""
     dim = len(element)
     lead = x.dim() - dim
@@ -75,7 +75,7 @@ def _turned(x: Tensor, element: Tensor) -> Tensor:
     return x.flip(flipped).permute(*range(lead), *order)
 
 
-def _by_box(elements: Tensor, out: tuple[int, ...]) -> Iterator[list[int]]:
+def by_box(elements: Tensor, out: tuple[int, ...]) -> Iterator[list[int]]:
     """The elements that turn the box of the outputs into one shape, group by group."""
     boxes: dict[tuple[int, ...], list[int]] = {}
     for g, target in enumerate(elements.abs().argmax(2).tolist()):

@@ -173,8 +173,12 @@ class GridConv(GridModule):
                 y = y + self.bias.view(-1, *(1,) * (y.dim() - 2))
             return y
         flat = x.flatten(1, 1 + len(self.in_fibre)) if self.in_fibre else x
-        y = convolve(flat, self.filter_bank(), self._dense_bias(), self.stride, self.padding, self.padding_mode)
+        y = self.dense(flat)
         return y.view(y.shape[0], self.out_channels, *self.out_fibre, *y.shape[2:])
+
+    def dense(self, x: Tensor) -> Tensor:
+        """The fast path: one dense convolution of channels and fibre flattened."""
+        return convolve(x, self.filter_bank(), self._dense_bias(), self.stride, self.padding, self.padding_mode)
 
     def fold(self) -> nn.Conv2d | nn.Conv3d:
         """This layer as a plain torch convolution, for inference and export.

@@ -1,14 +1,21 @@
 """Separable group convolutions: the filter is a product of a group part and a spatial part."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from . import reference
 from .conv import GridModule, convolve, dense_conv, uniform_with_variance
+from .exact import TABLES, exact_convolution, exact_depthwise, exact_tables
 from .expansion import expand, regular_table, tap_table
 from .groups import GroupLike, IntArray
 
 VARIANTS = ("pointwise_first", "depthwise_first", "per_pair")
+
+
+# Buffers of the group step of the exact backend: as in `exact.TABLES`, for a filter of one tap.
+_EXACT = tuple(f"group_{name}" for name in TABLES)
 
 
 class SeparableGroupConv(GridModule):
@@ -37,7 +44,8 @@ class SeparableGroupConv(GridModule):
         padding: p on both sides of all axes.
         padding_mode: "zeros" or "circular".
         bias: whether to add b_o, shared over the group.
-        backend: "auto" or "fast" (torch convolutions with expanded filters), "reference" (the formula, slow).
+        backend: "auto" or "fast" (torch convolutions with expanded filters), "exact" (canonical order: equivariant to
+            the last bit, forward and for the gradient of the input), "reference" (the formula, slow).
         allow_misaligned: accept boxes that break the symmetry.
         device: of group_weight [o, i, u], u = g^-1 h, of spatial_weight [o, *k], [i, *k] or [o, i, *k], and bias [o].
         dtype: of the parameters.
@@ -54,6 +62,8 @@ class SeparableGroupConv(GridModule):
     Source: Knigge, Romero & Bekkers, Exploiting Redundancy: Separable Group Convolutional Networks on Lie Groups,
     ICML 2022; Lengyel & van Gemert, Exploiting Learned Symmetries in Group Equivariant Convolutions, ICIP 2021.
     """
+
+    backends = (*GridModule.backends, "exact")
 
     bias: nn.Parameter | None
     group_table: Tensor
@@ -100,9 +110,12 @@ class SeparableGroupConv(GridModule):
         self.reset_parameters()
 
     def tables(self) -> dict[str, IntArray]:
-        """Index of g^-1 h, of g^-1 t and of g^-1."""
-        taps = tap_table(self.group, self.kernel_size)
-        return {"group_table": regular_table(self.group), "spatial_table": taps, "inverse": self.group.inv}
+        """Index of g^-1 h, of g^-1 t and of g^-1; for the exact backend also the tables of its dense step."""
+        taps, exact = tap_table(self.group, self.kernel_size), {}
+        if self.backend == "exact":
+            size = self.kernel_size if self.variant == "per_pair" else 1
+            exact = dict(zip(_EXACT, exact_tables(self.group, size, regular=True).values(), strict=True))
+        return {"group_table": regular_table(self.group), "spatial_table": taps, "inverse": self.group.inv, **exact}
 
     def reset_parameters(self) -> None:
         """Draw weights that keep the variance of white noise; the bias starts at zero.
@@ -129,6 +142,8 @@ class SeparableGroupConv(GridModule):
         self.check_input(x, (self.order,))
         if self.backend == "reference":
             return self._reference(x)
+        if self.backend == "exact":
+            return self._with_bias(self._exact(x))
         bias, x = self._dense_bias(), x.flatten(1, 2)
         if self.variant == "pointwise_first":
             y = self._spatial_step(convolve(x, self._group_bank(), None, 1, 0, "zeros"), bias)
@@ -191,4 +206,19 @@ class SeparableGroupConv(GridModule):
             y = reference.pointwise(reference.depthwise(x, s, group, **geometry), a, group)
         else:
             y = reference.pairwise(x, a, s, group, **geometry)
+        return self._with_bias(y)
+
+    def _exact(self, x: Tensor) -> Tensor:
+        """The steps in canonical order, without bias."""
+        tables = [self.get_buffer(name) for name in _EXACT]
+        if self.variant == "per_pair":
+            weight = self.factorised_weight().flatten(3)
+            return exact_convolution(x, weight, tables, size=self.kernel_size, **self.geometry())
+        mix: dict[str, Any] = {"size": 1, "stride": 1, "padding": 0, "mode": "zeros"}
+        a, s = self.group_weight[..., None], self.spatial_weight
+        if self.variant == "pointwise_first":
+            return exact_depthwise(exact_convolution(x, a, tables, **mix), s, tables[0], **self.geometry())
+        return exact_convolution(exact_depthwise(x, s, tables[0], **self.geometry()), a, tables, **mix)
+
+    def _with_bias(self, y: Tensor) -> Tensor:
         return y if self.bias is None else y + self.bias.view(-1, *(1,) * (1 + self.dim))

@@ -1,0 +1,156 @@
+"""The depthwise step in canonical order: every channel and every element convolves its own signal, tap by tap.
+
+    D(x, s)_c(X, g) = sum_t s_c(t) x_c(aX + g t, g)          one filter for each channel, turned by each element
+    W(x, y)_c(t)    = sum_{b,g,X} y_c(b, X, g) x_c(b, aX + g t, g)
+
+Turn the signal of each g by g^-1: all of them then want the same taps in the same order, and the results are turned
+back. The taps are added one by one, as multiplications and additions of whole tensors: elementwise arithmetic does not
+know where in a tensor it is, so that no promise of a convolution library is needed.
+
+The two are derivatives of one trilinear form; the third, the gradient of x, is D again with the taps reversed and
+stride and dilation exchanged (`cuda.grid_operators` says the same of dense convolutions).
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..cuda.grid import Geometry
+from .canonical import by_box, cover, turn
+
+_GEOMETRY = "SymInt[] out, SymInt stride, SymInt dilation, SymInt pad, SymInt[] wrap, int size"
+_LIBRARY = torch.library.Library("equiharness", "FRAGMENT")
+_LIBRARY.define(f"grid_depthwise(Tensor x, Tensor s, Tensor elements, {_GEOMETRY}) -> Tensor")
+_LIBRARY.define(f"grid_depthwise_weight(Tensor x, Tensor y, Tensor elements, {_GEOMETRY}) -> Tensor")
+
+
+def depthwise(
+    x: Tensor,
+    s: Tensor,
+    elements: Tensor,
+    out: Sequence[int],
+    stride: int,
+    dilation: int,
+    pad: int,
+    wrap: Sequence[int],
+    size: int,
+) -> Tensor:
+    """The operator D: [B, C, G, *N] and [C, T] to [B, C, G, *out]; differentiable to every order.
+
+    Args:
+        x: the signals, any floating dtype; half precision is summed in float32.
+        s: the filters, taps in row-major order.
+        elements: int64 [G, d, d].
+        out: sizes of the output.
+        stride: between windows.
+        dilation: zeros between the voxels of the input, plus one.
+        pad: before the first voxel.
+        wrap: period per axis, 0 for none.
+        size: k, of T = k^d taps.
+
+    Example:
+        >>> x, elements = torch.ones(1, 1, 1, 3, 3), torch.eye(2, dtype=torch.int64)[None]
+        >>> depthwise(x, torch.ones(1, 9), elements, (3, 3), 1, 1, 1, (0, 0), 3)[0, 0, 0].tolist()
+        [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
+    """
+    y: Tensor = torch.ops.equiharness.grid_depthwise(x, s, elements, out, stride, dilation, pad, wrap, size)
+    return y
+
+
+def _forward(x: Tensor, s: Tensor, elements: Tensor, *where: Any) -> Tensor:
+    geometry, size = _geometry(*where), where[-1]
+    y = x.new_empty((*x.shape[:2], len(elements), *geometry.out))
+    for members, views in _views(x, elements, geometry, size):
+        total: Any = 0
+        for t, view in views:
+            total = total + view * s[:, t].to(view.dtype).view(-1, *(1,) * (view.dim() - 2))
+        for g, result in zip(members, total.to(x.dtype).unbind(2), strict=True):
+            y[:, :, g] = turn(result, elements[g].T)
+    return y
+
+
+def _weight(x: Tensor, y: Tensor, elements: Tensor, *where: Any) -> Tensor:
+    geometry, size = _geometry(*where), where[-1]
+    ds = torch.zeros((x.shape[1], size ** len(geometry.out)), dtype=_accumulator(x.dtype), device=x.device)
+    for members, views in _views(x, elements, geometry, size):
+        outputs = torch.stack([turn(y[:, :, g], elements[g]) for g in members], 2).to(ds.dtype)
+        for t, view in views:
+            ds[:, t] += (view * outputs).transpose(0, 1).flatten(1).sum(1)
+    return ds.to(x.dtype)
+
+
+def _forward_fake(x: Tensor, s: Tensor, elements: Tensor, out: Any, *_: Any) -> Tensor:
+    return x.new_empty((*x.shape[:2], elements.shape[0], *out))
+
+
+def _weight_fake(x: Tensor, y: Tensor, elements: Tensor, out: Any, *rest: Any) -> Tensor:
+    return x.new_empty((x.shape[1], rest[-1] ** len(out)))
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.geometry = inputs[3:]
+
+
+def _transposed(ctx: Any, x: Tensor) -> tuple[Any, ...]:
+    """The geometry of the transposed product, whose output is x."""
+    _, stride, dilation, pad, wrap, size = ctx.geometry
+    return list(x.shape[3:]), dilation, stride, size - 1 - pad, wrap, size
+
+
+def _forward_backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+    x, s, elements = ctx.saved_tensors
+    dx = ds = None
+    if ctx.needs_input_grad[0]:
+        dx = depthwise(dy, s.flip(1), elements, *_transposed(ctx, x))
+    if ctx.needs_input_grad[1]:
+        ds = torch.ops.equiharness.grid_depthwise_weight(x, dy, elements, *ctx.geometry)
+    return dx, ds, *(None,) * 7
+
+
+def _weight_backward(ctx: Any, ds: Tensor) -> tuple[Any, ...]:
+    x, y, elements = ctx.saved_tensors
+    dx = dy = None
+    if ctx.needs_input_grad[0]:
+        dx = depthwise(y, ds.flip(1), elements, *_transposed(ctx, x))
+    if ctx.needs_input_grad[1]:
+        dy = depthwise(x, ds, elements, *ctx.geometry)
+    return dx, dy, *(None,) * 7
+
+
+def _register(name: str, function: Any, fake: Any, backward: Any) -> None:
+    for key in ("CPU", "CUDA"):
+        _LIBRARY.impl(name, function, key)
+    torch.library.register_fake(f"equiharness::{name}", fake, lib=_LIBRARY)
+    torch.library.register_autograd(f"equiharness::{name}", backward, setup_context=_save, lib=_LIBRARY)
+
+
+_register("grid_depthwise", _forward, _forward_fake, _forward_backward)
+_register("grid_depthwise_weight", _weight, _weight_fake, _weight_backward)
+
+
+def _geometry(out: Sequence[int], stride: int, dilation: int, pad: int, wrap: Sequence[int], size: int) -> Geometry:
+    return Geometry(tuple(out), stride, dilation, pad, tuple(wrap))
+
+
+def _accumulator(dtype: torch.dtype) -> torch.dtype:
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def _views(
+    x: Tensor, elements: Tensor, geometry: Geometry, size: int
+) -> Iterator[tuple[list[int], Iterator[tuple[int, Tensor]]]]:
+    """For the elements of each shape of output: the index of every tap t and x_c(aX + t), turned, [B, C, g, *out]."""
+    wide = cover(x, geometry, size).to(_accumulator(x.dtype))
+    for members in by_box(elements, geometry.out):
+        yield members, _taps(torch.stack([turn(wide[:, :, g], elements[g]) for g in members], 2), geometry.stride, size)
+
+
+def _taps(signals: Tensor, stride: int, size: int) -> Iterator[tuple[int, Tensor]]:
+    out = [(n - size) // stride + 1 for n in signals.shape[3:]]
+    for t, index in enumerate(product(range(size), repeat=len(out))):
+        at = tuple(slice(i, i + stride * (n - 1) + 1, stride) for i, n in zip(index, out, strict=True))
+        yield t, signals[(..., *at)]

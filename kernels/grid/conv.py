@@ -128,7 +128,7 @@ class GridConv(GridModule):
             allow_misaligned=allow_misaligned,
         )
         self.in_fibre, self.out_fibre, filter_fibre = self._fibres()
-        shape = (out_channels, in_channels, *filter_fibre, *(kernel_size,) * self.dim)
+        shape = (*self._lead(), out_channels, in_channels, *filter_fibre, *(kernel_size,) * self.dim)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
         self._register_tables(device)
@@ -137,6 +137,10 @@ class GridConv(GridModule):
     @abstractmethod
     def _fibres(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Axes between channels and space of the input, of the output and of the filter."""
+
+    def _lead(self) -> tuple[int, ...]:
+        """Axes of the filter before its channels."""
+        return ()
 
     @abstractmethod
     def tables(self) -> dict[str, IntArray]:

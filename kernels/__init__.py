@@ -33,6 +33,8 @@ _PUBLIC = {
     "SO3ToS2": ".spherical.blocks",
     "SeparableGroupConv": ".grid.separable",
     "SpectralSequential": ".spherical.blocks",
+    "SteerableConv": ".steerable.conv",
+    "SteerableLiftingConv": ".steerable.conv",
     "TransposedGroupConv": ".grid.transposed",
     "TransposedLiftingConv": ".grid.transposed",
     "TransposedSeparableGroupConv": ".grid.transposed_separable",

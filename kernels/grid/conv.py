@@ -34,7 +34,7 @@ class GridModule(nn.Module):
         allow_misaligned: bool,
     ) -> None:
         super().__init__()
-        _check_arguments(in_channels, out_channels, kernel_size, stride, padding, padding_mode)
+        check_arguments(in_channels, out_channels, kernel_size, stride, padding, padding_mode)
         if backend not in self.backends:
             known = ", ".join(map(repr, self.backends))
             raise ValueError(f"unknown backend {backend!r} for {type(self).__name__}; there are {known}")
@@ -255,9 +255,14 @@ def uniform_with_variance(weight: Tensor, variance: float) -> None:
     weight.uniform_(-a, a)
 
 
-def _check_arguments(
+def check_arguments(
     in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int, padding_mode: str
 ) -> None:
+    """Refuse what no convolution here takes.
+
+    Raises:
+        ValueError: a size that is no integer of its range, or an unknown padding mode.
+    """
     least = {"in_channels": 1, "out_channels": 1, "kernel_size": 1, "stride": 1, "padding": 0}
     given = (in_channels, out_channels, kernel_size, stride, padding)
     for (name, low), value in zip(least.items(), given, strict=True):

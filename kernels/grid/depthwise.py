@@ -152,5 +152,6 @@ def _views(
 def _taps(signals: Tensor, stride: int, size: int) -> Iterator[tuple[int, Tensor]]:
     out = [(n - size) // stride + 1 for n in signals.shape[3:]]
     for t, index in enumerate(product(range(size), repeat=len(out))):
-        at = tuple(slice(i, i + stride * (n - 1) + 1, stride) for i, n in zip(index, out, strict=True))
-        yield t, signals[(..., *at)]
+        first = (slice(i, i + stride * (n - 1) + 1, stride) for i, n in zip(index, out, strict=True))
+        at: tuple[Any, ...] = (..., *first)
+        yield t, signals[at]

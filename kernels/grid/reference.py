@@ -5,6 +5,7 @@ and no bank is ever formed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,12 +113,14 @@ def transposed(
     dim, k = group.dim, weights[-1].shape[-1]
     lead, box = x.shape[: x.dim() - dim], x.shape[x.dim() - dim :]
     stuffed = x.new_zeros((*lead, *((n - 1) * stride + 1 for n in box)))
-    stuffed[(..., *(slice(None, None, stride),) * dim)] = x
+    apart: tuple[Any, ...] = (..., *(slice(None, None, stride),) * dim)
+    stuffed[apart] = x
     reverse = tuple(range(-dim, 0))
     full = formula(stuffed, *weights[:-1], weights[-1].flip(reverse), group, stride=1, padding=k - 1, mode="zeros")
     longer = F.pad(full, (0, output_padding) * dim)
     out = [(n - 1) * stride + k - 2 * padding + output_padding for n in box]
-    return longer[(..., *(slice(padding, padding + m) for m in out))]
+    kept: tuple[Any, ...] = (..., *(slice(padding, padding + m) for m in out))
+    return longer[kept]
 
 
 def _tap(w: Tensor, t: tuple[int, ...]) -> Tensor:

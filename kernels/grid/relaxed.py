@@ -28,7 +28,8 @@ class Relaxed(nn.Module):
 
         Source: Wang, Walters & Yu, Approximately Equivariant Networks for Imperfectly Symmetric Dynamics, ICML 2022.
         """
-        return (self.relaxation[:, :, None] - self.relaxation[:, None]).abs().sum()
+        differences: Tensor = (self.relaxation[:, :, None] - self.relaxation[:, None]).abs().sum()
+        return differences
 
     def symmetry_breaking(self) -> Tensor:
         """How much each element is broken: the relative equivariance error that independent banks would have, [|G|].
@@ -44,7 +45,8 @@ class Relaxed(nn.Module):
             [0.0, 0.0]
         """
         difference = self.relaxation[:, self.quotients] - self.relaxation[:, None]
-        return (difference.square().sum((0, 2)) / self.relaxation.square().sum()).sqrt()
+        broken: Tensor = (difference.square().sum((0, 2)) / self.relaxation.square().sum()).sqrt()
+        return broken
 
     def mixed(self, y: Tensor) -> Tensor:
         """sum_l r_l(g) y_l(X, g): [B, L * o, |G|, *X], bank first, to [B, o, |G|, *X]."""

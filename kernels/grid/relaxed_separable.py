@@ -68,7 +68,8 @@ class RelaxedSeparableGroupConv(Relaxed, SeparableGroupConv):
     def expanded_group_weight(self) -> Tensor:
         """sum_l r_l(g) a_loi(g^-1 h) as [o, g, i, h]."""
         copies = expand(self.group_weight.flatten(0, 1), self.group_table, self.inverse).unflatten(0, (self.banks, -1))
-        return (copies * self.relaxation[:, None, :, None, None]).sum(0)
+        mixed: Tensor = (copies * self.relaxation[:, None, :, None, None]).sum(0)
+        return mixed
 
     def factorised_weight(self) -> Tensor:
         """The weight [l, o, i, u, *k] of the `RelaxedGroupConv` that is this layer, differentiable."""

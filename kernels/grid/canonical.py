@@ -32,8 +32,8 @@ def forward(x: Tensor, weight: Tensor, elements: Tensor, fibre: Tensor, geometry
     padded = cover(x, geometry, size)
     for members in by_box(elements, geometry.out):
         turned = torch.cat([turn(padded[:, :, fibre[g].long()], elements[g]).flatten(1, 2) for g in members])
-        results = CONV[dim](turned, bank, stride=geometry.stride)
-        for g, result in zip(members, results.split(len(x)), strict=True):
+        results = CONV[dim](turned, bank, stride=geometry.stride).unflatten(0, (len(members), len(x)))
+        for g, result in zip(members, results, strict=True):
             y[:, :, g] = turn(result, elements[g].T)
     return y
 

@@ -51,7 +51,7 @@ def steerable_basis(kernel_size: int) -> tuple[ComplexArray, IntArray]:
 
 
 def moment(values: ComplexArray, kernel_size: int, a: int, b: int) -> ComplexArray:
-    """sum_t psi(t) conj(z^a conj(z)^b) of functions [..., k * k]; zero unless a - b is their frequency, up to DEGREE."""
+    """sum_t psi(t) conj(z^a conj(z)^b) of functions [..., k * k]; up to DEGREE zero unless a - b is their frequency."""
     z = _taps(kernel_size)
     found: ComplexArray = values @ (z**a * z.conj() ** b).conj()
     return found

@@ -179,4 +179,3 @@ class SteerableConv(_Steerable):
     """
 
     regular_input = True
-

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..cuda.grid import Geometry
-from .canonical import by_box, cover, turn
+from .canonical import accumulator, cover, turn
 
 _GEOMETRY = "SymInt[] out, SymInt stride, SymInt dilation, SymInt pad, SymInt[] wrap, int size"
 _LIBRARY = torch.library.Library("equiharness", "FRAGMENT")
@@ -63,20 +63,21 @@ def depthwise(
 def _forward(x: Tensor, s: Tensor, elements: Tensor, *where: Any) -> Tensor:
     geometry, size = _geometry(*where), where[-1]
     y = x.new_empty((*x.shape[:2], len(elements), *geometry.out))
-    for members, views in _views(x, elements, geometry, size):
-        total: Any = 0
+    taps = s.to(accumulator(x.dtype)).view(*s.shape, *(1,) * len(geometry.out))
+    for g, views in _views(x, elements, geometry, size):
+        t, view = next(views)
+        total = view * taps[:, t]
         for t, view in views:
-            total = total + view * s[:, t].to(view.dtype).view(-1, *(1,) * (view.dim() - 2))
-        for g, result in zip(members, total.to(x.dtype).unbind(2), strict=True):
-            y[:, :, g] = turn(result, elements[g].T)
+            total += view * taps[:, t]
+        y[:, :, g] = turn(total.to(y.dtype), elements[g].T)
     return y
 
 
 def _weight(x: Tensor, y: Tensor, elements: Tensor, *where: Any) -> Tensor:
     geometry, size = _geometry(*where), where[-1]
-    ds = torch.zeros((x.shape[1], size ** len(geometry.out)), dtype=_accumulator(x.dtype), device=x.device)
-    for members, views in _views(x, elements, geometry, size):
-        outputs = torch.stack([turn(y[:, :, g], elements[g]) for g in members], 2).to(ds.dtype)
+    ds = torch.zeros((x.shape[1], size ** len(geometry.out)), dtype=accumulator(x.dtype), device=x.device)
+    for g, views in _views(x, elements, geometry, size):
+        outputs = turn(y[:, :, g], elements[g]).to(ds.dtype)
         for t, view in views:
             ds[:, t] += (view * outputs).transpose(0, 1).flatten(1).sum(1)
     return ds.to(x.dtype)
@@ -136,21 +137,17 @@ def _geometry(out: Sequence[int], stride: int, dilation: int, pad: int, wrap: Se
     return Geometry(tuple(out), stride, dilation, pad, tuple(wrap))
 
 
-def _accumulator(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
-
-
 def _views(
     x: Tensor, elements: Tensor, geometry: Geometry, size: int
-) -> Iterator[tuple[list[int], Iterator[tuple[int, Tensor]]]]:
-    """For the elements of each shape of output: the index of every tap t and x_c(aX + t), turned, [B, C, g, *out]."""
-    wide = cover(x, geometry, size).to(_accumulator(x.dtype))
-    for members in by_box(elements, geometry.out):
-        yield members, _taps(torch.stack([turn(wide[:, :, g], elements[g]) for g in members], 2), geometry.stride, size)
+) -> Iterator[tuple[int, Iterator[tuple[int, Tensor]]]]:
+    """For every element, and for the index of every tap t, its signal x_c(aX + t) in its own frame, [B, C, *out]."""
+    wide = cover(x, geometry, size).to(accumulator(x.dtype))
+    for g, element in enumerate(elements):
+        yield g, _taps(turn(wide[:, :, g], element).contiguous(), geometry.stride, size)
 
 
 def _taps(signals: Tensor, stride: int, size: int) -> Iterator[tuple[int, Tensor]]:
-    out = [(n - size) // stride + 1 for n in signals.shape[3:]]
+    out = [(n - size) // stride + 1 for n in signals.shape[2:]]
     for t, index in enumerate(product(range(size), repeat=len(out))):
         first = (slice(i, i + stride * (n - 1) + 1, stride) for i, n in zip(index, out, strict=True))
         at: tuple[Any, ...] = (..., *first)

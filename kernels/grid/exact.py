@@ -5,8 +5,8 @@ so do all entries of the gradient of the input, which is the same product with o
 A signal without a group axis is spread over the group; its gradient is a sum over an orbit, whose terms come in another
 order for every element: they are sorted before they are added.
 
-On a GPU the products are the kernels of `cuda`. Elsewhere they are torch's convolutions over |G| B turned samples
-(`canonical`), equivariant to the last bit as far as torch treats equal samples equally; it makes no promise.
+On a GPU the products are the kernels of `cuda`. Elsewhere they are matrix products, the same for every element in its
+own frame (`canonical`).
 
 Gradients of weights and biases are sums over orbits too: equivariance does not concern them.
 """
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..cuda.grid_operators import convolve
+from .canonical import accumulator
 from .depthwise import depthwise
 from .expansion import tap_table
 from .groups import GridGroup, IntArray
@@ -169,17 +170,20 @@ class _Spread(torch.autograd.Function):
 
 
 class _OrbitSum(torch.autograd.Function):
-    """The sum over axis 2 in an order that the values give, not their places; the adjoint is `_Spread`."""
+    """The sum over axis 2 in an order that the values give, not their places; the adjoint is `_Spread`.
+
+    Terms in ascending order, and in descending order: minus the terms exchange the two sums and negate them, so that
+    their mean changes sign and nothing else.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, order: int) -> Tensor:
         ctx.order = order
-        terms = x.sort(dim=2).values
-        terms = terms.float() if terms.dtype in (torch.float16, torch.bfloat16) else terms
-        total = terms[:, :, 0]
+        terms = x.sort(dim=2).values.to(accumulator(x.dtype)).unbind(2)
+        up, down = terms[0], terms[-1]
         for h in range(1, order):
-            total = total + terms[:, :, h]
-        return total.to(x.dtype)
+            up, down = up + terms[h], down + terms[-1 - h]
+        return ((up + down) / 2).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
@@ -197,4 +201,15 @@ def spread(x: Tensor, order: int) -> Tensor:
         (torch.Size([1, 1, 4, 2]), [[[4.0, 4.0]]])
     """
     result: Tensor = _Spread.apply(x, order)  # type: ignore[no-untyped-call]
+    return result
+
+
+def orbit_sum(x: Tensor) -> Tensor:
+    """The sum over the group, [B, C, G, *N] to [B, C, *N], in sorted order; half precision is summed in float32.
+
+    Example:
+        >>> orbit_sum(torch.tensor([1.0, 1e8, -1e8]).view(1, 1, 3, 1)).item()
+        0.0
+    """
+    result: Tensor = _OrbitSum.apply(x, x.shape[2])  # type: ignore[no-untyped-call]
     return result

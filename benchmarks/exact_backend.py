@@ -117,7 +117,7 @@ def clock(function, repeats):
 def timing(size=16, fields=8, repeats=3):
     torch.set_num_threads(1)
     print(
-        f"O, {fields} -> {fields} fields, {size}^3, k = 3 (transposed: k = 4, s = 2, {size // 2}^3), batch 1, one thread"
+        f"O, {fields} -> {fields} fields, {size}^3, k = 3 (transposed: k = 4, s = 2, {size // 2}^3), one sample, one thread"
     )
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         for label, (kind, options, source, _) in LAYERS.items():

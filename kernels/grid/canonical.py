@@ -50,7 +50,7 @@ def forward(x: Tensor, weight: Tensor, elements: Tensor, fibre: Tensor, geometry
                 shares = torch.matmul(bank, source)
                 shares = shares.view(len(x), len(portion), -1, *inputs[reads].shape[2:])
                 for share, (_, to, of) in zip(shares.unbind(1), portion, strict=True):
-                    total[to] += share[of]
+                    total[to].add_(share[of])
         y[:, :, g] = turn(total.to(y.dtype), element.T)
     return y
 
@@ -69,7 +69,7 @@ def weight_gradient(x: Tensor, y: Tensor, elements: Tensor, fibre: Tensor, geome
             for portion in _portions(members, outputs.shape[1] * source[0, 0].numel() * dtype.itemsize):
                 shares = outputs.new_zeros((len(portion), *outputs.shape[:2], *source.shape[2:]))
                 for share, (_, to, of) in zip(shares, portion, strict=True):
-                    share[of] = outputs[to]
+                    share[of].copy_(outputs[to])
                 at = [t for t, *_ in portion]
                 by_tap = shares.transpose(0, 1).flatten(1, 2).flatten(2)  # [B, T O, N]
                 dw[at] += (by_tap @ source.flatten(2).mT).sum(0).view(len(at), y.shape[1], -1)
@@ -117,6 +117,10 @@ class Turned:
     elements: Tensor
 
     def __post_init__(self) -> None:
+        # A signal that was spread over the group is the same in every channel of its fibre: one serves.
+        self._spread = self.signal.shape[2] > 1 and self.signal.stride(2) == 0
+        if self._spread:
+            self.signal = self.signal[:, :, :1]
         self._flips: dict[tuple[int, ...], Tensor] = {}
 
     def select(self, g: int, fibre: Tensor) -> Tensor:
@@ -125,7 +129,8 @@ class Turned:
         flipped = _flipped_axes(element, 3)
         if flipped not in self._flips:  # at most 2^d copies serve all elements
             self._flips[flipped] = self.signal.flip(flipped) if flipped else self.signal
-        return self._flips[flipped].permute(_order(element, 3)).index_select(2, fibre.long())
+        turned = self._flips[flipped].permute(_order(element, 3))
+        return turned.expand(-1, -1, len(fibre), *turned.shape[3:]) if self._spread else turned.index_select(2, fibre)
 
 
 def turn(x: Tensor, element: Tensor) -> Tensor:

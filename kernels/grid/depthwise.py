@@ -3,9 +3,8 @@
     D(x, s)_c(X, g) = sum_t s_c(t) x_c(aX + g t, g)          one filter for each channel, turned by each element
     W(x, y)_c(t)    = sum_{b,g,X} y_c(b, X, g) x_c(b, aX + g t, g)
 
-Turn the signal of each g by g^-1: all of them then want the same taps in the same order, and the results are turned
-back. The taps are added one by one, as multiplications and additions of whole tensors: elementwise arithmetic does not
-know where in a tensor it is, so that no promise of a convolution library is needed.
+Turn the signal of each g by g^-1: all of them then want the same convolution, in calls that are alike, and the results
+are turned back (`canonical` says why that is exact).
 
 The two are derivatives of one trilinear form; the third, the gradient of x, is D again with the taps reversed and
 stride and dilation exchanged (`cuda.grid_operators` says the same of dense convolutions).
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from ..cuda.grid import Geometry
 from .canonical import accumulator, cover, turn
+from .conv import CONV
 
 _GEOMETRY = "SymInt[] out, SymInt stride, SymInt dilation, SymInt pad, SymInt[] wrap, int size"
 _LIBRARY = torch.library.Library("equiharness", "FRAGMENT")
@@ -63,22 +63,31 @@ def depthwise(
 def _forward(x: Tensor, s: Tensor, elements: Tensor, *where: Any) -> Tensor:
     geometry, size = _geometry(*where), where[-1]
     y = x.new_empty((*x.shape[:2], len(elements), *geometry.out))
-    taps = s.to(accumulator(x.dtype)).view(*s.shape, *(1,) * len(geometry.out))
-    for g, views in _views(x, elements, geometry, size):
-        t, view = next(views)
-        total = view * taps[:, t]
-        for t, view in views:
-            total += view * taps[:, t]
-        y[:, :, g] = turn(total.to(y.dtype), elements[g].T)
+    for g, signal in _signals(x, elements, geometry, size):
+        y[:, :, g] = turn(_correlation(signal, s.to(signal.dtype), geometry, size).to(y.dtype), elements[g].T)
     return y
+
+
+def _correlation(signal: Tensor, s: Tensor, geometry: Geometry, size: int) -> Tensor:
+    """sum_t s_c(t) x_c(aX + t) of the signal of one element: the same call for each of them."""
+    dim = len(geometry.out)
+    if signal.device.type == "cpu":
+        filters = s.view(-1, 1, *(size,) * dim)
+        return CONV[dim](signal, filters, stride=geometry.stride, groups=len(filters))
+    # Elsewhere two calls alike may be answered by two algorithms: multiplications and additions leave no choice.
+    taps = s.view(*s.shape, *(1,) * dim)
+    total = torch.zeros((), dtype=signal.dtype, device=signal.device)
+    for t, view in _taps(signal, geometry.stride, size):
+        total = total + view * taps[:, t]
+    return total
 
 
 def _weight(x: Tensor, y: Tensor, elements: Tensor, *where: Any) -> Tensor:
     geometry, size = _geometry(*where), where[-1]
     ds = torch.zeros((x.shape[1], size ** len(geometry.out)), dtype=accumulator(x.dtype), device=x.device)
-    for g, views in _views(x, elements, geometry, size):
+    for g, signal in _signals(x, elements, geometry, size):
         outputs = turn(y[:, :, g], elements[g]).to(ds.dtype)
-        for t, view in views:
+        for t, view in _taps(signal, geometry.stride, size):
             ds[:, t] += (view * outputs).transpose(0, 1).flatten(1).sum(1)
     return ds.to(x.dtype)
 
@@ -137,16 +146,15 @@ def _geometry(out: Sequence[int], stride: int, dilation: int, pad: int, wrap: Se
     return Geometry(tuple(out), stride, dilation, pad, tuple(wrap))
 
 
-def _views(
-    x: Tensor, elements: Tensor, geometry: Geometry, size: int
-) -> Iterator[tuple[int, Iterator[tuple[int, Tensor]]]]:
-    """For every element, and for the index of every tap t, its signal x_c(aX + t) in its own frame, [B, C, *out]."""
+def _signals(x: Tensor, elements: Tensor, geometry: Geometry, size: int) -> Iterator[tuple[int, Tensor]]:
+    """What the windows of every element cover, in its own frame: [B, C, *wide]."""
     wide = cover(x, geometry, size).to(accumulator(x.dtype))
     for g, element in enumerate(elements):
-        yield g, _taps(turn(wide[:, :, g], element).contiguous(), geometry.stride, size)
+        yield g, turn(wide[:, :, g], element).contiguous()
 
 
 def _taps(signals: Tensor, stride: int, size: int) -> Iterator[tuple[int, Tensor]]:
+    """The index of every tap t, and x_c(aX + t)."""
     out = [(n - size) // stride + 1 for n in signals.shape[2:]]
     for t, index in enumerate(product(range(size), repeat=len(out))):
         first = (slice(i, i + stride * (n - 1) + 1, stride) for i, n in zip(index, out, strict=True))

@@ -9,7 +9,7 @@ from equiharness.impls.validity import layers
 from equiharness.suites.resampling import errors_by_angle
 from equiharness.suites.validity import find_law, sweep, validity_map
 
-SMALL = {"sizes": (6, 7, 8), "kernels": (2, 3), "strides": (1, 2, 3), "paddings": (0, 1)}
+SMALL = {"sizes": (6, 7, 8), "kernels": (3, 4), "strides": (1, 2, 3), "paddings": (0, 1)}
 LAYERS = {f"{layer.library}.{layer.name}": layer for layer in layers()}
 
 

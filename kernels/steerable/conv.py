@@ -70,8 +70,9 @@ class _Steerable(nn.Module):
 
     def filter(self) -> Tensor:
         """The filter w_oi(t, u) = sum_j c_oiuj psi_j(t) as [o, i, u, k, k], or [o, i, k, k] without u."""
-        flat: Tensor = self.weight @ self.basis[0].to(self.weight.dtype)
-        return flat.unflatten(-1, (self.kernel_size, self.kernel_size))
+        flat = self.weight @ self.basis[0].to(self.weight.dtype)
+        filters: Tensor = flat.unflatten(-1, (self.kernel_size, self.kernel_size))
+        return filters
 
     def filter_bank(self) -> Tensor:
         """W[(o, g), (i, h), t] = sum_j c_oi(g^-1 h)j psi_j(g^-1 t), differentiable."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..harness.registry import Case, Cost
+from ..harness.operators import GROUP, LIFTING
+from ..harness.registry import Case, Cost, Value
 from .grid import DIM, ORDER, GridAdapter, box_of, cost_of, points_of
 
 
@@ -16,6 +17,21 @@ class _Convolution(GridAdapter):
     kind: str
     reads: str
     writes: str
+    #: The operator that the layer is compared on.
+    operator: str = ""
+
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """The same size on the groups of the grid, padded to keep it."""
+        p = parameters
+        if kind != self.operator or p["group"] not in ORDER:
+            return None
+        kernel = int(p["kernel"] or 0)
+        sizes = {"fields": (p["fields_in"], p["fields_out"]), "padding": kernel // 2, **self.settings()}
+        return _case(str(p["group"]), str(p["size"]), kernel, **sizes)
+
+    def settings(self) -> dict[str, Value]:
+        """What a case says beside its geometry."""
+        return {}
 
     def layer(self, case: Case, **where: Any) -> Any:
         """The layer with a bias that is not zero."""
@@ -47,7 +63,7 @@ class _Convolution(GridAdapter):
 
     def _cost(self, case: Case, flops: float, weights: float) -> Cost:
         ci, co = self._channels(case)
-        return cost_of(flops, ci * points_of(case) + co * self._outputs(case) + weights)
+        return cost_of(flops, ci * points_of(case) + co * self._outputs(case) + weights, call_values=weights)
 
     def _channels(self, case: Case) -> tuple[int, int]:
         g, d = ORDER[case["group"]], DIM[case["group"]]
@@ -73,6 +89,7 @@ class Lifting(_Convolution):
     """``equiharness.kernels.LiftingConv``: scalars to a regular field."""
 
     name = "equiharness.LiftingConv"
+    operator = LIFTING
     kind, reads, writes = "LiftingConv", "trivial", "regular"
 
     def cases(self) -> Iterable[Case]:
@@ -89,6 +106,7 @@ class Regular(_Convolution):
     """``equiharness.kernels.GroupConv``: regular to regular fields."""
 
     name = "equiharness.GroupConv"
+    operator = GROUP
     kind, reads, writes = "GroupConv", "regular", "regular"
 
     def cases(self) -> Iterable[Case]:
@@ -105,7 +123,12 @@ class Separable(_Convolution):
     """``equiharness.kernels.SeparableGroupConv``: regular to regular fields, group and space apart."""
 
     name = "equiharness.SeparableGroupConv"
+    operator = GROUP
     kind, reads, writes = "SeparableGroupConv", "regular", "regular"
+
+    def settings(self) -> dict[str, Value]:
+        """The variant that mixes first, as separable convolutions are published."""
+        return {"variant": "pointwise_first"}
 
     def cases(self) -> Iterable[Case]:
         """The three variants on planes and volumes."""

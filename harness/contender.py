@@ -1,4 +1,4 @@
-"""One implementation ready to be timed: built, its inputs allocated, forward and backward as calls without arguments."""
+"""One implementation ready to be timed: built, inputs allocated, forward and backward as calls without arguments."""
 
 from __future__ import annotations
 
@@ -152,5 +152,5 @@ def _channels_last(claim: Claim, x: Tree) -> Tree:
         raise UsageError("channels_last needs signals [batch, channels, *space].")
     layout = formats[claim.group.dim + 2]
     for module in claim.modules:
-        module.to(memory_format=layout)
+        module.to(memory_format=layout)  # type: ignore[call-overload]  # torch documents it and does not type it
     return tree_map(lambda v: v.contiguous(memory_format=layout), x)

@@ -1,4 +1,4 @@
-"""The machine while it is timed: load, affinity, threads; a GPU's clocks, power, temperature and reasons to throttle."""
+"""The machine while it is timed: load and affinity; a GPU's clocks, power, temperature and reasons to throttle."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
     with _silent(), torch.profiler.profile(activities=activities, profile_memory=True, acc_events=True) as profiler:
         kept = call()
     del kept
-    events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events = profiler.profiler.kineto_results.events()
     held = peak = 0
     for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
         held += event.nbytes()

@@ -25,9 +25,10 @@ class _Convolution(GridAdapter):
         p = parameters
         if kind != self.operator or p["group"] not in ORDER:
             return None
+        fields = (int(p["fields_in"] or 0), int(p["fields_out"] or 0))
         kernel = int(p["kernel"] or 0)
-        sizes = {"fields": (p["fields_in"], p["fields_out"]), "padding": kernel // 2, **self.settings()}
-        return _case(str(p["group"]), str(p["size"]), kernel, **sizes)
+        size = str(p["size"])
+        return _case(str(p["group"]), size, kernel, fields=fields, padding=kernel // 2, **self.settings())
 
     def settings(self) -> dict[str, Value]:
         """What a case says beside its geometry."""

@@ -91,10 +91,7 @@ def duration(value: float) -> str:
         >>> duration(0.0021127), duration(4.2e-5), duration(2.5)
         ('2.11 ms', '42.0 µs', '2.50 s')
     """
-    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
-        if value * factor >= 1:
-            break
-    scaled = value * factor
+    scaled, unit = (value, "s") if value >= 1 else (1e3 * value, "ms") if value >= 1e-3 else (1e6 * value, "µs")
     digits = 2 if scaled < 10 else 1 if scaled < 100 else 0
     return f"{scaled:.{digits}f} {unit}"
 

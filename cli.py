@@ -1,4 +1,4 @@
-"""The command line: equiharness list | verify | baseline | bench | report | doctor.
+"""The command line: equiharness list | verify | baseline | bench | compare | report | doctor.
 
 Exit codes: 0 all hold or deviate as declared; 1 a claim fails; 2 wrong usage or unreadable input;
 3 nothing was checked.
@@ -19,6 +19,7 @@ from rich.table import Table
 from .cli_bench import bench
 from .cli_common import console as _console
 from .cli_common import open_record, require_device
+from .cli_compare import compare
 from .harness.errors import HarnessError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ app = typer.Typer(
 baseline = typer.Typer(help="What a project's checks gave when they were last accepted.", no_args_is_help=True)
 app.add_typer(baseline, name="baseline")
 app.command()(bench)
+app.command()(compare)
 
 #: Properties in the order they are checked; the suites hold the same names (a test compares them).
 PROPERTIES = (
@@ -224,9 +226,9 @@ def _by_key(results: Iterable[CheckResult]) -> dict[str, CheckResult]:
 
 def _worse(accepted: dict[str, Entry], results: Iterable[CheckResult], chosen: _Selection) -> list[str]:
     """One line for each check that got worse; what a run was not asked for has not vanished."""
-    from .harness.baseline import compare
+    from .harness import baseline as baselines
 
-    return [str(line) for line in compare(accepted, _by_key(results), chosen.expects)]
+    return [str(line) for line in baselines.compare(accepted, _by_key(results), chosen.expects)]
 
 
 @app.command()

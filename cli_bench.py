@@ -53,11 +53,15 @@ def bench(
     cold: Annotated[bool, typer.Option(help="Figures with flushed caches too.")] = True,
     backward: Annotated[bool, typer.Option(help="Training too.")] = True,
     errors: Annotated[bool, typer.Option(help="Errors beside the times.")] = True,
+    against: Annotated[
+        str | None, typer.Option(metavar="REV", help="Time this working tree against a revision of its repository.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for bench.jsonl and bench.md.")] = Path("out"),
 ) -> None:
     """Time layers: forward, backward, memory, errors and the share of what the hardware allows.
 
-    Implementations of one operator are timed in turns in one process. Raw samples are kept in the record.
+    Implementations of one operator are timed in turns in one process. Raw samples are kept in the record. With --against
+    both revisions are installed and timed in turns by pairs of fresh processes; exit code 1 where this tree is worse.
 
     Example: `equiharness bench --operator 'group convolution C4' --seconds 2`
     """
@@ -72,6 +76,14 @@ def bench(
     if not chosen:
         console().print("Nothing was timed: no operator or case matches. See `equiharness list`.", markup=False)
         raise typer.Exit(3)
+    if against is not None:
+        from .cli_against import against as duel
+
+        if device != "cpu" or settings != ("eager",):
+            raise UsageError("--against times eager layers on the CPU: leave --device and --setting out.")
+        entrants = [entrant for group in chosen for entrant in group]
+        found = duel(against, entrants, dtypes=dtypes, backward=backward, seed=seed, threads=threads or 1, out=out)
+        raise typer.Exit(1 if found.worse else 0)
     run = _timed(chosen, plan, out / "bench.jsonl")
     _write_table(run, out / "bench.md")
     raise typer.Exit(0 if run.measurements else 3)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import gc
 import math
+import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,12 +92,6 @@ class Timing:
         return "; ".join(notes)
 
 
-@dataclass(frozen=True)
-class _Sample:
-    seconds: float
-    disturbed: bool
-
-
 class Clock:
     """Times calls on a device.
 
@@ -131,22 +126,17 @@ class Clock:
         shortest = max(shortest, self._cost() / OVERHEAD)
         repeats = 1
         while True:
-            seconds = min(self._sample(call, repeats).seconds for _ in range(2)) * repeats
+            seconds = min(self.region(call, repeats)[0] for _ in range(2)) * repeats
             if seconds >= shortest or repeats >= 1 << 20:
                 return repeats
             repeats = max(2 * repeats, math.ceil(repeats * min(100.0, shortest / max(seconds, 1e-9))))
 
     def _cost(self) -> float:
         """Seconds that timing an empty region takes."""
-        return statistics.median(self._sample(lambda: None, 1).seconds for _ in range(20))
+        return statistics.median(self.region(lambda: None, 1)[0] for _ in range(20))
 
-    def sample(self, call: Call, repeats: int, *, cold: bool = False) -> float:
-        """Seconds of one call, over one region of ``repeats`` calls, disturbed or not."""
-        if cold:
-            self.flush()
-        return self._sample(call, repeats).seconds
-
-    def _sample(self, call: Call, repeats: int) -> _Sample:
+    def region(self, call: Call, repeats: int) -> tuple[float, bool]:
+        """Seconds of one call, over one region of ``repeats`` calls, and whether something else had part of them."""
         turns = range(repeats)
         if self.cuda:
             before = self._throttled()
@@ -156,7 +146,7 @@ class Clock:
                 call()
             end.record()
             end.synchronize()
-            return _Sample(1e-3 * start.elapsed_time(end) / repeats, before or self._throttled())
+            return (1e-3 * start.elapsed_time(end) / repeats, before or self._throttled())
         busy, begin = time.thread_time(), time.perf_counter()
         for _ in turns:
             call()
@@ -164,7 +154,21 @@ class Clock:
         busy = time.thread_time() - busy
         # With several threads this one waits for the others without any other process being there.
         alone = torch.get_num_threads() > 1 or seconds <= SHARED * busy
-        return _Sample(seconds / repeats, not alone)
+        return (seconds / repeats, not alone)
+
+    def own(self, call: Call, repeats: int) -> float:
+        """Seconds of one call without what other processes had of the CPU meanwhile.
+
+        The CPU time of this thread, unless it waited of its own accord (a voluntary switch: a sleep, a lock, a read) or
+        does not compute alone: then that waiting belongs to the call, and it is the wall time.
+        """
+        if self.cuda or torch.get_num_threads() > 1:
+            return self.region(call, repeats)[0]
+        waits, busy, begin = _waits(), time.thread_time(), time.perf_counter()
+        for _ in range(repeats):
+            call()
+        seconds, busy = time.perf_counter() - begin, time.thread_time() - busy
+        return (busy if _waits() == waits else seconds) / repeats
 
     def interleaved(
         self,
@@ -188,7 +192,7 @@ class Clock:
         if cold:
             repeats = dict.fromkeys(calls, 1)
         self.synchronize()
-        names, taken = list(calls), {name: list[_Sample]() for name in calls}
+        names, taken = list(calls), {name: list[tuple[float, bool]]() for name in calls}
         deadline = time.perf_counter() + seconds * len(names)
         with quiet():
             for turn in range(most):
@@ -198,16 +202,28 @@ class Clock:
                     name = names[(turn + i) % len(names)]
                     if cold:
                         self.flush()
-                    taken[name].append(self._sample(calls[name], repeats[name]))
-        return {name: _kept(samples, repeats[name]) for name, samples in taken.items()}
+                    taken[name].append(self.region(calls[name], repeats[name]))
+        return {name: kept(samples, repeats[name]) for name, samples in taken.items()}
 
 
-def _kept(samples: list[_Sample], repeats: int) -> Timing:
-    """Without the disturbed samples, unless they are the most: then the call itself waits for something."""
-    sound = [s.seconds for s in samples if not s.disturbed]
+def kept(samples: Sequence[tuple[float, bool]], repeats: int) -> Timing:
+    """Without the disturbed samples, unless they are the most: then the call itself may be what waits.
+
+    Args:
+        samples: seconds of one call, and whether the sample was disturbed.
+        repeats: calls in a sample.
+    """
+    sound = tuple(seconds for seconds, disturbed in samples if not disturbed)
     if 2 * len(sound) < len(samples):
-        return Timing(tuple(s.seconds for s in samples), repeats)
-    return Timing(tuple(sound), repeats, discarded=len(samples) - len(sound))
+        return Timing(tuple(seconds for seconds, _ in samples), repeats)
+    return Timing(sound, repeats, discarded=len(samples) - len(sound))
+
+
+def _waits() -> int:
+    """How often this thread gave up the CPU of its own accord; always another number where nobody counts."""
+    if not hasattr(resource, "RUSAGE_THREAD"):
+        return time.perf_counter_ns()
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 @contextmanager

@@ -133,7 +133,7 @@ class Bout:
         return paired(self.old, self.new) if self.old else None
 
     def measurement(self, side: str, pair: str, threads: int) -> Measurement:
-        """One side as a line of a record; ``pair`` names the duel. Without samples it could not be timed beside the other."""
+        """One side as a line of a record; ``pair`` names the duel."""
         samples = tuple(self.old if side == "old" else self.new)
         return Measurement(
             implementation=self.entrant.implementation,
@@ -188,32 +188,25 @@ def duel(
         One bout for each layer, precision and quantity.
     """
     quantities = ("forward", "backward") if backward else ("forward",)
-    bouts = {
-        (entrant, dtype): [
-            *(Bout(entrant, dtype, quantity) for quantity in quantities),
-            *(Bout(entrant, dtype, name, "B") for name in ("memory", "training memory")[: len(quantities)]),
-        ]
-        for entrant in map(_Hashable, entrants)
+    bouts = [
+        (
+            [Bout(entrant, dtype, quantity) for quantity in quantities]
+            + [Bout(entrant, dtype, name, "B") for name in ("memory", "training memory")[: len(quantities)]]
+        )
+        for entrant in entrants
         for dtype in dtypes
-    }
-    listed = [bout for group in bouts.values() for bout in group]
+    ]
+    listed = [bout for group in bouts for bout in group]
     for pair in range(most):
         if all(bout.settled for bout in listed):
             break
         with _workers(sites, threads, swap=pair % 2 == 1) as workers:
-            for (entrant, dtype), group in bouts.items():
-                open_ones = [bout for bout in group if not bout.settled]
-                if open_ones:
-                    _meet(workers, entrant.entrant, dtype, open_ones, seed, threads)
+            for group in bouts:
+                waiting = [bout for bout in group if not bout.settled]
+                if waiting:
+                    _meet(workers, waiting, seed, threads)
         told(pair + 1, listed)
     return listed
-
-
-@dataclass(frozen=True, eq=False)
-class _Hashable:
-    """An entrant as a key: by identity, since its case holds a mapping."""
-
-    entrant: Entrant
 
 
 @contextmanager
@@ -230,15 +223,14 @@ def _workers(sites: Mapping[str, Path], threads: int, *, swap: bool) -> Iterator
             worker.close()
 
 
-def _meet(
-    workers: Mapping[str, Worker], entrant: Entrant, dtype: str, bouts: Sequence[Bout], seed: int, threads: int
-) -> None:
+def _meet(workers: Mapping[str, Worker], bouts: Sequence[Bout], seed: int, threads: int) -> None:
     """Build one layer on both sides, then time its quantities in turns."""
+    entrant = bouts[0].entrant
     order = {
         "implementation": entrant.implementation,
         "case": entrant.case.name,
         "parameters": dict(entrant.case.parameters),
-        "dtype": dtype,
+        "dtype": bouts[0].dtype,
         "seed": seed,
         "batch": entrant.batch,
         "threads": threads,

@@ -60,8 +60,9 @@ def bench(
 ) -> None:
     """Time layers: forward, backward, memory, errors and the share of what the hardware allows.
 
-    Implementations of one operator are timed in turns in one process. Raw samples are kept in the record. With --against
-    both revisions are installed and timed in turns by pairs of fresh processes; exit code 1 where this tree is worse.
+    Implementations of one operator are timed in turns in one process. Raw samples are kept in the record. With
+    --against both revisions are installed and timed in turns by pairs of fresh processes; exit code 1 where this tree
+    is worse.
 
     Example: `equiharness bench --operator 'group convolution C4' --seconds 2`
     """

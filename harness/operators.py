@@ -91,6 +91,18 @@ def contests(names: Sequence[str] = (), operators: str = "*", cases: str = "*") 
     return [*filter(None, found), *(_alone(chosen, cases) if names and operators == "*" else ())]
 
 
+def everyone(pattern: str = "*") -> list[tuple[Entrant, ...]]:
+    """Every installed implementation once: on the operators it computes, else on the first of its own cases.
+
+    Args:
+        pattern: glob pattern on names of implementations.
+    """
+    chosen = [i for i in _chosen([pattern]) if i.version is not None]
+    found = [tuple(filter(None, (_entrant(operator, i) for i in chosen))) for operator in OPERATORS]
+    alone = {e.implementation: (e,) for contest in reversed(list(_alone(chosen, "*"))) for e in contest}
+    return [*filter(None, found), *reversed(alone.values())]
+
+
 def _chosen(names: Sequence[str]) -> list[Implementation]:
     from .errors import UsageError
     from .registry import unknown

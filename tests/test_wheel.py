@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DOORS = {"__init__.py", "cli.py", "cli_against.py", "cli_bench.py", "cli_common.py", "cli_compare.py", "pytest_plugin.py", "testing.py", "py.typed"}
+DOORS = {
+    "__init__.py",
+    "cli.py",
+    "cli_against.py",
+    "cli_bench.py",
+    "cli_common.py",
+    "cli_compare.py",
+    "pytest_plugin.py",
+    "testing.py",
+    "py.typed",
+}
 ROOMS = {"harness", "kernels", "impls", "suites", "reports"}
 SOURCES = {".py", ".cu", ".cuh", ".j2", ".css", ".js"}
 

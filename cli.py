@@ -1,4 +1,4 @@
-"""The command line: equiharness list | verify | baseline | bench | compare | report | doctor.
+"""The command line: equiharness list | verify | baseline | bench | compare | trend | report | doctor.
 
 Exit codes: 0 all hold or deviate as declared; 1 a claim fails; 2 wrong usage or unreadable input;
 3 nothing was checked.
@@ -20,6 +20,7 @@ from .cli_bench import bench
 from .cli_common import console as _console
 from .cli_common import open_record, require_device
 from .cli_compare import compare
+from .cli_trend import trend
 from .harness.errors import HarnessError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ baseline = typer.Typer(help="What a project's checks gave when they were last ac
 app.add_typer(baseline, name="baseline")
 app.command()(bench)
 app.command()(compare)
+app.command()(trend)
 
 #: Properties in the order they are checked; the suites hold the same names (a test compares them).
 PROPERTIES = (

@@ -7,17 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DOORS = {
-    "__init__.py",
-    "cli.py",
-    "cli_against.py",
-    "cli_bench.py",
-    "cli_common.py",
-    "cli_compare.py",
-    "pytest_plugin.py",
-    "testing.py",
-    "py.typed",
-}
+DOORS = {"__init__.py", "pytest_plugin.py", "testing.py", "py.typed", "cli.py"}
+DOORS |= {f"cli_{name}.py" for name in ("against", "bench", "common", "compare", "trend")}
 ROOMS = {"harness", "kernels", "impls", "suites", "reports"}
 SOURCES = {".py", ".cu", ".cuh", ".j2", ".css", ".js"}
 

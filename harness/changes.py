@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .baseline import Entry, compare, entry_of, key_of, worst_by_key
+from .baseline import GROWTH, Entry, compare, entry_of, key_of, worst_by_key
 from .comparison import Change, paired
 from .machine import fingerprint
 from .record import Measurement, Run
-from .verdict import CheckResult
+from .verdict import EPS, SAFETY, CheckResult
+
+#: Measured errors that are compared without pairs. Below SAFETY eps they are rounding, whatever they are.
+ERRORS = ("error against float64", "equivariance error")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ def changes(old: Run, new: Run) -> Changes:
     """
     notes = list(_cut(old, "OLD")) + list(_cut(new, "NEW"))
     lines = [*_checks(old, new), *_measurements(old.measurements, new.measurements)]
+    lines += _errors(old.measurements, new.measurements)
     unpaired = _unpaired(old, new)
     if unpaired:
         same = fingerprint(old.header.environment) == fingerprint(new.header.environment)
@@ -126,6 +130,18 @@ def _measurements(old: Iterable[Measurement], new: Iterable[Measurement]) -> Ite
             continue
         ratio = paired(m.samples, partner.samples, higher_is_better=m.better == "higher")
         yield Line(ratio.change, m.key, f"{_value(m)}, now {_value(partner)}; ratio {ratio}")
+
+
+def _errors(old: Iterable[Measurement], new: Iterable[Measurement]) -> Iterable[Line]:
+    """Errors beside the times: no pairs are needed, they are the same on every machine up to GROWTH."""
+    after = {m.key: m for m in new if m.quantity in ERRORS}
+    for m in old:
+        partner = after.get(m.key)
+        if m.quantity in ERRORS and partner is not None:
+            rounding = SAFETY * EPS.get(m.dtype, 2.0**-7)
+            a, b = max(m.value, rounding), max(partner.value, rounding)
+            change = Change.WORSE if not (b <= GROWTH * a) else Change.BETTER if a > GROWTH * b else Change.SAME
+            yield Line(change, m.key, f"{m.value:.1e}, now {partner.value:.1e}")
 
 
 def _value(m: Measurement) -> str:

@@ -94,9 +94,11 @@ def read_history(results: Path | None = None, records: Iterable[Path] = ()) -> H
                 _read_asv(history, path)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 history.notes.append(f"{path}: no result file of asv ({type(error).__name__}: {error})")
+    # asv keeps one result for each commit; a record of the same run says the same again.
+    tracked = {(key.machine, run.commit) for key, values in history.series.items() for run in values}
     for path in records:
         try:
-            _read_record(history, path)
+            _read_record(history, path, tracked)
         except (OSError, RecordError) as error:
             history.notes.append(str(error))
     return history
@@ -128,7 +130,7 @@ def _read_asv(history: History, path: Path) -> None:
                 history.add(Key(machine, quantity, layer), run, value)
 
 
-def _read_record(history: History, path: Path) -> None:
+def _read_record(history: History, path: Path, tracked: set[tuple[str, str]]) -> None:
     """Values alone, without the samples: thousands of records have to load in seconds."""
     lines = list(_lines(history, path))
     header = lines[0] if lines else {}
@@ -147,6 +149,8 @@ def _read_record(history: History, path: Path) -> None:
     run = Run(date, commit)
     for line in lines[1:]:
         if line.get("kind") == "measurement" and line["quantity"] in UNITS:
+            if (machine, commit) in tracked:
+                continue
             name, operator = line.get("implementation", ""), line.get("operator", "")
             layer = name if operator in ("", name) else f"{operator}: {name}"
             history.add(Key(machine, line["quantity"], layer), run, line["value"] * SCALES.get(line["unit"], 1.0))

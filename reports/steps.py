@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[np.float64]
 
 #: Chance that a series without a change shows one. The largest excursion of a cumulated series of ranks is that of a
 #: Brownian bridge, P(sup > b) = 2 exp(-2 b^2) for small chances (Kolmogorov), so b = sqrt(log(2 / chance) / 2).
@@ -56,7 +59,7 @@ def steps(values: Sequence[float]) -> list[Step]:
     return found
 
 
-def _cuts(x: np.ndarray, start: int) -> list[int]:
+def _cuts(x: Values, start: int) -> list[int]:
     n = len(x)
     if n < LEAST:
         return []
@@ -71,10 +74,10 @@ def _cuts(x: np.ndarray, start: int) -> list[int]:
     return [*_cuts(x[:cut], start), start + cut, *_cuts(x[cut:], start + cut)]
 
 
-def _ranks(x: np.ndarray) -> np.ndarray:
+def _ranks(x: Values) -> Values:
     """Mean ranks, centred."""
     _, place, counts = np.unique(x, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     mean = last - (counts - 1) / 2
-    centred: np.ndarray = mean[place] - (len(x) + 1) / 2
+    centred: Values = mean[place] - (len(x) + 1) / 2
     return centred

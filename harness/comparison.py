@@ -13,13 +13,14 @@ from .errors import MissingDependencyError, UsageError
 #: A change counts beyond this factor. One-thread medians of one unchanged layer over 24 processes lay within 0.93 and
 #: 1.06: what a rebuilt process alone can move is no change of the code.
 FACTOR = 1.06
-#: Confidence of the interval. An unchanged layer is looked at after every pair from LEAST to MOST, and 1% of intervals
-#: miss; a false alarm needs a miss and a median beyond the factor at once.
-CONFIDENCE = 0.99
-#: Pairs below which an interval of the median at that confidence reaches to the extremes, 2 (1/2)^8 < 1%.
+#: Confidence of the interval. An unchanged layer is looked at after every pair from LEAST to MOST, 25 times: at most
+#: 25 * 0.1% of comparisons miss, and a false alarm needs a median beyond the factor besides.
+CONFIDENCE = 0.999
+#: With fewer pairs all of them lie on one side of the truth too often, 2 (1/2)^8 < 1%.
 LEAST = 8
 MOST = 32
-RESAMPLES = 4999
+#: Five beyond either end of the interval.
+RESAMPLES = 9_999
 
 
 class Change(StrEnum):

@@ -1,4 +1,4 @@
-"""The command line: equiharness list | verify | baseline | bench | compare | trend | report | doctor.
+"""The command line: equiharness list | verify | baseline | bench | compare | trend | report | search | doctor.
 
 Exit codes: 0 all hold or deviate as declared; 1 a claim fails; 2 wrong usage or unreadable input;
 3 nothing was checked.
@@ -22,6 +22,7 @@ from .cli_common import open_record, require_device
 from .cli_compare import compare
 from .cli_trend import trend
 from .harness.errors import HarnessError, MissingDependencyError, UsageError
+from .search_command import search
 
 if TYPE_CHECKING:
     from .harness.baseline import Entry
@@ -43,6 +44,7 @@ app.add_typer(baseline, name="baseline")
 app.command()(bench)
 app.command()(compare)
 app.command()(trend)
+app.command()(search)
 
 #: Properties in the order they are checked; the suites hold the same names (a test compares them).
 PROPERTIES = (
@@ -50,13 +52,20 @@ PROPERTIES = (
     "equivariance",
     "off_grid",
     "aliasing",
+    "worst_case",
     "adjoint",
     "parameter_gradient",
     "gradcheck",
     "robustness",
     "integration",
+    "composition",
+    "training",
+    "precision",
     "parity",
+    "backends",
 )
+#: Judged in float64 or over all precisions, whatever the claim's dtype: planned once, in the first dtype of a run.
+ONCE = ("homomorphism", "worst_case", "gradcheck", "composition", "training", "precision", "backends")
 SUITE = "equiharness.suites.check:run_property"
 
 
@@ -208,6 +217,7 @@ def _verified(chosen: _Selection, device: str, seed: int, threads: int, out: Pat
         chosen.names,
         chosen.properties,
         suite=SUITE,
+        once=ONCE,
         dtypes=chosen.dtypes,
         cases=chosen.cases,
         device=device,

@@ -13,7 +13,7 @@ import torch
 from equiharness.kernels import GroupConv, LiftingConv, S2Conv, SO3Conv, s2_near_identity, so3_near_identity
 from equiharness.kernels.cuda import launch
 from equiharness.kernels.cuda import spherical_operators as operators
-from equiharness.kernels.grid.canonical import _turned
+from equiharness.kernels.grid.canonical import turn
 from equiharness.kernels.spherical.contraction import contract
 from equiharness.kernels.spherical.layout import so3_rows
 from equiharness.kernels.spherical.tables import shell_starts
@@ -138,7 +138,7 @@ def grid_case(name, kind, group, batch, channels, box, k=3):
         elements = torch.from_numpy(grid.elements)
 
         def act(x, g, regular):
-            moved = _turned(x, elements[int(grid.inv[g])])
+            moved = turn(x, elements[int(grid.inv[g])])
             return moved[:, :, grid.mul[grid.inv[g]].tolist()] if regular else moved
 
         def error(contender):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from .domains import Grid
@@ -85,9 +86,11 @@ class Claim:
         call_seed: set before every call of a stochastic layer.
         twins: each builds a pair of implementations of this operator for the parity property; one that raises
             MissingDependencyError is left out, with its reason.
+        backends: what the property backends compares with the eager layer: "inductor", "aot_eager", "export".
         batched: whether the function takes batches; else it is called for each sample without the batch axis.
         refined: for layers with a resolution of their own: factor -> (resolution, function at about ``factor`` times
             the layer's own). Such a claim is judged in the limit of fine resolutions only.
+        elements: judge these elements alone; by default those that ``group.representatives`` gives.
         name: what reports call it.
         reproduce: one line to paste.
     """
@@ -105,8 +108,10 @@ class Claim:
     modules: tuple[torch.nn.Module, ...] = ()
     call_seed: int | None = None
     twins: tuple[Callable[[], Twin], ...] = ()
+    backends: tuple[str, ...] = ()
     batched: bool = True
     refined: Callable[[float], tuple[int, Callable[..., Any]]] | None = None
+    elements: tuple[Element, ...] = ()
     name: str = ""
     reproduce: str = ""
 
@@ -125,6 +130,10 @@ class Claim:
                     )
         if not self.modules:
             object.__setattr__(self, "modules", tuple(find_modules(self.function)))
+
+    def representatives(self, rng: np.random.Generator, count: int) -> list[Element]:
+        """The elements a check runs over: the claim's own, or the group's."""
+        return list(self.elements) or self.group.representatives(rng, count)
 
     def exact(self, g: Element) -> bool:
         """Whether g moves source and target without interpolation."""

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-_LOW = (torch.float16, torch.bfloat16, torch.float32)
 _COMPLEX = {torch.float64: torch.complex128, torch.float32: torch.complex64}
 _COMPLEX_DTYPES = (torch.complex32, torch.complex64, torch.complex128)
 #: Methods that name a dtype by being called.

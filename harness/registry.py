@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from .errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
     from .claim import Claim
     from .groups import Group
     from .representations import Fibre
@@ -135,6 +137,12 @@ class Implementation:
         """A small fixed matrix of configurations, for reports and regression."""
         raise NotImplementedError
 
+    def strategy(self) -> SearchStrategy[Case]:
+        """Every valid configuration, for property-based search; those of ``cases`` unless an adapter says more."""
+        from .strategies import listed
+
+        return listed(self.cases())
+
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
         """The claim of one configuration."""
         raise NotImplementedError
@@ -155,6 +163,11 @@ class Implementation:
     def family_of(self, case: Case) -> Family:
         """The family of one case: the adapter's own."""
         return self.family
+
+    def leads(self, case: Case) -> bool:
+        """Whether this is the first case of its family: the one to spend seconds on."""
+        family = self.family_of(case)
+        return case.name == next(c.name for c in self.cases() if self.family_of(c) is family)
 
     def expects(self, property: str, case: Case, **where: Value) -> Expected | None:
         """The first deviation declared for a property of a case; ``where`` are dtype and device."""

@@ -11,7 +11,7 @@ import functools
 import itertools
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +81,7 @@ def plan(
     properties: Sequence[str],
     *,
     suite: Suite,
+    once: Collection[str] = (),
     dtypes: Sequence[str] = DTYPES,
     cases: str = "*",
     device: str = "cpu",
@@ -93,6 +94,7 @@ def plan(
         names: names or glob patterns; none means all.
         properties: names of properties.
         suite: "module:function" that runs one property of one claim.
+        once: properties to plan in the first of the dtypes alone.
         dtypes: working precisions.
         cases: glob pattern on case names.
         device: torch device.
@@ -110,6 +112,7 @@ def plan(
         if cases == case.name or fnmatch.fnmatchcase(case.name, cases)
         for dtype in dtypes
         for prop in properties
+        if dtype == dtypes[0] or prop not in once
     ]
 
 

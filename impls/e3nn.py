@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from ..harness.operators import PRODUCT
 from ..harness.registry import Case, Cost, Expected, Family, Implementation, Value
+from ..harness.strategies import cases
 from ..harness.verdict import Verdict
+from . import configurations
 from .e3nn_types import TypeReader, native
 
 if TYPE_CHECKING:
     from ..harness.claim import Claim
+    from ..harness.strategies import Cases
 
 
 class _E3nn(Implementation):
     """What the e3nn layers share: built natively in the working precision, with a native float64 twin."""
 
     library = "e3nn"
+    #: What the first case is compiled with.
+    backends: tuple[str, ...] = ()
     family = Family.POINTS
     install = "pip install e3nn==0.6.0"
 
@@ -50,6 +55,7 @@ class _E3nn(Implementation):
             modules=(layer,),
             reference=exact.to(device),
             refined=typed.refined,
+            backends=self.backends if self.leads(case) else (),
         )
 
     def layer(self, case: Case) -> Any:
@@ -61,12 +67,17 @@ class Linear(_E3nn):
     """``e3nn.o3.Linear``."""
 
     name = "e3nn.Linear"
+    backends = ("inductor",)
 
     def cases(self) -> Iterable[Case]:
         """Scalars, pseudoscalars and both parities up to l = 3, with and without biases."""
         wide = "8x0e+4x0o+8x1o+4x1e+4x2e+2x3o"
         yield Case.of(irreps_in=wide, irreps_out="8x0e+4x0o+8x1o+4x1e+4x2e", biases=True)
         yield Case.of(irreps_in="16x0e+8x1o", irreps_out="4x0e+4x1o", biases=False)
+
+    def strategy(self) -> Cases:
+        """Related irreps of both parities."""
+        return configurations.e3nn_linear()
 
     def layer(self, case: Case) -> Any:
         """With random biases where there are any: the default zero would leave them untested."""
@@ -103,6 +114,10 @@ class FullyConnectedTensorProduct(_E3nn):
         yield Case.of(irreps_in1=features, irreps_in2="0e+1o+2e", irreps_out="4x0e+4x1o+2x2e+1x2o")
         yield Case.of(irreps_in1="4x0e+4x1o", irreps_in2="4x0e+4x1o", irreps_out="4x0e+2x1e+4x1o+2x2e")
 
+    def strategy(self) -> Cases:
+        """Irreps whose product contains the output."""
+        return configurations.e3nn_product()
+
     def layer(self, case: Case) -> Any:
         """Shared internal weights."""
         from e3nn import o3
@@ -132,6 +147,10 @@ class Gate(_E3nn):
         yield Case.of(scalars="8x0e", gates="6x0e", gated="4x1o+2x2e")
         yield Case.of(scalars="4x0e+4x0o", gates="4x0e", gated="2x1o+1x1e+1x2o")
 
+    def strategy(self) -> Cases:
+        """Scalars and gated irreps of both parities."""
+        return configurations.e3nn_gate()
+
     def layer(self, case: Case) -> Any:
         """Silu or tanh on even scalars, tanh (odd) on odd ones, sigmoid on gates."""
         import e3nn.nn
@@ -157,6 +176,10 @@ class NormActivation(_E3nn):
         """With and without biases; e3nn 0.6 raises for every layer with ``normalize=False``."""
         yield Case.of(irreps_in="8x0e+4x1o+2x2e", bias=False)
         yield Case.of(irreps_in="4x0o+4x1e+2x2o+1x3o", bias=True)
+
+    def strategy(self) -> Cases:
+        """Any irreps."""
+        return configurations.e3nn_norm()
 
     def layer(self, case: Case) -> Any:
         """Sigmoid of the norms."""
@@ -186,6 +209,10 @@ class S2Activation(_E3nn):
         """Smooth activations, whose aliasing falls faster than any power, and relu, whose falls like one."""
         for act in ("tanh", "silu", "relu"):
             yield Case.of(lmax=3, act=act, res=20)
+
+    def strategy(self) -> Cases:
+        """Degrees and resolutions; judged in the limit, so few."""
+        return cases(lmax=(1, 2, 3), act=("tanh", "silu", "relu"), res=(20, 24))
 
     def layer(self, case: Case) -> Any:
         """A signal of even value and odd argument: parities (-1)^l."""
@@ -221,6 +248,10 @@ class SphericalHarmonics(_E3nn):
         """On the unit sphere, and as homogeneous polynomials."""
         for normalize in (True, False):
             yield Case.of(lmax=4, normalize=normalize)
+
+    def strategy(self) -> Cases:
+        """Every degree."""
+        return cases(lmax=range(1, 7), normalize=(True, False))
 
     def layer(self, case: Case) -> Any:
         """Component normalisation."""

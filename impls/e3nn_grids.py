@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..harness.registry import Case, Cost, Expected, Family, Implementation
+from ..harness.strategies import cases
 from ..harness.verdict import Verdict
 from . import spherical_costs as costs
 
 if TYPE_CHECKING:
     from ..harness.claim import Claim, Twin
     from ..harness.fields import Field
+    from ..harness.strategies import Cases
 
 
 #: Cases with an odd number of angles.
@@ -39,6 +41,14 @@ class _Grid(Implementation):
         for normalization in ("component", "norm", "integral"):
             yield Case.of(b=6, angles=12, normalization=normalization)
         yield Case.of(b=12, angles=23, normalization="integral")
+
+    def strategy(self) -> Cases:
+        """Every normalisation; the full and the odd number of angles."""
+        return cases(
+            b=range(2, 9),
+            angles=lambda drawn: (2 * drawn["b"], 2 * drawn["b"] - 1),
+            normalization=("component", "norm", "integral"),
+        )
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
         """One signal a sample."""

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..harness.registry import Case, Cost
+from ..harness.strategies import listed
 from .escnn import EMPTY_BATCH, Escnn
 from .grid_networks import blurred, count, settle
 
 if TYPE_CHECKING:
     from ..harness.claim import Claim
+    from ..harness.strategies import Cases
 
 
 class _Network(Escnn):
@@ -25,6 +27,10 @@ class _Network(Escnn):
         claim = super().build(case, device=device, dtype=dtype, seed=seed)
         field = claim.source
         return replace(claim, inputs=lambda n, generator: blurred(field.random(n, generator)), modules=claim.modules)
+
+    def strategy(self) -> Cases:
+        """The fixed cases: sizes are bound to the levels."""
+        return listed(self.cases())
 
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """The network with statistics of its own in its norms."""

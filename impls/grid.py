@@ -26,6 +26,8 @@ class GridAdapter(Implementation):
 
     library = "equiharness"
     family = Family.PLANAR
+    #: Tracing and differentiation alone; inductor, which writes and compiles code, takes one layer of each family.
+    compiler = "aot_eager"
 
     def family_of(self, case: Case) -> Family:
         """One class serves planes and volumes; the group of the case tells."""
@@ -60,11 +62,18 @@ class GridAdapter(Implementation):
             seed=seed,
             modules=(layer,),
             twins=of_layer(layer),
+            backends=self.backends(function) if self.leads(case) else (),
         )
 
     def layer(self, case: Case, **where: Any) -> Any:
         """The module of one case; ``where`` are its device and dtype."""
         raise NotImplementedError
+
+    def backends(self, function: Any) -> tuple[str, ...]:
+        """What the leading case of a family is compiled with, and exported."""
+        import torch
+
+        return (self.compiler, "export") if isinstance(function, torch.nn.Module) else (self.compiler,)
 
     def function(self, layer: Any) -> Any:
         """What of the module is claimed: its own call."""
@@ -110,6 +119,14 @@ class TypeReader:
             kernels.LiftingConv: ("trivial", "regular", *convolution),
             kernels.GroupConv: ("regular", "regular", *convolution),
             kernels.SeparableGroupConv: ("regular", "regular", *convolution),
+            kernels.TransposedLiftingConv: ("trivial", "regular", *convolution),
+            kernels.TransposedGroupConv: ("regular", "regular", *convolution),
+            kernels.TransposedSeparableGroupConv: ("regular", "regular", *convolution),
+            kernels.RelaxedLiftingConv: ("trivial", "regular", *convolution),
+            kernels.RelaxedGroupConv: ("regular", "regular", *convolution),
+            kernels.RelaxedSeparableGroupConv: ("regular", "regular", *convolution),
+            kernels.SteerableLiftingConv: ("trivial", "regular", *convolution),
+            kernels.SteerableConv: ("regular", "regular", *convolution),
             kernels.VectorLift: ("standard", "regular", *convolution),
             kernels.VectorProjection: ("regular", "standard", *convolution),
             kernels.GroupBatchNorm: ("regular", "regular", *norm),

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..harness.operators import GROUP, LIFTING
 from ..harness.registry import Case, Cost, Value
+from . import configurations
 from .grid import DIM, ORDER, GridAdapter, box_of, cost_of, points_of
 
+if TYPE_CHECKING:
+    from ..harness.strategies import Cases
 
-class _Convolution(GridAdapter):
+
+class Convolution(GridAdapter):
     """A convolution of ``equiharness.kernels``; subclasses say its class, its fibres and its cases."""
 
     kind: str
@@ -28,11 +32,15 @@ class _Convolution(GridAdapter):
         fields = (int(p["fields_in"] or 0), int(p["fields_out"] or 0))
         kernel = int(p["kernel"] or 0)
         size = str(p["size"])
-        return _case(str(p["group"]), size, kernel, fields=fields, padding=kernel // 2, **self.settings())
+        return case_of(str(p["group"]), size, kernel, fields=fields, padding=kernel // 2, **self.settings())
 
     def settings(self) -> dict[str, Value]:
         """What a case says beside its geometry."""
         return {}
+
+    def strategy(self) -> Cases:
+        """Every kernel, stride and padding on the boxes that they keep symmetric."""
+        return configurations.grid_convolution()
 
     def layer(self, case: Case, **where: Any) -> Any:
         """The layer with a bias that is not zero."""
@@ -40,7 +48,7 @@ class _Convolution(GridAdapter):
 
         from .. import kernels
 
-        options = ("stride", "padding", "padding_mode", "variant")
+        options = ("stride", "padding", "padding_mode", "variant", "backend", "banks")
         layer = getattr(kernels, self.kind)(
             case["group"],
             case["fields_in"],
@@ -86,7 +94,7 @@ class _Convolution(GridAdapter):
         return math.prod((n + free) // int(p.get("stride") or 1) + 1 for n in box_of(case))
 
 
-class Lifting(_Convolution):
+class Lifting(Convolution):
     """``equiharness.kernels.LiftingConv``: scalars to a regular field."""
 
     name = "equiharness.LiftingConv"
@@ -95,32 +103,35 @@ class Lifting(_Convolution):
 
     def cases(self) -> Iterable[Case]:
         """Odd and even boxes and kernels, strides, both paddings, in two and three dimensions."""
-        yield _case("C4", 33, 3, padding=1, fields=(3, 4))
-        yield _case("C4", "8x12", 4, stride=2, padding=1, fields=(3, 2))
-        yield _case("D4", 9, 5, stride=2, padding=2, fields=(3, 2))
-        yield _case("D4", "8x9", 3, padding=1, padding_mode="circular", fields=(3, 2))
-        yield _case("O", "3x5x4", 2, padding=1, fields=(2, 1))
-        yield _case("Oh", 4, 2, stride=2, fields=(2, 1))
+        yield case_of("C4", 33, 3, padding=1, fields=(3, 4))
+        yield case_of("C4", "8x12", 4, stride=2, padding=1, fields=(3, 2))
+        yield case_of("D4", 9, 5, stride=2, padding=2, fields=(3, 2))
+        yield case_of("D4", "8x9", 3, padding=1, padding_mode="circular", fields=(3, 2))
+        yield case_of("O", "3x5x4", 2, padding=1, fields=(2, 1))
+        yield case_of("Oh", 4, 2, stride=2, fields=(2, 1))
+        yield case_of("D4", "8x9", 3, padding=1, backend="exact")
 
 
-class Regular(_Convolution):
+class Regular(Convolution):
     """``equiharness.kernels.GroupConv``: regular to regular fields."""
 
     name = "equiharness.GroupConv"
     operator = GROUP
+    compiler = "inductor"
     kind, reads, writes = "GroupConv", "regular", "regular"
 
     def cases(self) -> Iterable[Case]:
         """As for the lifting layer, with regular inputs."""
-        yield _case("C4", 17, 3, padding=1, fields=(2, 4))
-        yield _case("C4", "8x12", 4, stride=2, padding=1)
-        yield _case("D4", 9, 5, stride=2, padding=2)
-        yield _case("D4", "8x9", 3, padding=1, padding_mode="circular")
-        yield _case("O", "3x4x3", 3, padding=1, fields=(1, 1))
-        yield _case("Oh", 3, 2, fields=(1, 1))
+        yield case_of("C4", 17, 3, padding=1, fields=(2, 4))
+        yield case_of("C4", "8x12", 4, stride=2, padding=1)
+        yield case_of("D4", 9, 5, stride=2, padding=2)
+        yield case_of("D4", "8x9", 3, padding=1, padding_mode="circular")
+        yield case_of("O", "3x4x3", 3, padding=1, fields=(1, 1))
+        yield case_of("Oh", 3, 2, fields=(1, 1))
+        yield case_of("D4", 9, 3, stride=2, padding=1, backend="exact")
 
 
-class Separable(_Convolution):
+class Separable(Convolution):
     """``equiharness.kernels.SeparableGroupConv``: regular to regular fields, group and space apart."""
 
     name = "equiharness.SeparableGroupConv"
@@ -133,12 +144,17 @@ class Separable(_Convolution):
 
     def cases(self) -> Iterable[Case]:
         """The three variants on planes and volumes."""
-        yield _case("C4", "8x12", 4, stride=2, padding=1, variant="pointwise_first")
-        yield _case("D4", 9, 3, stride=2, padding=1, variant="depthwise_first")
-        yield _case("D4", "8x9", 3, padding=1, padding_mode="circular", variant="per_pair")
-        yield _case("O", "3x5x4", 2, padding=1, fields=(1, 2), variant="pointwise_first")
-        yield _case("O", 4, 2, stride=2, fields=(2, 1), variant="per_pair")
-        yield _case("Oh", 3, 2, fields=(2, 1), variant="depthwise_first")
+        yield case_of("C4", "8x12", 4, stride=2, padding=1, variant="pointwise_first")
+        yield case_of("D4", 9, 3, stride=2, padding=1, variant="depthwise_first")
+        yield case_of("D4", "8x9", 3, padding=1, padding_mode="circular", variant="per_pair")
+        yield case_of("O", "3x5x4", 2, padding=1, fields=(1, 2), variant="pointwise_first")
+        yield case_of("O", 4, 2, stride=2, fields=(2, 1), variant="per_pair")
+        yield case_of("Oh", 3, 2, fields=(2, 1), variant="depthwise_first")
+        yield case_of("D4", 9, 3, stride=2, padding=1, variant="pointwise_first", backend="exact")
+
+    def strategy(self) -> Cases:
+        """With each variant."""
+        return configurations.grid_convolution(variant=("pointwise_first", "depthwise_first", "per_pair"))
 
     def cost(self, case: Case) -> Cost:
         """The mix Ci Co |G|^2 and the depthwise step C |G| k^d, each at the points where it is done."""
@@ -153,7 +169,7 @@ class Separable(_Convolution):
         return self._cost(case, 2.0 * work, pairs * g + filters * taps)
 
 
-class VectorLift(_Convolution):
+class VectorLift(Convolution):
     """``equiharness.kernels.VectorLift``: vector fields to regular fields."""
 
     name = "equiharness.VectorLift"
@@ -161,10 +177,10 @@ class VectorLift(_Convolution):
 
     def cases(self) -> Iterable[Case]:
         """Odd and even boxes, a stride."""
-        yield _case("C4", 9, 3, stride=2, padding=1)
-        yield _case("D4", "8x9", 3, padding=1, padding_mode="circular")
-        yield _case("O", "3x5x4", 2, padding=1, fields=(1, 1))
-        yield _case("Oh", 3, 2, fields=(1, 1))
+        yield case_of("C4", 9, 3, stride=2, padding=1)
+        yield case_of("D4", "8x9", 3, padding=1, padding_mode="circular")
+        yield case_of("O", "3x5x4", 2, padding=1, fields=(1, 1))
+        yield case_of("Oh", 3, 2, fields=(1, 1))
 
 
 class VectorProjection(VectorLift):
@@ -174,6 +190,7 @@ class VectorProjection(VectorLift):
     kind, reads, writes = "VectorProjection", "regular", "standard"
 
 
-def _case(group: str, size: int | str, kernel: int, *, fields: tuple[int, int] = (2, 2), **options: Any) -> Case:
+def case_of(group: str, size: int | str, kernel: int, *, fields: tuple[int, int] = (2, 2), **options: Any) -> Case:
+    """A case of a convolution: stride 1, no padding and zeros unless the options say otherwise."""
     geometry = {"stride": 1, "padding": 0, "padding_mode": "zeros", **options}
     return Case.of(group=group, size=size, kernel=kernel, **geometry, fields_in=fields[0], fields_out=fields[1])

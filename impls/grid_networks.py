@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..harness.registry import Case, Cost, Family, Implementation
+from ..harness.strategies import cases
 
 if TYPE_CHECKING:
     from ..harness.claim import Claim
+    from ..harness.strategies import Cases
 
 
 class _Network(Implementation):
@@ -66,6 +68,11 @@ class WideResNet(_Network):
         yield Case.of(group="D4", size=33, channels=3, classes=5)
         yield Case.of(group="O", size=5, channels=1, classes=3)
 
+    def strategy(self) -> Cases:
+        """Sizes 4 n + 1 only: two strides of 2."""
+        sizes = {"D4": (5, 9, 13, 17), "C4": (5, 9, 13, 17), "O": (5,)}
+        return cases(group=tuple(sizes), size=lambda drawn: sizes[drawn["group"]], channels=(1, 2, 3), classes=(1, 2))
+
     def network(self, case: Case) -> tuple[Any, str]:
         """Narrow stages: symmetry does not depend on width."""
         from .. import kernels
@@ -85,6 +92,12 @@ class UNet(_Network):
         yield Case.of(group="C4", size=32, channels=1, head="regular")
         yield Case.of(group="D4", size=32, channels=1, head="standard")
         yield Case.of(group="O", size=6, channels=1, head="standard")
+
+    def strategy(self) -> Cases:
+        """Sizes that halve evenly."""
+        sizes = {"C4": (4, 8, 12, 16), "D4": (4, 8, 12, 16), "O": (6,)}
+        heads = ("standard", "regular")
+        return cases(group=tuple(sizes), size=lambda drawn: sizes[drawn["group"]], channels=(1, 2), head=heads)
 
     def network(self, case: Case) -> tuple[Any, str]:
         """One output channel of the head's kind."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..harness.registry import Case, Cost, Expected
 from ..harness.verdict import Verdict
+from . import configurations
 from .grid import ORDER, GridAdapter, cost_of, points_of
+
+if TYPE_CHECKING:
+    from ..harness.strategies import Cases
 
 
 class BatchNorm(GridAdapter):
@@ -28,6 +32,10 @@ class BatchNorm(GridAdapter):
         for group, size in (("C4", "8x9"), ("D4", 9), ("O", "3x5x4"), ("Oh", 3)):
             for mode in ("train", "eval"):
                 yield Case.of(group=group, size=size, mode=mode, fields=2)
+
+    def strategy(self) -> Cases:
+        """Both modes."""
+        return configurations.grid_pointwise(("eval", "train"))
 
     def layer(self, case: Case, **where: Any) -> Any:
         """The norm with statistics and weights of its own."""
@@ -64,6 +72,10 @@ class InstanceNorm(BatchNorm):
         """Planes and volumes."""
         for group, size in (("C4", "8x9"), ("D4", 9), ("O", "3x5x4"), ("Oh", 3)):
             yield Case.of(group=group, size=size, mode="train", fields=2)
+
+    def strategy(self) -> Cases:
+        """In its one mode."""
+        return configurations.grid_pointwise(("train",))
 
     def layer(self, case: Case, **where: Any) -> Any:
         """The norm with weights of its own."""

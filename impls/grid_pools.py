@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..harness.registry import Case, Cost
+from . import configurations
 from .grid import DIM, ORDER, GridAdapter, box_of, cost_of, points_of
+
+if TYPE_CHECKING:
+    from ..harness.strategies import Cases
 
 
 class GroupPooling(GridAdapter):
@@ -20,6 +24,10 @@ class GroupPooling(GridAdapter):
         for group, size in (("C4", 33), ("D4", "8x9"), ("O", "3x5x4"), ("Oh", 3)):
             for mode in ("max", "mean"):
                 yield Case.of(group=group, size=size, mode=mode, fields=4 if group == "C4" else 2)
+
+    def strategy(self) -> Cases:
+        """Both modes."""
+        return configurations.grid_pointwise(("mean", "max"))
 
     def layer(self, case: Case, **where: Any) -> Any:
         """Without weights."""
@@ -87,6 +95,10 @@ class AntialiasedPooling(_Resampling):
             case["group"], sigma=case["sigma"], stride=case["stride"], padding_mode=case["padding_mode"]
         )
 
+    def strategy(self) -> Cases:
+        """Every stride and border on boxes of every size."""
+        return configurations.grid_pool()
+
     def cost(self, case: Case) -> Cost:
         """One axis after the other: two flops for each tap of the 3 sigma window and each value that is left."""
         taps = 2 * max(round(3 * case["sigma"]), case["stride"] // 2) + 1
@@ -114,6 +126,10 @@ class Upsampling(_Resampling):
         from .. import kernels
 
         return kernels.Upsample(case["group"], case["scale"], mode=case["mode"], align_corners=case["align_corners"])
+
+    def strategy(self) -> Cases:
+        """Whole and fractional factors."""
+        return configurations.grid_upsampling()
 
     def cost(self, case: Case) -> Cost:
         """One multiply-add for each of the 2^d corners of each new value."""

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from ..harness.operators import GROUP, LIFTING
 from ..harness.registry import Case, Cost, Expected, Family, Implementation, Value
+from ..harness.strategies import cases
 from ..harness.verdict import Verdict
 
 if TYPE_CHECKING:
     from ..harness.claim import Claim
+    from ..harness.strategies import Cases
 
 _REASON = "a plain convolution shares no weights over the group: it is the control that every check must refuse."
 
@@ -23,8 +25,13 @@ class _Plain(Implementation):
     #: The claim reaches every property; homomorphism judges the fields alone.
     expected = tuple(
         Expected(name, Verdict.BROKEN, _REASON)
-        for name in ("equivariance", "adjoint", "parameter_gradient", "integration")
+        for name in ("equivariance", "worst_case", "adjoint", "parameter_gradient", "integration")
     )
+
+    def strategy(self) -> Cases:
+        """Odd kernels, so that the size stays."""
+        groups = ("C4", "D4") if self.family is Family.PLANAR else ("O", "Oh")
+        return cases(group=groups, size=range(3, 8), kernel=(3, 5), channels_in=(1, 2, 3), channels_out=(1, 2, 3))
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
         """The layer on torch's own random weights."""

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from ..harness.operators import ROTATIONS, SPHERE
 from ..harness.registry import Case, Cost, Expected, Family, Implementation, TypedLayer, Value
 from ..harness.verdict import Verdict
+from . import configurations
 from . import spherical_costs as costs
 
 if TYPE_CHECKING:
     from ..harness.claim import Claim
     from ..harness.fields import Field
+    from ..harness.strategies import Cases
 
 
 def sphere(b: int, channels: int) -> Field:
@@ -100,6 +102,8 @@ class Spherical(Implementation):
 
     library = "equiharness"
     family = Family.SPHERICAL
+    #: What the first case is compiled with, and whether it is exported.
+    backends: tuple[str, ...] = ()
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
         """The layer on random weights and biases, in evaluation mode."""
@@ -114,11 +118,21 @@ class Spherical(Implementation):
         if isinstance(function, torch.nn.Module):
             with torch.no_grad():
                 for name, parameter in function.named_parameters():
-                    if name.endswith("bias"):  # the default zero would leave it untested
-                        parameter.normal_()
+                    if name.endswith("bias"):  # the default zero would leave it untested, a large one every relu dead
+                        parameter.normal_(std=0.1)
             function = function.to(device, working).eval()
         twins = self.twins(case, function)
-        return Claim(function, source.group, source, target, dtype=working, device=device, seed=seed, twins=twins)
+        return Claim(
+            function,
+            source.group,
+            source,
+            target,
+            dtype=working,
+            device=device,
+            seed=seed,
+            twins=twins,
+            backends=self.backends if self.leads(case) else (),
+        )
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """The function of one case, its source and its target."""
@@ -138,7 +152,7 @@ ALIASES = tuple(
         "not turn with the signal once the bandwidth grows by two or more.",
         when={"alias": True},
     )
-    for name in ("equivariance", "adjoint", "parameter_gradient")
+    for name in ("equivariance", "worst_case", "adjoint", "parameter_gradient")
 )
 
 
@@ -154,6 +168,10 @@ class _Convolution(Spherical):
             return None
         b, channels = parameters["b"], parameters["channels"]
         return Case.of(b_in=b, b_out=b, grid="near identity", channels_in=channels, channels_out=channels)
+
+    def strategy(self) -> Cases:
+        """Bandwidths that stay, shrink and grow."""
+        return configurations.spherical_convolution(range(1, 9 if self.domain == "s2" else 6))
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """``channels_in`` to ``channels_out`` channels."""
@@ -190,6 +208,7 @@ class S2Conv(_Convolution):
     """``equiharness.kernels.S2Conv``: S2 to SO(3)."""
 
     name = "equiharness.S2Conv"
+    backends = ("inductor", "export")
     domain = "s2"
 
     def cases(self) -> Iterable[Case]:
@@ -209,6 +228,7 @@ class SO3Conv(_Convolution):
     """``equiharness.kernels.SO3Conv``: SO(3) to SO(3)."""
 
     name = "equiharness.SO3Conv"
+    backends = ("aot_eager",)
     domain = "so3"
 
     def cases(self) -> Iterable[Case]:
@@ -233,6 +253,10 @@ class SO3Shortcut(Spherical):
         yield Case.of(b_in=6, b_out=6, channels_in=2, channels_out=3)
         yield Case.of(b_in=6, b_out=4, channels_in=2, channels_out=2)
         yield Case.of(b_in=4, b_out=5, channels_in=2, channels_out=2)
+
+    def strategy(self) -> Cases:
+        """Bandwidths that stay, shrink and grow."""
+        return configurations.spherical_shortcut(range(1, 7))
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """One learned number for each pair of channels."""

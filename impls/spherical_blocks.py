@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..harness.operators import TRANSFORM
 from ..harness.registry import Case, Cost, Value
+from ..harness.strategies import cases
+from . import configurations
 from . import spherical_costs as costs
 from .spherical import S2Conv, SO3Conv, SO3Shortcut, Spherical, invariants, kernel_grid, on, rotations, sphere
 
 if TYPE_CHECKING:
     from ..harness.fields import Field
+    from ..harness.strategies import Cases
 
 
 class SO3ToS2(Spherical):
@@ -23,6 +26,10 @@ class SO3ToS2(Spherical):
         """Two bandwidths."""
         yield Case.of(b=4, channels=2)
         yield Case.of(b=8, channels=2)
+
+    def strategy(self) -> Cases:
+        """Every small bandwidth."""
+        return cases(b=range(1, 8), channels=(1, 2, 3))
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """As many channels on S2."""
@@ -47,6 +54,10 @@ class Integral(Spherical):
         for domain in ("s2", "so3"):
             for b in (4, 8, 16):
                 yield Case.of(domain=domain, b=b, channels=2)
+
+    def strategy(self) -> Cases:
+        """Both domains."""
+        return configurations.spherical_map()
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """One number for each channel."""
@@ -76,6 +87,10 @@ class Resample(Spherical):
         """There and back at one bandwidth."""
         b, channels = parameters.get("b"), parameters.get("channels")
         return Case.of(domain="s2", b_in=b, b_out=b, channels=channels) if kind == TRANSFORM else None
+
+    def strategy(self) -> Cases:
+        """Down and up, both domains."""
+        return configurations.spherical_resampling()
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """The same channels at another bandwidth."""
@@ -170,6 +185,10 @@ class Stack(Spherical):
     def cases(self) -> Iterable[Case]:
         """Bandwidths that fall from layer to layer."""
         yield Case.of(b_in=8, b_mid=6, b_out=4, channels=2)
+
+    def strategy(self) -> Cases:
+        """Bandwidths in any order."""
+        return cases(b_in=range(1, 7), b_mid=range(1, 6), b_out=range(1, 6), channels=(1, 2))
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """S2 to SO(3), twice on."""

@@ -7,10 +7,15 @@ what differs: groups, types, installation.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..harness.operators import GROUP, LIFTING
 from ..harness.registry import Case, Cost, Value
+from ..harness.strategies import cases, listed
+from . import configurations
+
+if TYPE_CHECKING:
+    from ..harness.strategies import Cases
 
 
 def order_of(group: str) -> int:
@@ -36,6 +41,10 @@ class SteerableLayer:
         """Odd sizes, where two-fold downsampling is aligned."""
         yield Case.of(group="C4", size=9, fields=2)
         yield Case.of(group="D4", size=9, fields=1)
+
+    def strategy(self) -> Cases:
+        """Planar groups, sizes and numbers of fields."""
+        return configurations.steerable_pointwise()
 
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """The library's module of one case."""
@@ -64,6 +73,10 @@ class Convolution(SteerableLayer):
         yield Case.of(group="C4", size=9, kernel=3, stride=1, padding=1, fields_in=2, fields_out=2, cutoff=4.0)
         yield Case.of(group="D4", size=9, kernel=3, stride=2, padding=1, fields_in=1, fields_out=2, cutoff=4.0)
         yield Case.of(group="C8", size=33, kernel=5, stride=1, padding=2, fields_in=2, fields_out=4)
+
+    def strategy(self) -> Cases:
+        """Odd and even kernels on the boxes that they keep symmetric."""
+        return configurations.steerable_convolution()
 
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """A basis of its own: the libraries share theirs between layers of every dtype."""
@@ -98,6 +111,10 @@ class TransposedConvolution(Convolution):
         yield Case.of(group="C4", size=9, kernel=3, stride=2, padding=1, fields_in=2, fields_out=2)
         yield Case.of(group="D4", size=8, kernel=5, stride=2, padding=2, fields_in=1, fields_out=1)
 
+    def strategy(self) -> Cases:
+        """Every size."""
+        return configurations.steerable_transposed()
+
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """Regular fields in and out."""
         return nn.R2ConvTransposed(
@@ -131,6 +148,10 @@ class VolumeConvolution(Convolution):
         yield Case.of(group="O", size=5, kernel=3, stride=2, padding=1, fields_in=1, fields_out=1, source="regular")
         yield Case.of(group="Oh", size=5, kernel=3, stride=1, padding=1, fields_in=1, fields_out=1, source="trivial")
 
+    def strategy(self) -> Cases:
+        """The sizes and bases of the fixed cases: the libraries take a minute for each new one."""
+        return listed(self.cases())
+
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """To regular fields."""
         trivial = nn.FieldType(gspace, [gspace.trivial_repr] * case["fields_in"])
@@ -158,6 +179,10 @@ class TrivialOutput(SteerableLayer):
         """The elements of O are exact, the others are judged over resolutions."""
         yield Case.of(group="SO3", size=9, kernel=5, fields_in=1, fields_out=2)
 
+    def strategy(self) -> Cases:
+        """One kernel, whose basis takes long, on boxes of every size."""
+        return cases(group=("SO3",), size=range(5, 10), kernel=(5,), fields_in=(1, 2), fields_out=(1, 2))
+
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """Fields of degree 0 and 1 in, of degree 0 out."""
         kinds = [gspace.irrep(degree) for degree in (0, 1)] * case["fields_in"]
@@ -178,6 +203,10 @@ class QuotientNonlinearity(SteerableLayer):
     def cases(self) -> Iterable[Case]:
         """Pointwise in space; samples on the sphere that the cube's rotations permute."""
         yield Case.of(group="SO3", size=5, channels=2, degree=2)
+
+    def strategy(self) -> Cases:
+        """Few points: the layer is pointwise in space."""
+        return cases(group=("SO3",), size=range(1, 6), channels=(1, 2, 3), degree=(1, 2))
 
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """Quotient features up to a degree in, their invariant parts out."""
@@ -200,6 +229,10 @@ class FourierNonlinearity(SteerableLayer):
     def cases(self) -> Iterable[Case]:
         """As many samples as the cyclic group has elements, so that the group permutes them."""
         yield Case.of(group="C8", size=9, fields=2)
+
+    def strategy(self) -> Cases:
+        """C8 alone, whose samples it takes."""
+        return cases(group=("C8",), size=range(1, 12), fields=(1, 2, 3))
 
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """Frequencies up to 2."""
@@ -255,6 +288,10 @@ def dense_cost(ci: int, co: int, taps: int, points_in: int, points_out: int, *, 
 class MaxPool(SteerableLayer):
     """``PointwiseMaxPool``, kernel 3, stride 2."""
 
+    def strategy(self) -> Cases:
+        """Odd sizes only: on even ones a stride of 2 is off centre."""
+        return configurations.steerable_pointwise(range(3, 14, 2))
+
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """Padding 1 keeps odd sizes aligned."""
         return nn.PointwiseMaxPool(regular(nn, gspace, case["fields"]), kernel_size=3, stride=2, padding=1)
@@ -262,6 +299,10 @@ class MaxPool(SteerableLayer):
 
 class AvgPool(SteerableLayer):
     """``PointwiseAvgPool``, kernel 3, stride 2."""
+
+    def strategy(self) -> Cases:
+        """Odd sizes only: on even ones a stride of 2 is off centre."""
+        return configurations.steerable_pointwise(range(3, 14, 2))
 
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """Padding 1 keeps odd sizes aligned."""
@@ -271,6 +312,10 @@ class AvgPool(SteerableLayer):
 class AvgPoolAntialiased(SteerableLayer):
     """``PointwiseAvgPoolAntialiased``, sigma 0.66, stride 2."""
 
+    def strategy(self) -> Cases:
+        """Odd sizes only: on even ones a stride of 2 is off centre."""
+        return configurations.steerable_pointwise(range(3, 14, 2))
+
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """The libraries' own example value of sigma."""
         return nn.PointwiseAvgPoolAntialiased(regular(nn, gspace, case["fields"]), sigma=0.66, stride=2)
@@ -278,6 +323,10 @@ class AvgPoolAntialiased(SteerableLayer):
 
 class MaxPoolAntialiased(SteerableLayer):
     """``PointwiseMaxPoolAntialiased``, kernel 3, stride 2."""
+
+    def strategy(self) -> Cases:
+        """Odd sizes only: on even ones a stride of 2 is off centre."""
+        return configurations.steerable_pointwise(range(3, 14, 2))
 
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """Padding 1 keeps odd sizes aligned."""

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 from ..harness.errors import MissingDependencyError
 from ..harness.operators import TRANSFORM, ZONAL
 from ..harness.registry import Case, Cost, Expected, Family, Implementation, Value
+from ..harness.strategies import cases
 from ..harness.verdict import Verdict
 from . import spherical_costs as costs
 
 if TYPE_CHECKING:
     from ..harness.claim import Claim, Twin
     from ..harness.fields import Field
+    from ..harness.strategies import Cases
 
 PACKAGE = "torch_harmonics"
 INSTALL = "pip install torch-harmonics==0.9.1"
@@ -156,6 +158,10 @@ class RealSHT(_TorchHarmonics):
         yield Case.of(grid="equiangular", b=8, channels=2)
         yield Case.of(grid="legendre-gauss", b=16, channels=2)
 
+    def strategy(self) -> Cases:
+        """Both grids, every small bandwidth."""
+        return cases(grid=("legendre-gauss", "equiangular"), b=range(2, 13), channels=(1, 2, 3))
+
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """There and back."""
         import torch
@@ -222,7 +228,7 @@ class SpectralConvS2(_TorchHarmonics):
                 "by conjugates, which commutes with rotations about the poles alone.",
                 when={"weights": "complex"},
             )
-            for name in ("equivariance", "adjoint")
+            for name in ("equivariance", "worst_case", "adjoint", "composition")
         ),
     )
 
@@ -239,6 +245,16 @@ class SpectralConvS2(_TorchHarmonics):
         yield Case.of(grid="equiangular", b=8, b_out=8, channels=2, weights="real")
         yield Case.of(grid="legendre-gauss", b=8, b_out=4, channels=2, weights="real")
         yield Case.of(grid="legendre-gauss", b=8, b_out=8, channels=2, weights="complex")
+
+    def strategy(self) -> Cases:
+        """Real weights, bandwidths that stay and shrink."""
+        return cases(
+            grid=("legendre-gauss", "equiangular"),
+            b=range(2, 11),
+            b_out=lambda drawn: range(drawn["b"], 1, -1),
+            channels=(1, 2, 3),
+            weights=("real",),
+        )
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """Without the bias, which is a pattern that a rotation moves."""

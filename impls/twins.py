@@ -35,7 +35,7 @@ SPANS = 1e-4
 
 
 def of_layer(layer: nn.Module) -> tuple[Builder, ...]:
-    """The pairs of one of the project's grid layers: its formula; for a separable layer also the regular layer."""
+    """The pairs of one of the project's grid layers: its formula; of a separable layer, what it factorises."""
     pairs: list[Builder] = []
     if hasattr(layer, "backend"):
         pairs.append(functools.partial(formula, layer))
@@ -60,8 +60,43 @@ def formula(layer: Any) -> Twin:
 
 def factorised(layer: Any) -> Twin:
     """A separable layer and the regular layer with the product of its factors as weight."""
-    regular = kernels.GroupConv(
+    kinds = {
+        kernels.SeparableGroupConv: (kernels.GroupConv, ("padding_mode",)),
+        kernels.TransposedSeparableGroupConv: (kernels.TransposedGroupConv, ("output_padding",)),
+        kernels.RelaxedSeparableGroupConv: (kernels.RelaxedGroupConv, ("padding_mode", "banks")),
+    }
+    kind, options = kinds[type(layer)]
+    regular = kind(
         layer.group,
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,
+        stride=layer.stride,
+        padding=layer.padding,
+        bias=layer.bias is not None,
+        allow_misaligned=layer.allow_misaligned,
+        **{name: getattr(layer, name) for name in options},
+    ).to(layer.group_weight)
+
+    def separable(theta: Parameters, x: Tensor) -> Any:
+        return _call(layer, theta, x)
+
+    def product(theta: Parameters, x: Tensor) -> Any:
+        weight = _call(layer, theta, of=lambda m: m.factorised_weight())
+        shared = {name: theta[name] for name in ("bias", "relaxation") if name in theta}
+        return _call(regular, {"weight": weight, **shared}, x)
+
+    return Twin("separable and factorised regular", separable, product, dict(layer.named_parameters()))
+
+
+def on_the_grid(layer: Any) -> Twin:
+    """A steerable layer of a group of the grid, and the layer that permutes the taps of its filter.
+
+    Elements are matched by their matrices: one counts them by angle, the other in the order of the kernels.
+    """
+    kind = kernels.GroupConv if layer.in_fibre else kernels.LiftingConv
+    other = kind(
+        layer.group.elements,
         layer.in_channels,
         layer.out_channels,
         layer.kernel_size,
@@ -70,17 +105,16 @@ def factorised(layer: Any) -> Twin:
         padding_mode=layer.padding_mode,
         bias=layer.bias is not None,
         allow_misaligned=layer.allow_misaligned,
-    ).to(layer.group_weight)
+    ).to(layer.weight)
 
-    def separable(theta: Parameters, x: Tensor) -> Any:
+    def sampled(theta: Parameters, x: Tensor) -> Any:
         return _call(layer, theta, x)
 
-    def product(theta: Parameters, x: Tensor) -> Any:
-        weight = _call(layer, theta, of=lambda m: m.factorised_weight())
+    def permuted(theta: Parameters, x: Tensor) -> Any:
         bias = {"bias": theta["bias"]} if "bias" in theta else {}
-        return _call(regular, {"weight": weight, **bias}, x)
+        return _call(other, {"weight": _call(layer, theta, of=lambda m: m.filter()), **bias}, x)
 
-    return Twin("separable and factorised regular", separable, product, dict(layer.named_parameters()))
+    return Twin("sampled and permuted filters", sampled, permuted, dict(layer.named_parameters()))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from . import numbers
 from ._require import require
 from .pictures import Diagram, diagram
 from .plots import plot_data, script_json
+from .proof import committed_proof
 from .rows import (
     SIGNS,
     Row,
@@ -70,6 +71,7 @@ def render_html(run: Run) -> str:
         implementations=by_implementation(rows),
         diagrams=_diagrams(run, rows),
         environment=environment_rows(run.header.environment),
+        proof=committed_proof(),
         meanings=MEANINGS,
         plotted=data,
         # The only two texts that are not escaped: JSON that cannot end its tag, and the plotting library.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from ..harness.record import Run
 from .numbers import fixed, number, seconds
+from .proof import committed_proof
 from .rows import SIGNS, Row, attention, declared, environment_rows, matrix_of, rows_of, summary_of
 
 #: Code hosts refuse comments of 65,536 characters; the rest is room for a heading around the report.
@@ -37,6 +38,9 @@ def render_markdown(run: Run) -> str:
     if known:
         lines += ["## Deviations as declared", ""]
         lines += _within(DECLARED, map(_declaration, known), len(known), "declared deviations")
+    proof = committed_proof()
+    if proof is not None:
+        lines += ["", "## How the checks were checked", "", *(f"- {text}" for text in proof.sentences)]
     lines += ["", "## Environment", ""]
     header = run.header
     facts = [("started", header.started), ("command", header.command), ("seed", str(header.seed))]

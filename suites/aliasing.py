@@ -110,7 +110,9 @@ class _Probe:
 
     def __init__(self, claim: Claim) -> None:
         self.claim, self.subject = claim, Subject(claim)
-        drawn = claim.draw(SAMPLES)
+        drawn = tree_map(
+            lambda leaf, v: leaf.project(v) if isinstance(leaf, Field) else v, claim.source, claim.draw(SAMPLES)
+        )
         self.x = tree_map(lambda v: _sum_of_two(v) if v.is_floating_point() else v[[0, 0, 0, 0]], drawn)
         with self.subject.guarded():
             exact = self.subject.probe_reference(self.x)

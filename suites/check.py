@@ -18,7 +18,9 @@ from ..harness.trees import Tree, leaves
 from ..harness.verdict import CheckResult, Reason, Verdict, worst
 from .aliasing import aliasing, may_alias
 from .attribution import attribute, mode
+from .backends import backends
 from .claims import claim_of
+from .composition import composition
 from .equivariance import equivariance
 from .finite_differences import gradcheck
 from .forces import forces
@@ -29,9 +31,12 @@ from .motions import has_reflections, is_system, permutations, reflections, rota
 from .off_grid import off_grid
 from .outcome import Outcome, describe
 from .parity import parity
+from .precision import precision
 from .refinement import refinement
 from .robustness import robustness
 from .smoothness import smoothness
+from .training import training
+from .worst_case import worst_case
 
 #: Properties in the order they are checked and shown.
 PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {
@@ -39,12 +44,17 @@ PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {
     "equivariance": equivariance,
     "off_grid": lambda claim: off_grid(claim) if claim.refined is None else refinement(claim),
     "aliasing": aliasing,
+    "worst_case": worst_case,
     "adjoint": adjoint,
     "parameter_gradient": parameter_gradient,
     "gradcheck": gradcheck,
     "robustness": robustness,
     "integration": integration,
+    "composition": composition,
+    "training": training,
+    "precision": precision,
     "parity": parity,
+    "backends": backends,
 }
 #: Properties of models of points, in place of plain equivariance where the source holds ``Positions``.
 SYSTEM_PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {

@@ -59,7 +59,7 @@ def equivariance(
     """
     start = time.perf_counter()
     rng = np.random.default_rng(claim.seed)
-    drawn = claim.group.representatives(rng, HAAR_SAMPLES)
+    drawn = claim.representatives(rng, HAAR_SAMPLES)
     elements = [g for g in drawn if claim.exact(g) and (keep is None or keep(g))]
     if all(g.is_identity for g in elements) or claim.refined is not None:
         return Outcome(describe(claim, name, Verdict.SKIPPED, _nothing_exact(claim, keep is None)))
@@ -74,11 +74,11 @@ def equivariance(
     if excused:
         pass  # a jump of the layer under jitter would say nothing more
     elif jitter and any(verdict is Verdict.BROKEN and r.code == "ERROR" for _, _, verdict, r in judged):
-        moved = measure(subject, elements, _jittered(x, claim.seed), rng)
+        moved = measure(subject, elements, jittered(x, claim.seed), rng)
         passes = all(_judge(moved, t, jitter_passes=False)[2] is not Verdict.BROKEN for t in moved.tallies)
         judged = [_judge(measured, tally, jitter_passes=passes) for tally in measured.tallies]
     elif jitter and any(_lost_in_jumps(evidence, verdict, r) for evidence, _, verdict, r in judged):
-        moved = measure(subject, elements, _jittered(x, claim.seed), rng)
+        moved = measure(subject, elements, jittered(x, claim.seed), rng)
         again = [_judge(moved, tally, jitter_passes=False) for tally in moved.tallies]
         if any(verdict is Verdict.BROKEN for _, _, verdict, _ in again):
             measured, judged = moved, again
@@ -217,7 +217,8 @@ def _ratio(evidence: Evidence) -> float:
     return 0.0 if evidence.error == 0 else evidence.error / bound if bound else float("inf")
 
 
-def _jittered(x: Tree, seed: int) -> Tree:
+def jittered(x: Tree, seed: int) -> Tree:
+    """Inputs moved by 1e-4 of their size, so that no two values are equal."""
     generator = torch.Generator().manual_seed(seed + 2)
 
     def move(value: torch.Tensor) -> torch.Tensor:

@@ -16,14 +16,19 @@ import numpy as np
 import torch
 
 from ..harness.claim import Claim
-from ..harness.fields import Field
+from ..harness.fields import Acted, Field
 from ..harness.groups import Element
+from ..harness.subject import Subject
 from ..harness.trees import Tree, leaves
 from ..harness.verdict import EPS, LARGEST_DEFECT, CheckResult, ElementError, Reason, Verdict
 from .outcome import describe
 
 #: Pairs of elements that an equivariance check tries by itself; the property tries every element with the generators.
 QUICK_PAIRS = 3
+
+
+#: Samples of an output that a target action is tried on, as many as layers are checked with.
+BATCH = 4
 
 
 def defect(claim: Claim, x: Tree, y: Tree, elements: Sequence[Element]) -> float:
@@ -62,7 +67,7 @@ def homomorphism(claim: Claim, outputs: Tree | None = None) -> CheckResult:
     """Every exact element against the generators, on source and target, judged at 1e-12 and 8 sqrt(n) eps.
 
     Args:
-        claim: its fields are examined; its function is not called.
+        claim: its fields are examined; its function is called only where ``act_out`` needs something to act on.
         outputs: a tree of target tensors to act on; white noise where fields can draw it.
 
     Returns:
@@ -71,7 +76,7 @@ def homomorphism(claim: Claim, outputs: Tree | None = None) -> CheckResult:
     start = time.perf_counter()
     rng = np.random.default_rng(claim.seed)
     x = claim.draw(1)
-    y = outputs if outputs is not None else _noise(claim.target, claim.seed)
+    y = outputs if outputs is not None else _targets(claim)
     sides = _sides(claim, x, y)
     elements = [g for g in claim.group.representatives(rng, 4) if claim.exact(g)]
     partners = [g for g in claim.group.generators if claim.exact(g)] or elements
@@ -123,6 +128,17 @@ def _sides(claim: Claim, x: Tree, y: Tree) -> list[tuple[Any, torch.Tensor]]:
     sides = [(leaf, by_path[path]) for path, leaf in leaves(claim.source)]
     outputs = dict(leaves(y))
     return sides + [(leaf, outputs[path]) for path, leaf in leaves(claim.target) if path in outputs]
+
+
+def _targets(claim: Claim) -> Tree:
+    """What target actions are tried on: white noise, and outputs where an action is a function that knows no shape."""
+    drawn = _noise(claim.target, claim.seed)
+    if any(isinstance(leaf, Acted) for _, leaf in leaves(claim.target)):
+        subject = Subject(claim)
+        with subject.guarded(), torch.no_grad():
+            found = dict(leaves(subject.working(claim.draw(BATCH))))
+        drawn = {**{path: v[:1] for path, v in found.items()}, **drawn}
+    return drawn
 
 
 def _noise(target: Tree, seed: int) -> Tree:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DOORS = {"__init__.py", "pytest_plugin.py", "testing.py", "py.typed", "cli.py"}
+DOORS = {"__init__.py", "cli.py", "pytest_plugin.py", "search_command.py", "testing.py", "py.typed"}
 DOORS |= {f"cli_{name}.py" for name in ("against", "bench", "common", "compare", "trend")}
 ROOMS = {"harness", "kernels", "impls", "suites", "reports"}
-SOURCES = {".py", ".cu", ".cuh", ".j2", ".css", ".js"}
+SOURCES = {".py", ".cu", ".cuh", ".j2", ".css", ".js", ".json"}
 
 
 @pytest.fixture(scope="module")

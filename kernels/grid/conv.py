@@ -34,7 +34,7 @@ class GridModule(nn.Module):
         allow_misaligned: bool,
     ) -> None:
         super().__init__()
-        _check_arguments(in_channels, out_channels, kernel_size, stride, padding, padding_mode)
+        check_arguments(in_channels, out_channels, kernel_size, stride, padding, padding_mode)
         if backend not in self.backends:
             known = ", ".join(map(repr, self.backends))
             raise ValueError(f"unknown backend {backend!r} for {type(self).__name__}; there are {known}")
@@ -128,7 +128,7 @@ class GridConv(GridModule):
             allow_misaligned=allow_misaligned,
         )
         self.in_fibre, self.out_fibre, filter_fibre = self._fibres()
-        shape = (out_channels, in_channels, *filter_fibre, *(kernel_size,) * self.dim)
+        shape = (*self._lead(), out_channels, in_channels, *filter_fibre, *(kernel_size,) * self.dim)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
         self._register_tables(device)
@@ -137,6 +137,10 @@ class GridConv(GridModule):
     @abstractmethod
     def _fibres(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Axes between channels and space of the input, of the output and of the filter."""
+
+    def _lead(self) -> tuple[int, ...]:
+        """Axes of the filter before its channels."""
+        return ()
 
     @abstractmethod
     def tables(self) -> dict[str, IntArray]:
@@ -173,8 +177,12 @@ class GridConv(GridModule):
                 y = y + self.bias.view(-1, *(1,) * (y.dim() - 2))
             return y
         flat = x.flatten(1, 1 + len(self.in_fibre)) if self.in_fibre else x
-        y = convolve(flat, self.filter_bank(), self._dense_bias(), self.stride, self.padding, self.padding_mode)
+        y = self.dense(flat)
         return y.view(y.shape[0], self.out_channels, *self.out_fibre, *y.shape[2:])
+
+    def dense(self, x: Tensor) -> Tensor:
+        """The fast path: one dense convolution of channels and fibre flattened."""
+        return convolve(x, self.filter_bank(), self._dense_bias(), self.stride, self.padding, self.padding_mode)
 
     def fold(self) -> nn.Conv2d | nn.Conv3d:
         """This layer as a plain torch convolution, for inference and export.
@@ -247,9 +255,14 @@ def uniform_with_variance(weight: Tensor, variance: float) -> None:
     weight.uniform_(-a, a)
 
 
-def _check_arguments(
+def check_arguments(
     in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int, padding_mode: str
 ) -> None:
+    """Refuse what no convolution here takes.
+
+    Raises:
+        ValueError: a size that is no integer of its range, or an unknown padding mode.
+    """
     least = {"in_channels": 1, "out_channels": 1, "kernel_size": 1, "stride": 1, "padding": 0}
     given = (in_channels, out_channels, kernel_size, stride, padding)
     for (name, low), value in zip(least.items(), given, strict=True):

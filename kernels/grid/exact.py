@@ -5,8 +5,8 @@ so do all entries of the gradient of the input, which is the same product with o
 A signal without a group axis is spread over the group; its gradient is a sum over an orbit, whose terms come in another
 order for every element: they are sorted before they are added.
 
-On a GPU the products are the kernels of `cuda`. Elsewhere they are torch's convolutions over |G| B turned samples
-(`canonical`), equivariant to the last bit as far as torch treats equal samples equally; it makes no promise.
+On a GPU the products are the kernels of `cuda`. Elsewhere they are matrix products, the same for every element in its
+own frame (`canonical`).
 
 Gradients of weights and biases are sums over orbits too: equivariance does not concern them.
 """
@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..cuda.grid_operators import convolve
+from .canonical import accumulator
+from .depthwise import depthwise
 from .expansion import tap_table
 from .groups import GridGroup, IntArray
 
@@ -73,19 +75,84 @@ def exact_convolution(
         padding: p.
         mode: "zeros" or "circular".
     """
-    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, weight = x.to(dtype), weight.to(dtype)
+    x, weight = in_autocast(x, weight)
+    out = [(n + 2 * padding - size) // stride + 1 for n in x.shape[3:]]
+    x, padding, wrap = _wrapped(x, size, padding, mode)
+    return convolve(x, weight, tables, out, stride, 1, padding, wrap, size)
+
+
+def exact_transposed(
+    x: Tensor,
+    weight: Tensor,
+    tables: Sequence[Tensor],
+    *,
+    size: int,
+    stride: int,
+    padding: int,
+    output_padding: int = 0,
+) -> Tensor:
+    """y_o(X, g) = sum_{i,u,x} w_oi(g^-1 (X - s x), u) F_i(x, g u): a convolution of the signal with zeros between.
+
+    Args:
+        x: the input [B, I, G, *N].
+        weight: [O, I, U, T], U as in `exact_convolution`.
+        tables: of `exact_tables`.
+        size: k.
+        stride: s.
+        padding: p; the output has (N - 1) s + k - 2p voxels on an axis.
+        output_padding: more voxels at the end of every axis, which break the symmetry.
+    """
+    x, weight = in_autocast(x, weight)
+    out = [(n - 1) * stride + size - 2 * padding + output_padding for n in x.shape[3:]]
+    return convolve(x, weight.flip(3), tables, out, 1, stride, size - 1 - padding, [0] * len(out), size)
+
+
+def exact_depthwise(x: Tensor, s: Tensor, elements: Tensor, *, stride: int, padding: int, mode: str) -> Tensor:
+    """y_c(X, g) = sum_t s_c(g^-1 t) F_c(X + t, g): [B, C, G, *N] and [C, *k] to [B, C, G, *out].
+
+    Args:
+        x: the input.
+        s: the filters.
+        elements: int64 [G, d, d].
+        stride: s.
+        padding: p.
+        mode: "zeros" or "circular".
+    """
+    x, s = in_autocast(x, s)
+    size = s.shape[-1]
+    out = [(n + 2 * padding - size) // stride + 1 for n in x.shape[3:]]
+    x, padding, wrap = _wrapped(x, size, padding, mode)
+    return depthwise(x, s.flatten(1), elements, out, stride, 1, padding, wrap, size)
+
+
+def exact_transposed_depthwise(
+    x: Tensor, s: Tensor, elements: Tensor, *, stride: int, padding: int, output_padding: int = 0
+) -> Tensor:
+    """y_c(X, g) = sum_x s_c(g^-1 (X - s x)) F_c(x, g); arguments as in `exact_depthwise` and `exact_transposed`."""
+    x, s = in_autocast(x, s)
+    size = s.shape[-1]
+    out = [(n - 1) * stride + size - 2 * padding + output_padding for n in x.shape[3:]]
+    return depthwise(x, s.flatten(1).flip(1), elements, out, 1, stride, size - 1 - padding, [0] * len(out), size)
+
+
+def in_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in the dtype of autocast where it is on, as torch's own convolutions take them."""
+    device, dtype = tensors[0].device.type, tensors[0].dtype
+    if not torch.is_autocast_enabled(device) or dtype == torch.float64:
+        return tensors
+    return tuple(x.to(torch.get_autocast_dtype(device)) for x in tensors)
+
+
+def _wrapped(x: Tensor, size: int, padding: int, mode: str) -> tuple[Tensor, int, list[int]]:
+    """Input, padding and period per axis of a box that wraps around, or does not."""
     box = x.shape[3:]
-    out = [(n + 2 * padding - size) // stride + 1 for n in box]
-    wrap = [0] * len(box)
     if mode == "circular" and 2 * padding < size:
-        wrap = list(box)
-    elif mode == "circular":
+        return x, padding, list(box)
+    if mode == "circular":
         # More windows than voxels: some outputs repeat, and a voxel's gradient has several terms per tap.
         x = F.pad(x.flatten(1, 2), (padding,) * (2 * len(box)), mode="circular").unflatten(1, x.shape[1:3])
         padding = 0
-    return convolve(x, weight, tables, out, stride, 1, padding, wrap, size)
+    return x, padding, [0] * len(box)
 
 
 class _Spread(torch.autograd.Function):
@@ -103,17 +170,20 @@ class _Spread(torch.autograd.Function):
 
 
 class _OrbitSum(torch.autograd.Function):
-    """The sum over axis 2 in an order that the values give, not their places; the adjoint is `_Spread`."""
+    """The sum over axis 2 in an order that the values give, not their places; the adjoint is `_Spread`.
+
+    Terms in ascending order, and in descending order: minus the terms exchange the two sums and negate them, so that
+    their mean changes sign and nothing else.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, order: int) -> Tensor:
         ctx.order = order
-        terms = x.sort(dim=2).values
-        terms = terms.float() if terms.dtype in (torch.float16, torch.bfloat16) else terms
-        total = terms[:, :, 0]
+        terms = x.sort(dim=2).values.to(accumulator(x.dtype)).unbind(2)
+        up, down = terms[0], terms[-1]
         for h in range(1, order):
-            total = total + terms[:, :, h]
-        return total.to(x.dtype)
+            up, down = up + terms[h], down + terms[-1 - h]
+        return ((up + down) / 2).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
@@ -131,4 +201,15 @@ def spread(x: Tensor, order: int) -> Tensor:
         (torch.Size([1, 1, 4, 2]), [[[4.0, 4.0]]])
     """
     result: Tensor = _Spread.apply(x, order)  # type: ignore[no-untyped-call]
+    return result
+
+
+def orbit_sum(x: Tensor) -> Tensor:
+    """The sum over the group, [B, C, G, *N] to [B, C, *N], in sorted order; half precision is summed in float32.
+
+    Example:
+        >>> orbit_sum(torch.tensor([1.0, 1e8, -1e8]).view(1, 1, 3, 1)).item()
+        0.0
+    """
+    result: Tensor = _OrbitSum.apply(x, x.shape[2])  # type: ignore[no-untyped-call]
     return result

@@ -71,3 +71,25 @@ def _alignment_fix(n: int, kernel_size: int, stride: int, padding: int) -> str:
             fixes.append(f"kernel_size={k}")
             break
     return ", ".join(fixes)
+
+
+def check_output_padding(output_padding: int, stride: int, allow_misaligned: bool) -> None:
+    """Refuse voxels at one end of every axis of a transposed convolution, naming the fix.
+
+    Args:
+        output_padding: voxels that torch adds at the end.
+        stride: s; torch wants fewer than s.
+        allow_misaligned: whether a broken symmetry is accepted.
+
+    Raises:
+        ValueError: there are any and the symmetry counts, or more than torch can add.
+    """
+    if not isinstance(output_padding, int) or not 0 <= output_padding < max(stride, 1):
+        raise ValueError(f"output_padding must be an integer from 0 to stride - 1; got {output_padding!r}")
+    if output_padding and not allow_misaligned:
+        raise ValueError(
+            f"output_padding={output_padding} breaks the symmetry: it adds voxels at one end of every axis, so the "
+            f"output is off the centre of its input. Use output_padding=0 and a kernel of the parity of the wanted "
+            f"size (kernel_size=4, stride=2, padding=1 doubles a box), or accept the broken symmetry with "
+            f"allow_misaligned=True"
+        )

@@ -4,7 +4,8 @@ Nothing here is shared with the filter banks of the fast path: the moved tap g^-
 and no bank is ever formed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,6 +93,34 @@ def pairwise(x: Tensor, a: Tensor, s: Tensor, group: GridGroup, *, stride: int, 
             y_g = y_g + torch.einsum("oih,bih...->bo...", a[:, :, u] * _tap(s, _moved(m.T, t, k))[..., None], x_t)
         y.append(y_g)
     return torch.stack(y, 2)
+
+
+def transposed(
+    formula: Callable[..., Tensor],
+    x: Tensor,
+    weights: Sequence[Tensor],
+    group: GridGroup,
+    *,
+    stride: int,
+    padding: int,
+    output_padding: int = 0,
+) -> Tensor:
+    """y(X, g) = sum_x w(g^-1 (X - s x)) F(x): a formula above, of the signal with s - 1 zeros between its voxels.
+
+    With t = s x - X the sum runs over w(g^-1 (-t)) F^(X + t): the taps of the last weight are reversed. Only those
+    taps meet a voxel that fall on one; the voxels that the padding p takes away are cut off at both ends.
+    """
+    dim, k = group.dim, weights[-1].shape[-1]
+    lead, box = x.shape[: x.dim() - dim], x.shape[x.dim() - dim :]
+    stuffed = x.new_zeros((*lead, *((n - 1) * stride + 1 for n in box)))
+    apart: tuple[Any, ...] = (..., *(slice(None, None, stride),) * dim)
+    stuffed[apart] = x
+    reverse = tuple(range(-dim, 0))
+    full = formula(stuffed, *weights[:-1], weights[-1].flip(reverse), group, stride=1, padding=k - 1, mode="zeros")
+    longer = F.pad(full, (0, output_padding) * dim)
+    out = [(n - 1) * stride + k - 2 * padding + output_padding for n in box]
+    kept: tuple[Any, ...] = (..., *(slice(padding, padding + m) for m in out))
+    return longer[kept]
 
 
 def _tap(w: Tensor, t: tuple[int, ...]) -> Tensor:

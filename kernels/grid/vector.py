@@ -5,7 +5,8 @@ from typing import Any
 from torch import Tensor
 
 from . import reference
-from .conv import GridConv
+from .conv import GridConv, GridModule
+from .exact import TABLES, exact_convolution, exact_tables, orbit_sum, spread
 from .expansion import joint_table, tap_table, vector_table
 from .groups import GroupLike, IntArray
 
@@ -13,13 +14,32 @@ from .groups import GroupLike, IntArray
 class _VectorConv(GridConv):
     """A filter whose fibre is a vector: moved by the signed permutation of its components and of its taps."""
 
+    backends = (*GridModule.backends, "exact")
+
     signs: Tensor
+    components: Tensor
 
     def tables(self) -> dict[str, IntArray]:
-        """Index of g^-1 (a, t) and its sign, and index of g^-1."""
+        """Index of g^-1 (a, t), of g^-1 a and its sign, and index of g^-1."""
         components, signs = vector_table(self.group)
         table = joint_table(components, tap_table(self.group, self.kernel_size))
-        return {"table": table, "inverse": self.group.inv, "signs": signs}
+        exact = exact_tables(self.group, self.kernel_size, regular=False) if self.backend == "exact" else {}
+        return {"table": table, "inverse": self.group.inv, "signs": signs, "components": components, **exact}
+
+    def _canonical(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Every element convolves its own signal: [B, c, |G|, *N] with [o, c, *k] to [B, o, |G|, *X]."""
+        tables = [self.get_buffer(name) for name in TABLES]
+        flat = weight.flatten(2).unsqueeze(2)
+        return exact_convolution(x, flat, tables, size=self.kernel_size, **self.geometry())
+
+    def _turned(self, x: Tensor, inverse: bool) -> Tensor:
+        """M_g v(g) of vectors [B, c, d, |G|, *X], or M_g^-1 v(g): a signed permutation of axis 2 for every g."""
+        index, signs = self.components, self.signs
+        if inverse:
+            index, signs = index[self.inverse], signs[self.inverse]
+        ones = (1,) * self.dim
+        moved = x.gather(2, index.T.reshape(1, 1, *index.T.shape, *ones).expand(x.shape))
+        return moved * signs.T.reshape(*signs.T.shape, *ones).to(x.dtype)
 
     def _moved_filters(self) -> Tensor:
         """(M_g w_oi(g^-1 t))_a = (w_oi(g^-1 t) M_g^-1)_a as [o, g, i, a, *k]: M_g is orthogonal."""
@@ -44,7 +64,8 @@ class VectorLift(_VectorConv):
         padding: p on both sides of all axes.
         padding_mode: "zeros" or "circular".
         bias: whether to add b_o, shared over the group.
-        backend: "auto" or "fast" (one dense convolution with the expanded filters), "reference" (the formula, slow).
+        backend: "auto" or "fast" (one dense convolution with the expanded filters), "exact" (canonical order:
+            equivariant to the last bit, forward and for the gradient of the input), "reference" (the formula, slow).
         allow_misaligned: accept boxes that break the symmetry.
         device: of weight [o, i, a, *k] and bias [o].
         dtype: of weight and bias.
@@ -68,6 +89,11 @@ class VectorLift(_VectorConv):
     def filter_bank(self) -> Tensor:
         """W[(o, g), (i, b), t] = sum_a w_oia(g^-1 t) (M_g^-1)_ab, differentiable."""
         return self._moved_filters().flatten(2, 3).flatten(0, 1)
+
+    def exact(self, x: Tensor) -> Tensor:
+        """The layer in canonical order, without bias: every element gets the field in its own frame."""
+        copies = spread(x.flatten(1, 2), self.order).unflatten(1, x.shape[1:3])
+        return self._canonical(self._turned(copies, inverse=True).flatten(1, 2), self.weight.flatten(1, 2))
 
     def reference(self, x: Tensor) -> Tensor:
         """The formula without bias, by loops over g and t."""
@@ -124,6 +150,12 @@ class VectorProjection(_VectorConv):
         """W[(o, a), (i, h), t] = (M_h w_oi(h^-1 t))_a, differentiable."""
         moved = self._moved_filters()  # [o, h, i, a, *k]
         return moved.movedim(3, 1).transpose(2, 3).flatten(2, 3).flatten(0, 1)
+
+    def exact(self, x: Tensor) -> Tensor:
+        """The layer in canonical order: a vector of every element, turned out of its frame, in a sorted sum."""
+        y = self._canonical(x, self.weight.transpose(1, 2).flatten(0, 1))
+        vectors = self._turned(y.unflatten(1, (self.out_channels, self.dim)), inverse=False)
+        return orbit_sum(vectors.flatten(1, 2)).unflatten(1, (self.out_channels, self.dim))
 
     def reference(self, x: Tensor) -> Tensor:
         """The formula, by loops over t and h."""

@@ -3,113 +3,21 @@
 import equiharness as eh
 import pytest
 import torch
-import torch.nn.functional as F
 from equiharness.harness.claim import Claim, Twin
 from equiharness.suites.parity import parity
-
-FIELD = eh.Field(eh.Grid(7, 7), "C4", "3*trivial")
-PARAMETERS = {"weight": (3, 3, 3, 3), "bias": (3,)}
-
-
-def sound(theta, x):
-    return F.conv2d(x, theta["weight"], theta["bias"], padding=1)
-
-
-def spatially_flipped(theta, x):
-    """A convolution in place of a cross-correlation."""
-    return sound({**theta, "weight": theta["weight"].flip(-1, -2)}, x)
-
-
-def transposed_channels(theta, x):
-    return sound({**theta, "weight": theta["weight"].transpose(0, 1)}, x)
-
-
-def without_bias(theta, x):
-    return F.conv2d(x, theta["weight"], padding=1)
-
-
-def one_tap_off(theta, x):
-    change = torch.ones(3, 3, 3, 3, dtype=x.dtype)
-    change[1, 2, 0, 1] += 1e-4
-    return sound({**theta, "weight": theta["weight"] * change}, x)
-
-
-def circular(theta, x):
-    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="circular"), theta["weight"], theta["bias"])
-
-
-def batch_mixed(theta, x):
-    return sound(theta, x) + 1e-3 * sound(theta, x).mean(0, keepdim=True)
-
-
-def not_a_number(theta, x):
-    return sound(theta, x) / torch.zeros((), dtype=x.dtype)
-
-
-class DoubledTap(torch.autograd.Function):
-    """The identity, with the gradient of one entry doubled."""
-
-    @staticmethod
-    def forward(ctx, weight):
-        return weight.clone()
-
-    @staticmethod
-    def backward(ctx, grad):
-        grad = grad.clone()
-        grad[0, 0, 1, 1] *= 2
-        return grad
-
-
-class TurnedGradient(torch.autograd.Function):
-    """The identity, with the gradient turned by 90 degrees."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad.rot90(1, (-2, -1))
-
-
-def wrong_weight_gradient(theta, x):
-    return sound({**theta, "weight": DoubledTap.apply(theta["weight"])}, x)
-
-
-def wrong_input_gradient(theta, x):
-    return sound(theta, TurnedGradient.apply(x))
-
-
-def detached_bias(theta, x):
-    return sound({**theta, "bias": theta["bias"].detach()}, x)
-
-
-FAULTS = {
-    spatially_flipped: ("output", "ERROR"),
-    transposed_channels: ("output", "ERROR"),
-    without_bias: ("gradient of bias", "ERROR"),
-    one_tap_off: ("output", "ERROR"),
-    circular: ("output", "ERROR"),
-    batch_mixed: ("output", "ERROR"),
-    not_a_number: (None, "NONFINITE"),
-    wrong_weight_gradient: ("gradient of weight", "ERROR"),
-    wrong_input_gradient: ("input gradient", "ERROR"),
-    detached_bias: ("gradient of bias", "ERROR"),
-}
+from zoo import parity as zoo
+from zoo.parity import FIELD, SECONDS, detached_bias, sound, wrong_weight_gradient
 
 
 def compared(second, dtype):
-    torch.manual_seed(0)
-    parameters = {n: torch.randn(s, dtype=dtype) for n, s in PARAMETERS.items()}
-    twins = (lambda: Twin("pair", sound, second, parameters),)
-    (part,) = parity(Claim(lambda x: x, "C4", FIELD, FIELD, dtype=dtype, twins=twins)).result.parts
+    (part,) = parity(zoo.compared(second, dtype)).result.parts
     return part
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("fault", SECONDS, ids=lambda f: f.__name__)
 def test_a_fault_of_the_second_implementation_is_named(fault, dtype):
-    place, code = FAULTS[fault]
+    place, code = SECONDS[fault]
     part = compared(fault, dtype)
     assert part.verdict is eh.Verdict.BROKEN
     assert part.reason.code == code
@@ -122,7 +30,7 @@ def test_a_fault_of_the_second_implementation_is_named(fault, dtype):
 def test_a_right_forward_with_a_wrong_backward_passes_every_other_place(fault):
     part = compared(fault, torch.float64)
     beyond = [e.element for e in part.elements if not (e.error <= e.bound)]
-    assert beyond == [FAULTS[fault][0]]
+    assert beyond == [SECONDS[fault][0]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -1,0 +1,57 @@
+"""The fault zoo: every fault of every family in one registry, so that counts are computed and never written.
+
+A fault is a pair of claims made from a precision and a seed: a sound layer, and the same layer with one realistic
+mistake. It names the property that must catch it, and what that property must conclude.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from equiharness.harness.claim import Claim
+
+#: Modules that hold a list FAULTS; a new one is added here.
+MODULES = (
+    "planar",
+    "plain",
+    "steerable",
+    "octahedral",
+    "spherical",
+    "points",
+    "irreps",
+    "gradients",
+    "parity",
+    "robustness",
+    "limits",
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One hand-made fault.
+
+    Args:
+        name: what went wrong, unique.
+        family: planar, octahedral, spherical or points.
+        layer: whose layer it is made in: ours, plain (torch alone), or a library's name.
+        property: the property that catches it.
+        claims: (dtype, seed) -> the sound claim and the broken one.
+        verdict: what the property concludes of the broken one.
+        code: of its reason.
+        dtypes: precisions that it is checked in.
+    """
+
+    name: str
+    family: str
+    layer: str
+    property: str
+    claims: Callable[[torch.dtype, int], tuple[Claim, Claim]]
+    verdict: str = "BROKEN"
+    code: str = "ERROR"
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+
+
+def faults() -> list[Fault]:
+    """Every hand-made fault."""
+    return [fault for name in MODULES for fault in importlib.import_module(f"{__name__}.{name}").FAULTS]

@@ -1,0 +1,22 @@
+"""docs/verdicts.md says what the harness does: its examples are run."""
+
+import doctest
+import re
+from pathlib import Path
+
+from equiharness.cli import PROPERTIES
+from equiharness.harness.verdict import Verdict
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "verdicts.md"
+
+
+def test_every_example_of_the_page_gives_what_the_page_says():
+    failed, tried = doctest.testfile(str(PAGE), module_relative=False, encoding="utf-8")
+    assert tried > 10
+    assert failed == 0
+
+
+def test_every_verdict_and_every_property_has_its_place():
+    text = PAGE.read_text(encoding="utf-8")
+    assert [v for v in Verdict if not re.search(rf"\*\*[^*]*\b{v}\b", text) and f"*{v}(" not in text] == []
+    assert re.findall(r"^\| (\w+) \|", text, re.M)[1:] == list(PROPERTIES)

@@ -101,7 +101,7 @@ def test_a_worker_times_a_layer_and_reports_its_own_faults(site):
         repeats = worker.ask("calibrate", quantity="forward", shortest=1e-4)["repeats"]
         assert worker.ask("sample", quantity="forward", repeats=repeats)["seconds"] > 0
         assert worker.ask("memory", quantity="backward")["bytes"] > 0
-        with pytest.raises(WorkerError, match="no[.]Such"):
+        with pytest.raises(WorkerError, match=r"no\.Such"):
             worker.ask("build", **{**case, "implementation": "no.Such"})
         worker.tell("exit_without_a_word")
         with pytest.raises(WorkerError, match="do_exit_without_a_word"):

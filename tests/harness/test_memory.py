@@ -9,9 +9,10 @@ def test_the_peak_is_what_lives_at_once():
         a = torch.ones(1000)
         b = a + 1
         del a
-        return b + 1
+        return b * 2
 
-    assert peak_bytes(call) == 2 * 4000
+    # Constants of an operation (an eight-byte scalar) live beside it.
+    assert 8000 <= peak_bytes(call) <= 8000 + 64
 
 
 def test_what_was_there_before_does_not_count():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import json
 from pathlib import Path
 from typing import Any
 
 from . import numbers
 from ._require import require
 from .history import UNITS, History, Key, Run
+from .plots import script_json
 from .steps import FACTOR, LEAST, steps
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -61,7 +61,7 @@ def render_trend(history: History) -> str:
         units=UNITS,
         least=LEAST,
         factor=FACTOR,
-        data=jinja2.utils.markupsafe.Markup(json.dumps(data, separators=(",", ":")).replace("</", "<\\/")),
+        data=jinja2.utils.markupsafe.Markup(script_json(data)),
         plotly=jinja2.utils.markupsafe.Markup(_plotly() if drawn else ""),
     )
     return page

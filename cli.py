@@ -1,4 +1,4 @@
-"""The command line: equiharness list | verify | baseline | report | search | doctor.
+"""The command line: equiharness list | verify | baseline | bench | compare | trend | report | search | doctor.
 
 Exit codes: 0 all hold or deviate as declared; 1 a claim fails; 2 wrong usage or unreadable input;
 3 nothing was checked.
@@ -6,8 +6,6 @@ Exit codes: 0 all hold or deviate as declared; 1 a claim fails; 2 wrong usage or
 
 from __future__ import annotations
 
-import datetime
-import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,9 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from .cli_bench import bench
+from .cli_common import console as _console
+from .cli_common import open_record, require_device
+from .cli_compare import compare
+from .cli_trend import trend
 from .harness.errors import HarnessError, MissingDependencyError, UsageError
 from .search_command import search
 
@@ -39,6 +41,9 @@ app = typer.Typer(
 
 baseline = typer.Typer(help="What a project's checks gave when they were last accepted.", no_args_is_help=True)
 app.add_typer(baseline, name="baseline")
+app.command()(bench)
+app.command()(compare)
+app.command()(trend)
 app.command()(search)
 
 #: Properties in the order they are checked; the suites hold the same names (a test compares them).
@@ -62,10 +67,6 @@ PROPERTIES = (
 #: Judged in float64 or over all precisions, whatever the claim's dtype: planned once, in the first dtype of a run.
 ONCE = ("homomorphism", "worst_case", "gradcheck", "composition", "training", "precision", "backends")
 SUITE = "equiharness.suites.check:run_property"
-
-
-def _console(*, stderr: bool = False) -> Console:
-    return Console(stderr=stderr, soft_wrap=True, highlight=False)
 
 
 @app.command("list")
@@ -211,7 +212,7 @@ def _verified(chosen: _Selection, device: str, seed: int, threads: int, out: Pat
     from .harness.runner import check_declarations, plan
 
     check_declarations(chosen.names, PROPERTIES)
-    _require_device(device)
+    require_device(device)
     cells = plan(
         chosen.names,
         chosen.properties,
@@ -237,9 +238,9 @@ def _by_key(results: Iterable[CheckResult]) -> dict[str, CheckResult]:
 
 def _worse(accepted: dict[str, Entry], results: Iterable[CheckResult], chosen: _Selection) -> list[str]:
     """One line for each check that got worse; what a run was not asked for has not vanished."""
-    from .harness.baseline import compare
+    from .harness import baseline as baselines
 
-    return [str(line) for line in compare(accepted, _by_key(results), chosen.expects)]
+    return [str(line) for line in baselines.compare(accepted, _by_key(results), chosen.expects)]
 
 
 @app.command()
@@ -300,43 +301,12 @@ def _devices() -> str:
     )
 
 
-def _require_device(device: str) -> None:
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"Cannot use the device {device!r}: {reason}. Use --device cpu.") from error
-
-
-def _keep_previous(path: Path) -> None:
-    """A new run never destroys the last one: its record is set aside."""
-    from .harness.record import attachments_path
-
-    for old in (path, attachments_path(path)):
-        if old.exists():
-            try:
-                old.replace(old.with_name(f"previous-{old.name}"))
-            except OSError as error:
-                raise UsageError(f"Cannot write {old}: {error.strerror}. Give another place with --out.") from error
-
-
 def _record(cells: list[Cell], path: Path, seed: int, workers: int) -> list[CheckResult]:
     """Run the plan and write each result as it comes; an interruption keeps all lines written before it."""
-    from .harness.environment import capture
-    from .harness.record import EndLine, RecordWriter, RunLine, counts
+    from .harness.record import EndLine, counts
 
     begin = time.perf_counter()
-    _keep_previous(path)
-    header = RunLine(
-        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        command=shlex.join(["equiharness", *sys.argv[1:]]),
-        seed=seed,
-        planned=len(cells),
-        environment=capture(),
-    )
-    writer = RecordWriter(path, header)
+    writer = open_record(path, seed=seed, planned=len(cells))
     results: dict[int, CheckResult] = {}
     try:
         for position, outcome in _with_progress(cells, workers):

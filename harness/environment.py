@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from .machine import fingerprint
 from .registry import distribution_version
 
 #: Distributions whose versions can change a result.
@@ -28,7 +29,7 @@ LIBRARIES = (
 def capture(libraries: Iterable[str] = LIBRARIES) -> dict[str, Any]:
     """Machine, versions, torch's flags (where torch is loaded) and git state, as JSON data."""
     versions = {name: v for name in libraries if (v := distribution_version(name)) is not None}
-    return {
+    found = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
@@ -38,6 +39,7 @@ def capture(libraries: Iterable[str] = LIBRARIES) -> dict[str, Any]:
         "torch": _torch_flags(),
         "git": _git(),
     }
+    return {**found, "fingerprint": fingerprint(found)}
 
 
 def _processor() -> str:

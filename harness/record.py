@@ -22,7 +22,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 from .errors import RecordError
 from .verdict import CheckResult, Data
 
-SCHEMA: Literal[1] = 1
+#: Version 2 says of a measurement where it was made: operator, dtype, device, batch, threads, setting, pair. Lines of
+#: version 1 have none of these and read as they are.
+SCHEMA: Literal[2] = 2
+READABLE = (1, 2)
 #: One picture panel is at most this many pixels a side, one side file at most this many bytes.
 PANEL_SIDE = 64
 ATTACHMENTS_LIMIT = 8 << 20
@@ -32,7 +35,7 @@ class RunLine(Data):
     """Opens a record: what was planned, where, with which versions."""
 
     kind: Literal["run"] = "run"
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[1, 2] = SCHEMA
     started: str
     command: str
     seed: int
@@ -50,7 +53,11 @@ class CheckLine(Data):
 
 
 class Measurement(Data):
-    """One measured quantity; raw samples are kept and statistics derived from them."""
+    """One measured quantity; raw samples are kept and statistics derived from them.
+
+    ``setting`` is how the layer ran ("eager", "channels_last", "compiled"). ``pair`` names the interleaved run that the
+    samples come from: two measurements of one pair have samples that belong together, one by one.
+    """
 
     kind: Literal["measurement"] = "measurement"
     implementation: str = ""
@@ -60,6 +67,21 @@ class Measurement(Data):
     unit: str
     better: Literal["lower", "higher"]
     samples: tuple[float, ...] = ()
+    operator: str = ""
+    dtype: str = ""
+    device: str = ""
+    batch: int = 0
+    threads: int = 0
+    setting: str = ""
+    pair: str = ""
+    note: str = ""
+
+    @property
+    def key(self) -> str:
+        """What names the quantity across runs and machines."""
+        words = (self.operator, self.implementation, self.case, self.setting, self.dtype, self.device)
+        sizes = (f"batch {self.batch}" if self.batch else "", f"{self.threads} threads" if self.threads else "")
+        return " | ".join(word for word in (*words, *sizes, self.quantity) if word)
 
 
 class EndLine(Data):
@@ -69,6 +91,8 @@ class EndLine(Data):
     seconds: float
     seconds_in_layers: float
     counts: dict[str, int]
+    #: The machine at the end of a run of measurements: load, clocks, temperature.
+    state: dict[str, Any] = Field(default_factory=dict)
 
 
 Line = Annotated[RunLine | CheckLine | Measurement | EndLine, Field(discriminator="kind")]
@@ -222,9 +246,10 @@ def _fault(path: Path, number: int, text: str, error: ValidationError) -> str:
         version = json.loads(text).get("schema_version", SCHEMA)
     except (json.JSONDecodeError, AttributeError):
         return f"{path}, line {number}: not JSON. The file is damaged; take a copy from before, or verify again."
-    if version != SCHEMA:
+    if version not in READABLE:
         return (
-            f"{path} has schema version {version}, this equiharness reads {SCHEMA}. Install the version that wrote it."
+            f"{path} has schema version {version}, this equiharness reads {SCHEMA} and what is older. "
+            "Install the version that wrote it."
         )
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"][1:])) or "the line"

@@ -61,12 +61,18 @@ class Case:
 
 @dataclass(frozen=True)
 class Cost:
-    """Work of one forward pass, and of forward with backward, from first principles: flops and bytes."""
+    """Work of one forward pass, and of forward with backward, from first principles: flops and bytes of one sample.
+
+    ``call_flops`` and ``call_bytes`` are the part of the forward's that is done once for each call, whatever the
+    batch: weights that are read, filters that are transformed.
+    """
 
     flops: float
     bytes: float
     backward_flops: float
     backward_bytes: float
+    call_flops: float = 0.0
+    call_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -144,6 +150,15 @@ class Implementation:
     def cost(self, case: Case) -> Cost:
         """Flops and bytes of one configuration."""
         raise NotImplementedError
+
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """The configuration that computes one of the operators that implementations are compared on; None: none does.
+
+        Args:
+            kind: what the operator computes, such as "group convolution" (``operators.OPERATORS``).
+            parameters: its geometry.
+        """
+        return None
 
     def family_of(self, case: Case) -> Family:
         """The family of one case: the adapter's own."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..harness.registry import Case, Cost, Expected, Family, Implementation
+from ..harness.operators import PRODUCT
+from ..harness.registry import Case, Cost, Expected, Family, Implementation, Value
 from ..harness.strategies import cases
 from ..harness.verdict import Verdict
 from . import configurations
@@ -102,6 +103,10 @@ class FullyConnectedTensorProduct(_E3nn):
     """``e3nn.o3.FullyConnectedTensorProduct``."""
 
     name = "e3nn.FullyConnectedTensorProduct"
+
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """Features times spherical harmonics."""
+        return next(iter(self.cases())) if kind == PRODUCT else None
 
     def cases(self) -> Iterable[Case]:
         """Features times spherical harmonics, as message passing uses it; and features times features."""

@@ -90,12 +90,14 @@ def box_of(case: Case) -> list[int]:
     return sizes if len(sizes) > 1 else sizes * DIM[case["group"]]
 
 
-def cost_of(flops: float, values: float, backward: float = 3.0) -> Cost:
+def cost_of(flops: float, values: float, backward: float = 3.0, call_values: float = 0.0) -> Cost:
     """Flops and float32 values moved forward; ``backward`` times as much for forward and backward together.
+
+    ``call_values`` of the values are weights, which one call reads once.
 
     A layer with weights does its forward's work twice more: the gradient of its input, and that of its weights.
     """
-    return Cost(flops, 4 * values, backward * flops, backward * 4 * values)
+    return Cost(flops, 4 * values, backward * flops, backward * 4 * values, call_bytes=4 * call_values)
 
 
 def points_of(case: Case) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..harness.registry import Case, Cost
+from ..harness.operators import GROUP, LIFTING
+from ..harness.registry import Case, Cost, Value
 from . import configurations
 from .grid import DIM, ORDER, GridAdapter, box_of, cost_of, points_of
 
@@ -20,6 +21,22 @@ class Convolution(GridAdapter):
     kind: str
     reads: str
     writes: str
+    #: The operator that the layer is compared on.
+    operator: str = ""
+
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """The same size on the groups of the grid, padded to keep it."""
+        p = parameters
+        if kind != self.operator or p["group"] not in ORDER:
+            return None
+        fields = (int(p["fields_in"] or 0), int(p["fields_out"] or 0))
+        kernel = int(p["kernel"] or 0)
+        size = str(p["size"])
+        return case_of(str(p["group"]), size, kernel, fields=fields, padding=kernel // 2, **self.settings())
+
+    def settings(self) -> dict[str, Value]:
+        """What a case says beside its geometry."""
+        return {}
 
     def strategy(self) -> Cases:
         """Every kernel, stride and padding on the boxes that they keep symmetric."""
@@ -55,7 +72,7 @@ class Convolution(GridAdapter):
 
     def _cost(self, case: Case, flops: float, weights: float) -> Cost:
         ci, co = self._channels(case)
-        return cost_of(flops, ci * points_of(case) + co * self._outputs(case) + weights)
+        return cost_of(flops, ci * points_of(case) + co * self._outputs(case) + weights, call_values=weights)
 
     def _channels(self, case: Case) -> tuple[int, int]:
         g, d = ORDER[case["group"]], DIM[case["group"]]
@@ -81,6 +98,7 @@ class Lifting(Convolution):
     """``equiharness.kernels.LiftingConv``: scalars to a regular field."""
 
     name = "equiharness.LiftingConv"
+    operator = LIFTING
     kind, reads, writes = "LiftingConv", "trivial", "regular"
 
     def cases(self) -> Iterable[Case]:
@@ -98,6 +116,7 @@ class Regular(Convolution):
     """``equiharness.kernels.GroupConv``: regular to regular fields."""
 
     name = "equiharness.GroupConv"
+    operator = GROUP
     compiler = "inductor"
     kind, reads, writes = "GroupConv", "regular", "regular"
 
@@ -116,7 +135,12 @@ class Separable(Convolution):
     """``equiharness.kernels.SeparableGroupConv``: regular to regular fields, group and space apart."""
 
     name = "equiharness.SeparableGroupConv"
+    operator = GROUP
     kind, reads, writes = "SeparableGroupConv", "regular", "regular"
+
+    def settings(self) -> dict[str, Value]:
+        """The variant that mixes first, as separable convolutions are published."""
+        return {"variant": "pointwise_first"}
 
     def cases(self) -> Iterable[Case]:
         """The three variants on planes and volumes."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from ..harness.registry import Case, Cost, Expected, Family, Implementation
+from ..harness.operators import GROUP, LIFTING
+from ..harness.registry import Case, Cost, Expected, Family, Implementation, Value
 from ..harness.strategies import cases
 from ..harness.verdict import Verdict
 
@@ -50,12 +51,24 @@ class _Plain(Implementation):
         source, target = (Field(box, of, f"{case[n]}*trivial") for n in ("channels_in", "channels_out"))
         return Claim(layer, of, source, target, dtype=getattr(torch, dtype), device=device, seed=seed)
 
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """The plain convolution of as many channels: what symmetry costs, and what it saves in weights."""
+        p = parameters
+        if kind not in (LIFTING, GROUP) or (str(p["group"])[0] == "O") != (self.family is Family.OCTAHEDRAL):
+            return None
+        g = {"O": 24, "Oh": 48}.get(str(p["group"])) or int(str(p["group"])[1:]) * (
+            2 if str(p["group"])[0] == "D" else 1
+        )
+        first = int(p["fields_in"] or 0) * (1 if kind == LIFTING else g)
+        channels = {"channels_in": first, "channels_out": int(p["fields_out"] or 0) * g}
+        return Case.of(group=p["group"], size=p["size"], kernel=p["kernel"], **channels)
+
     def cost(self, case: Case) -> Cost:
         """Two flops for each tap of each channel in, channel out and point."""
         d = 2 if self.family is Family.PLANAR else 3
         ci, co, points, taps = case["channels_in"], case["channels_out"], case["size"] ** d, case["kernel"] ** d
         flops, moved = 2.0 * ci * co * taps * points, 4.0 * ((ci + co) * points + ci * co * taps)
-        return Cost(flops, moved, 3 * flops, 3 * moved)
+        return Cost(flops, moved, 3 * flops, 3 * moved, call_bytes=4.0 * ci * co * taps)
 
 
 class Conv2d(_Plain):

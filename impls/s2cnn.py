@@ -8,11 +8,11 @@ ours do, in float32 alone; parameters and their scaling agree, so that weights n
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..harness.errors import MissingDependencyError
-from ..harness.registry import Case, Cost, Family, Implementation
+from ..harness.registry import Case, Cost, Family, Implementation, Value
 from . import spherical
 
 if TYPE_CHECKING:
@@ -103,6 +103,10 @@ class _S2cnn(Implementation):
             modules=(layer,),
             twins=(twin(ours.to(device, working)),),
         )
+
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """That of our layer."""
+        return self._ours().case_of(kind, parameters)
 
     def cost(self, case: Case) -> Cost:
         """That of our layer: the operator is the same."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..harness.registry import Case, Cost, Expected, Family, Implementation, TypedLayer
+from ..harness.operators import ROTATIONS, SPHERE
+from ..harness.registry import Case, Cost, Expected, Family, Implementation, TypedLayer, Value
 from ..harness.verdict import Verdict
 from . import configurations
 from . import spherical_costs as costs
@@ -161,6 +162,13 @@ class _Convolution(Spherical):
     domain: str
     expected = ALIASES
 
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """The convolution at one bandwidth, near the identity."""
+        if kind != (SPHERE if self.domain == "s2" else ROTATIONS):
+            return None
+        b, channels = parameters["b"], parameters["channels"]
+        return Case.of(b_in=b, b_out=b, grid="near identity", channels_in=channels, channels_out=channels)
+
     def strategy(self) -> Cases:
         """Bandwidths that stay, shrink and grow."""
         return configurations.spherical_convolution(range(1, 9 if self.domain == "s2" else 6))
@@ -190,9 +198,10 @@ class _Convolution(Spherical):
         else:
             rows, products = costs.rows(degrees), sum((2 * degree + 1) ** 3 for degree in range(degrees))
         flops = cin * costs.transform(self.domain, b_in, degrees) + cout * costs.transform("so3", b_out, degrees)
-        flops += 2.0 * cin * cout * (points * rows + products)
-        values = cin * costs.points(self.domain, b_in) + cout * costs.points("so3", b_out) + cin * cout * points
-        return costs.cost(flops, values)
+        kernels, weights = 2.0 * cin * cout * points * rows, cin * cout * points
+        flops += kernels + 2.0 * cin * cout * products
+        values = cin * costs.points(self.domain, b_in) + cout * costs.points("so3", b_out) + weights
+        return costs.cost(flops, values, kernels, weights)
 
 
 class S2Conv(_Convolution):

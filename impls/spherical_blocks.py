@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..harness.registry import Case, Cost
+from ..harness.operators import TRANSFORM
+from ..harness.registry import Case, Cost, Value
 from ..harness.strategies import cases
 from . import configurations
 from . import spherical_costs as costs
@@ -81,6 +82,11 @@ class Resample(Spherical):
         for domain in ("s2", "so3"):
             yield Case.of(domain=domain, b_in=8, b_out=4, channels=2)
             yield Case.of(domain=domain, b_in=4, b_out=7, channels=2)
+
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """There and back at one bandwidth."""
+        b, channels = parameters.get("b"), parameters.get("channels")
+        return Case.of(domain="s2", b_in=b, b_out=b, channels=channels) if kind == TRANSFORM else None
 
     def strategy(self) -> Cases:
         """Down and up, both domains."""

@@ -23,6 +23,6 @@ def transform(domain: str, b: int, degrees: int) -> float:
     return 2.5 * angles * points(domain, b) * math.log2(2 * b) + 4.0 * b * count
 
 
-def cost(flops: float, values: float) -> Cost:
-    """Of one sample in float32; backward does the work of forward twice."""
-    return Cost(flops, 4.0 * values, 3 * flops, 12.0 * values)
+def cost(flops: float, values: float, call_flops: float = 0.0, call_values: float = 0.0) -> Cost:
+    """Of one sample in float32; backward does the work of forward twice. ``call_*`` is done once for each call."""
+    return Cost(flops, 4.0 * values, 3 * flops, 12.0 * values, call_flops, 4.0 * call_values)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..harness.registry import Case, Cost, Family, Implementation
+from ..harness.operators import GROUP, LIFTING
+from ..harness.registry import Case, Cost, Family, Implementation, Value
 from .grid import cost_of
 
 if TYPE_CHECKING:
@@ -20,6 +21,14 @@ class Regular(Implementation):
     library = "equiharness"
     family = Family.PLANAR
     kind, reads = "SteerableConv", "regular"
+
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """The convolution on the plane, padded to keep its size."""
+        p = parameters
+        if kind != (GROUP if self.reads == "regular" else LIFTING) or str(p["group"])[0] == "O":
+            return None
+        kernel, fields = int(p["kernel"] or 0), (int(p["fields_in"] or 0), int(p["fields_out"] or 0))
+        return _case(str(p["group"]), int(p["size"] or 0), kernel, fields=fields, padding=kernel // 2)
 
     def cases(self) -> Iterable[Case]:
         """Groups of the grid, groups that leave it, odd and even kernels, a stride."""
@@ -70,7 +79,8 @@ class Regular(Implementation):
         g = int(case["group"][1:]) * (2 if case["group"][0] == "D" else 1)
         ci, co = case["fields_in"] * (g if self.reads == "regular" else 1), case["fields_out"] * g
         taps, new = case["kernel"] ** 2, _outputs(case) ** 2
-        return cost_of(2.0 * ci * co * taps * new, ci * case["size"] ** 2 + co * new + ci * co * taps / g)
+        weights = ci * co * taps / g
+        return cost_of(2.0 * ci * co * taps * new, ci * case["size"] ** 2 + co * new + weights, call_values=weights)
 
     def _twins(self, layer: Any, case: Case) -> tuple[Any, ...]:
         """Where all elements are those of a grid: the layer that turns filters by permuting their taps."""

@@ -6,10 +6,11 @@ what differs: groups, types, installation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..harness.registry import Case, Cost
+from ..harness.operators import GROUP, LIFTING
+from ..harness.registry import Case, Cost, Value
 from ..harness.strategies import cases, listed
 from . import configurations
 
@@ -58,6 +59,12 @@ class SteerableLayer:
 class Convolution(SteerableLayer):
     """``R2Conv``, regular to regular, in training mode: the filter is expanded in every call."""
 
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """Both convolutions on the plane, padded to keep their size."""
+        if kind not in (LIFTING, GROUP) or str(parameters["group"])[0] == "O":
+            return None
+        return _same_size(parameters, **({"source": "trivial"} if kind == LIFTING else {}))
+
     def cases(self) -> Iterable[Case]:
         """Grid groups, a basis that spans every filter, and C8 with elements off the grid."""
         yield Case.of(group="C4", size=33, kernel=3, stride=1, padding=1, fields_in=4, fields_out=8)
@@ -74,8 +81,10 @@ class Convolution(SteerableLayer):
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """A basis of its own: the libraries share theirs between layers of every dtype."""
         cutoff = {"frequencies_cutoff": case["cutoff"]} if "cutoff" in case.parameters else {}
+        lifting = case.parameters.get("source") == "trivial"
+        trivial = nn.FieldType(gspace, [gspace.trivial_repr] * case["fields_in"])
         return nn.R2Conv(
-            regular(nn, gspace, case["fields_in"]),
+            trivial if lifting else regular(nn, gspace, case["fields_in"]),
             regular(nn, gspace, case["fields_out"]),
             kernel_size=case["kernel"],
             stride=case["stride"],
@@ -92,6 +101,10 @@ class Convolution(SteerableLayer):
 
 class TransposedConvolution(Convolution):
     """``R2ConvTransposed`` with the output padding 0 that keeps the grid centred."""
+
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """None of the operators."""
+        return None
 
     def cases(self) -> Iterable[Case]:
         """Two-fold upsampling with an odd kernel: n to 2 n - 1."""
@@ -122,6 +135,12 @@ class TransposedConvolution(Convolution):
 
 class VolumeConvolution(Convolution):
     """``R3Conv`` of O and O_h in training mode."""
+
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """Both convolutions of volumes, padded to keep their size."""
+        if kind not in (LIFTING, GROUP) or parameters["group"] not in ("O", "Oh"):
+            return None
+        return _same_size(parameters, source="trivial" if kind == LIFTING else "regular")
 
     def cases(self) -> Iterable[Case]:
         """Small: the first basis of each group takes escnn a minute."""
@@ -244,17 +263,26 @@ def _rotation_to(direction: Any) -> Any:
     return np.stack([first, np.cross(direction, first), direction], 1)
 
 
+def _same_size(parameters: Mapping[str, Value], **more: Value) -> Case:
+    """The convolution of an operator's geometry with stride 1."""
+    p = parameters
+    kernel = int(p["kernel"] or 0)
+    geometry = {"group": p["group"], "size": p["size"], "kernel": kernel, "stride": 1, "padding": kernel // 2}
+    return Case.of(**geometry, fields_in=p["fields_in"], fields_out=p["fields_out"], **more)
+
+
 def convolution_cost(case: Case, points_in: int, points_out: int, *, taps_at: int) -> Cost:
     """The dense convolution of the expanded filter on a plane."""
     g, k = order_of(case["group"]), case["kernel"]
-    return dense_cost(case["fields_in"] * g, case["fields_out"] * g, k**2, points_in, points_out, taps_at=taps_at)
+    ci = case["fields_in"] * (1 if case.parameters.get("source") == "trivial" else g)
+    return dense_cost(ci, case["fields_out"] * g, k**2, points_in, points_out, taps_at=taps_at)
 
 
 def dense_cost(ci: int, co: int, taps: int, points_in: int, points_out: int, *, taps_at: int) -> Cost:
     """Two flops for each multiply-add; input, output and filter moved once; backward twice the forward."""
     flops = 2.0 * ci * co * taps * taps_at
     moved = 4.0 * (ci * points_in + co * points_out + ci * co * taps)
-    return Cost(flops, moved, 3 * flops, 3 * moved)
+    return Cost(flops, moved, 3 * flops, 3 * moved, call_bytes=4.0 * ci * co * taps)
 
 
 class MaxPool(SteerableLayer):

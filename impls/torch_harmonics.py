@@ -13,11 +13,12 @@ import importlib.util
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..harness.errors import MissingDependencyError
-from ..harness.registry import Case, Cost, Expected, Family, Implementation
+from ..harness.operators import TRANSFORM, ZONAL
+from ..harness.registry import Case, Cost, Expected, Family, Implementation, Value
 from ..harness.strategies import cases
 from ..harness.verdict import Verdict
 from . import spherical_costs as costs
@@ -146,6 +147,11 @@ class RealSHT(_TorchHarmonics):
     name = "torch_harmonics.RealSHT"
     expected = (EMPTY_BATCH,)
 
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """There and back, on the rings that need the fewest points."""
+        b, channels = parameters.get("b"), parameters.get("channels")
+        return Case.of(grid="legendre-gauss", b=b, channels=channels) if kind == TRANSFORM else None
+
     def cases(self) -> Iterable[Case]:
         """Both grids."""
         yield Case.of(grid="legendre-gauss", b=8, channels=2)
@@ -225,6 +231,13 @@ class SpectralConvS2(_TorchHarmonics):
             for name in ("equivariance", "worst_case", "adjoint", "composition")
         ),
     )
+
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """With real weights, which are equivariant."""
+        b, channels = parameters.get("b"), parameters.get("channels")
+        if kind != ZONAL:
+            return None
+        return Case.of(grid="legendre-gauss", b=b, b_out=b, channels=channels, weights="real")
 
     def cases(self) -> Iterable[Case]:
         """Weights as they are drawn, and their real parts; bandwidths that stay and shrink."""

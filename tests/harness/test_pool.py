@@ -59,6 +59,7 @@ def test_a_dying_worker_costs_its_own_check_alone(fragile):
         assert (result.case, result.property) == (cell.case.name, cell.property)
         dead = cell.case["dies"]
         assert str(result.verdict) == ("CRASHED" if dead else "EXACT"), result.reason
+        assert result.reason is not None
         assert (result.reason.code == "DIED") == dead
         assert result.reproduce == cell.command
 

@@ -1,0 +1,81 @@
+"""``equiharness bench --against REV``: this working tree against another revision, by alternating processes."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .cli_common import console, open_record
+
+if TYPE_CHECKING:
+    from .harness.changes import Changes
+    from .harness.duel import Bout
+    from .harness.operators import Entrant
+
+
+def against(
+    revision: str,
+    entrants: Sequence[Entrant],
+    *,
+    dtypes: Sequence[str],
+    backward: bool,
+    seed: int,
+    threads: int,
+    out: Path,
+) -> Changes:
+    """Install both, time them in turns, write old.jsonl and new.jsonl and their comparison.
+
+    Args:
+        revision: anything git understands.
+        entrants: layers with their cases.
+        dtypes: precisions.
+        backward: whether gradients are timed too.
+        seed: of weights and inputs.
+        threads: of each worker.
+        out: folder for the records.
+    """
+    from .cli_compare import write_changes
+    from .harness.changes import changes
+    from .harness.duel import duel
+    from .harness.installs import install_revision, repository_of
+    from .harness.machine import machine_state
+    from .harness.record import EndLine, read_run
+
+    screen = console(stderr=True)
+    root, begin = repository_of(Path()), time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="equiharness-") as folder:
+        sites = {"old": Path(folder) / "old", "new": Path(folder) / "new"}
+        commits = {
+            "old": install_revision(root, revision, sites["old"]),
+            "new": install_revision(root, None, sites["new"]),
+        }
+        screen.print(f"old {commits['old']}\nnew {commits['new']}", markup=False)
+
+        def told(pair: int, bouts: Sequence[Bout]) -> None:
+            waiting = sum(not bout.settled for bout in bouts)
+            screen.print(f"pair {pair}: {len(bouts) - waiting} of {len(bouts)} figures are clear", markup=False)
+
+        bouts = duel(sites, entrants, dtypes=dtypes, backward=backward, seed=seed, threads=threads, told=told)
+    pair = uuid.uuid4().hex
+    for side, commit in commits.items():
+        more = {"machine_state": machine_state(), "revision": commit}
+        writer = open_record(out / f"{side}.jsonl", seed=seed, planned=len(bouts), more=more)
+        try:
+            for bout in bouts:
+                if bout.failed:
+                    screen.print(
+                        f"left out: {bout.entrant.implementation}, {bout.quantity}: {bout.failed}", markup=False
+                    )
+                if side not in bout.failed and "both" not in bout.failed and (bout.old or bout.failed):
+                    writer.write(bout.measurement(side, pair, threads))
+            seconds = time.perf_counter() - begin
+            writer.write(EndLine(seconds=seconds, seconds_in_layers=0.0, counts={}, state=machine_state()))
+        finally:
+            writer.close()
+    found = changes(read_run(out / "old.jsonl"), read_run(out / "new.jsonl"))
+    write_changes(found, revision, "the working tree", out)
+    return found

@@ -1,0 +1,156 @@
+"""``equiharness bench``: what layers cost, side by side, or this working tree against another revision."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .cli_common import console, open_record, require_device
+from .harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from .harness.operators import Entrant
+    from .harness.record import Run
+
+DTYPES = ("float32", "float64", "bfloat16", "float16", "tf32")
+SETTINGS = ("eager", "channels_last", "compiled")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a run was asked for."""
+
+    dtypes: tuple[str, ...]
+    settings: tuple[str, ...]
+    device: str
+    seed: int
+    threads: int
+    seconds: float
+    cold: bool
+    backward: bool
+    errors: bool
+
+
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="Implementations or glob patterns; all by default.")] = None,
+    operator: Annotated[str, typer.Option(help="Glob pattern on operators, e.g. 'group convolution*'.")] = "*",
+    case: Annotated[str, typer.Option(help="Glob pattern on case names.")] = "*",
+    dtype: Annotated[
+        list[str] | None, typer.Option(help="float32 (default), float64, bfloat16, float16, tf32.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option(help="eager (default), channels_last, compiled (repeatable).")
+    ] = None,
+    device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of weights and inputs.")] = 0,
+    threads: Annotated[int, typer.Option(help="torch threads; 0 leaves torch's default.")] = 1,
+    seconds: Annotated[float, typer.Option(help="Time for each figure of each implementation.")] = 1.0,
+    cold: Annotated[bool, typer.Option(help="Figures with flushed caches too.")] = True,
+    backward: Annotated[bool, typer.Option(help="Training too.")] = True,
+    errors: Annotated[bool, typer.Option(help="Errors beside the times.")] = True,
+    against: Annotated[
+        str | None, typer.Option(metavar="REV", help="Time this working tree against a revision of its repository.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for bench.jsonl and bench.md.")] = Path("out"),
+) -> None:
+    """Time layers: forward, backward, memory, errors and the share of what the hardware allows.
+
+    Implementations of one operator are timed in turns in one process. Raw samples are kept in the record. With
+    --against both revisions are installed and timed in turns by pairs of fresh processes; exit code 1 where this tree
+    is worse.
+
+    Example: `equiharness bench --operator 'group convolution C4' --seconds 2`
+    """
+    from .harness.operators import contests
+
+    dtypes, settings = tuple(dtype or ("float32",)), tuple(setting or ("eager",))
+    _require_known("dtype", dtypes, DTYPES)
+    _require_known("setting", settings, SETTINGS)
+    require_device(device)
+    plan = _Plan(dtypes, settings, device, seed, threads, seconds, cold, backward, errors)
+    chosen = contests(names or (), operator, case)
+    if not chosen:
+        console().print("Nothing was timed: no operator or case matches. See `equiharness list`.", markup=False)
+        raise typer.Exit(3)
+    if against is not None:
+        from .cli_against import against as duel
+
+        if device != "cpu" or settings != ("eager",):
+            raise UsageError("--against times eager layers on the CPU: leave --device and --setting out.")
+        entrants = [entrant for group in chosen for entrant in group]
+        found = duel(against, entrants, dtypes=dtypes, backward=backward, seed=seed, threads=threads or 1, out=out)
+        raise typer.Exit(1 if found.worse else 0)
+    run = _timed(chosen, plan, out / "bench.jsonl")
+    _write_table(run, out / "bench.md")
+    raise typer.Exit(0 if run.measurements else 3)
+
+
+def _require_known(kind: str, given: Sequence[str], known: Sequence[str]) -> None:
+    from .harness.registry import unknown
+
+    for name in given:
+        if name not in known:
+            raise UsageError(unknown(kind, name, known))
+
+
+def _timed(chosen: Sequence[tuple[Entrant, ...]], plan: _Plan, path: Path) -> Run:
+    """Run every contest in every precision; the record grows as figures come."""
+    import torch
+
+    from .harness.ceilings import measure_ceilings
+    from .harness.clock import Clock
+    from .harness.machine import machine_state, open_nvml
+    from .harness.record import EndLine, read_run
+    from .suites.contest import contest
+    from .suites.throughput import Effort
+
+    if plan.threads:
+        torch.set_num_threads(plan.threads)
+    nvml = open_nvml(plan.device) if plan.device.startswith("cuda") else None
+    clock = Clock(plan.device, nvml.throttled if nvml is not None else None)
+    begin = time.perf_counter()
+    ceilings = {dtype: measure_ceilings(clock, dtype) for dtype in plan.dtypes}
+    more = {
+        "machine_state": machine_state(plan.device, nvml),
+        "ceilings": {dtype: found.data() for dtype, found in ceilings.items()},
+    }
+    rounds = [(entrants, dtype) for entrants in chosen for dtype in plan.dtypes]
+    effort = Effort(plan.seconds, plan.cold, plan.backward, plan.errors)
+    screen = console(stderr=True)
+    writer = open_record(path, seed=plan.seed, planned=len(rounds), more=more)
+    done = 0
+    try:
+        for number, (entrants, dtype) in enumerate(rounds, 1):
+            screen.print(f"[{number}/{len(rounds)}] {entrants[0].operator}, {dtype}", markup=False)
+            for line in contest(
+                entrants,
+                dtype=dtype,
+                settings=plan.settings,
+                clock=clock,
+                ceilings=ceilings[dtype],
+                seed=plan.seed,
+                effort=effort,
+                left_out=lambda text: screen.print(f"left out: {text}", markup=False),
+            ):
+                writer.write(line)
+                done += 1
+        state, seconds = machine_state(plan.device, nvml), time.perf_counter() - begin
+        writer.write(EndLine(seconds=seconds, seconds_in_layers=0.0, counts={"measurements": done}, state=state))
+    finally:
+        writer.close()
+    return read_run(path)
+
+
+def _write_table(run: Run, path: Path) -> None:
+    from .harness.record import write_atomically
+    from .reports.throughput import render_throughput
+
+    text = render_throughput(run)
+    write_atomically(path, text)
+    console().print(text, markup=False)
+    console().print(f"{path.with_suffix('.jsonl')} and {path}", markup=False)

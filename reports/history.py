@@ -1,0 +1,178 @@
+"""What many runs measured: series of values per machine, read from asv's results and from run records."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..harness.errors import RecordError
+from ..harness.record import READABLE, SCHEMA
+
+#: Names in asv's results and their quantities in records: one series, whichever file a value comes from.
+TRACKED = {
+    "track_forward": "forward",
+    "track_backward": "backward",
+    "track_memory": "memory",
+    "track_training_memory": "training memory",
+    "track_build": "build",
+    "track_equivariance_error": "equivariance error",
+}
+UNITS = {
+    "forward": "µs",
+    "backward": "µs",
+    "build": "µs",
+    "memory": "B",
+    "training memory": "B",
+    "equivariance error": "eps",
+    "error / bound": "",
+}
+#: What a record's unit is multiplied by; errors are in units of float32's eps.
+SCALES = {"s": 1e6, "B": 1.0, "": 2.0**23}
+
+
+# Named tuples and no dataclasses: a million of them are made and hashed in a history of 2,000 runs.
+class Run(NamedTuple):
+    """One run: when, of which commit."""
+
+    date: float
+    commit: str
+
+
+class Key(NamedTuple):
+    """One series."""
+
+    machine: str
+    quantity: str
+    layer: str
+
+
+@dataclass
+class History:
+    """Series of values by run."""
+
+    series: dict[Key, dict[Run, float]] = field(default_factory=dict)
+    #: Files that could not be read, and why.
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, key: Key, run: Run, value: Any) -> None:
+        """Keep a value; null and NaN are no values."""
+        if value.__class__ in (float, int) and value == value:
+            values = self.series.get(key)
+            if values is None:
+                values = self.series[key] = {}
+            values[run] = value
+
+    def runs(self, machine: str) -> list[Run]:
+        """All runs of a machine in order of time."""
+        return sorted({run for key, values in self.series.items() if key.machine == machine for run in values})
+
+    @property
+    def machines(self) -> list[str]:
+        """All machines."""
+        return sorted({key.machine for key in self.series})
+
+
+def read_history(results: Path | None = None, records: Iterable[Path] = ()) -> History:
+    """Read asv's results folder and any number of run records.
+
+    A file that is damaged is left out and named in ``History.notes``; a truncated last line of a record costs that
+    line alone.
+
+    Args:
+        results: asv's ``results_dir``, one folder for each machine.
+        records: run.jsonl and bench.jsonl files.
+    """
+    history = History()
+    for path in sorted(results.glob("*/*.json")) if results is not None else ():
+        if path.name != "machine.json":
+            try:
+                _read_asv(history, path)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                history.notes.append(f"{path}: no result file of asv ({type(error).__name__}: {error})")
+    # asv keeps one result for each commit; a record of the same run says the same again.
+    tracked = {(key.machine, run.commit) for key, values in history.series.items() for run in values}
+    for path in records:
+        try:
+            _read_record(history, path, tracked)
+        except (OSError, RecordError) as error:
+            history.notes.append(str(error))
+    return history
+
+
+def values_of(path: Path) -> dict[str, dict[str, Any]]:
+    """Values of one of asv's result files: benchmark -> parameters -> value, null where there is none."""
+    return _values(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _values(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found = {}
+    columns = data["result_columns"]
+    for benchmark, cells in data["results"].items():
+        row = dict(zip(columns, cells, strict=False))  # rows of track_* stop after the duration
+        names = [", ".join(p.strip("'") for p in combination) for combination in itertools.product(*row["params"])]
+        values = row["result"] or [None] * len(names)
+        found[benchmark] = dict(zip(names, values, strict=True))
+    return found
+
+
+def _read_asv(history: History, path: Path) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    run, machine = Run(data["date"] / 1000, data["commit_hash"]), data["params"].get("machine", path.parent.name)
+    for benchmark, values in _values(data).items():
+        quantity = TRACKED.get(benchmark.rpartition(".")[2])
+        if quantity is not None:
+            for layer, value in values.items():
+                history.add(Key(machine, quantity, layer), run, value)
+
+
+def _read_record(history: History, path: Path, tracked: set[tuple[str, str]]) -> None:
+    """Values alone, without the samples: thousands of records have to load in seconds."""
+    lines = list(_lines(history, path))
+    header = lines[0] if lines else {}
+    if header.get("kind") != "run":
+        raise RecordError(f"{path}, line 1: no run line. Give a record written by equiharness.")
+    if header.get("schema_version") not in READABLE:
+        version = header.get("schema_version")
+        raise RecordError(f"{path} has schema version {version}, this equiharness reads {SCHEMA} and what is older.")
+    environment = header.get("environment", {})
+    machine = str(environment.get("machine_name") or environment.get("fingerprint") or "unnamed machine")
+    commit = str(environment.get("commit") or environment.get("git", {}).get("commit") or "unknown")
+    try:
+        date = datetime.datetime.fromisoformat(str(header.get("started"))).timestamp()
+    except ValueError:
+        date = path.stat().st_mtime
+    run = Run(date, commit)
+    for line in lines[1:]:
+        if line.get("kind") == "measurement" and line["quantity"] in UNITS:
+            if (machine, commit) in tracked:
+                continue
+            name, operator = line.get("implementation", ""), line.get("operator", "")
+            layer = name if operator in ("", name) else f"{operator}: {name}"
+            history.add(Key(machine, line["quantity"], layer), run, line["value"] * SCALES.get(line["unit"], 1.0))
+        elif line.get("kind") == "check":
+            _add_check(history, machine, run, line["result"])
+
+
+def _add_check(history: History, machine: str, run: Run, result: dict[str, Any]) -> None:
+    """The worst error / bound of each implementation and property."""
+    error, bound = result.get("error"), result.get("bound")
+    if isinstance(error, float) and isinstance(bound, float) and bound > 0 and not result.get("expected"):
+        key = Key(machine, "error / bound", f"{result['implementation']}: {result['property']}")
+        before = history.series.get(key, {}).get(run, 0.0)
+        history.add(key, run, max(before, error / bound))
+
+
+def _lines(history: History, path: Path) -> Iterator[dict[str, Any]]:
+    texts = path.read_bytes().splitlines()
+    for number, text in enumerate(texts, 1):
+        try:
+            yield json.loads(text)
+        except ValueError as error:
+            if number < len(texts) or number == 1:
+                raise RecordError(f"{path}, line {number}: not JSON. The file is damaged.") from error
+            history.notes.append(f"{path}, line {number}: the last line is cut off; the rest was used.")

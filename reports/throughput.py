@@ -1,0 +1,115 @@
+"""Times, memory and errors side by side, one Markdown table for each operator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..harness.record import Measurement, Run
+from .numbers import MISSING, number
+
+#: Column heading and the quantity under it.
+COLUMNS = (
+    ("forward", "forward"),
+    ("cold", "forward cold"),
+    ("backward", "backward"),
+    ("samples/s", "samples per second"),
+    ("of floor", "share of floor, forward"),
+    ("backward, of floor", "share of floor, backward"),
+    ("memory", "memory"),
+    ("training memory", "training memory"),
+    ("error", "error against float64"),
+    ("equivariance", "equivariance error"),
+    ("build", "build"),
+)
+#: An equivariance error beyond this is no rounding of any precision: the layer is not equivariant.
+NONE = 0.1
+
+
+def render_throughput(run: Run) -> str:
+    """The measurements of a run as Markdown: a section for each operator and precision.
+
+    Example:
+        >>> from equiharness.harness.record import RunLine
+        >>> print(render_throughput(Run(RunLine(started="", command="bench", seed=0, planned=0, environment={}))))
+        # Throughput
+        <BLANKLINE>
+        Nothing was measured.
+        <BLANKLINE>
+    """
+    lines = ["# Throughput", ""]
+    if not run.measurements:
+        return "\n".join([*lines, "Nothing was measured.", ""])
+    if run.truncated:
+        lines += [f"> {run.truncated}", ""]
+    elif run.end is None:
+        lines += ["> The run was interrupted: only what was finished is shown.", ""]
+    lines += [_machine(run), ""]
+    groups: dict[tuple[str, str, int], list[Measurement]] = {}
+    for m in run.measurements:
+        groups.setdefault((m.operator, m.dtype, m.batch), []).append(m)
+    for (operator, dtype, batch), found in groups.items():
+        lines += [f"## {operator}, {dtype}, batch {batch}", "", *table(found), ""]
+    lines += ["Times are medians; `!` marks a wide spread. Cold: caches flushed before each call.", ""]
+    return "\n".join(lines)
+
+
+def table(measurements: Iterable[Measurement]) -> list[str]:
+    """Rows by implementation, columns by quantity; columns in which nothing was measured are left out."""
+    rows: dict[tuple[str, str, str], dict[str, Measurement]] = {}
+    for m in measurements:
+        rows.setdefault((m.implementation, m.case, m.setting), {})[m.quantity] = m
+    columns = [(head, q) for head, q in COLUMNS if any(q in row for row in rows.values())]
+    lines = [_row(["implementation", *(head for head, _ in columns)]), _row(["---", *("---:" for _ in columns)])]
+    for (name, _, setting), row in rows.items():
+        label = name if setting in ("", "eager") else f"{name} ({setting})"
+        lines.append(_row([label, *(shown(row.get(q)) for _, q in columns)]))
+    return lines
+
+
+def shown(m: Measurement | None) -> str:
+    """One measurement in the unit that reads best; a wide spread is marked."""
+    if m is None:
+        return MISSING
+    mark = " !" if "wide" in m.note else ""
+    if m.unit == "s":
+        return duration(m.value) + mark
+    if m.unit == "B":
+        return f"{m.value / 2**20:.2f} MiB"
+    if m.unit == "1/s":
+        return f"{m.value:,.0f}"
+    if m.quantity.startswith("share of floor"):
+        return f"{100 * m.value:.0f} %"
+    if m.quantity == "equivariance error" and m.value > NONE:
+        return "none"
+    return number(m.value)
+
+
+def duration(value: float) -> str:
+    """Three digits.
+
+    Example:
+        >>> duration(0.0021127), duration(4.2e-5), duration(2.5)
+        ('2.11 ms', '42.0 µs', '2.50 s')
+    """
+    scaled, unit = (value, "s") if value >= 1 else (1e3 * value, "ms") if value >= 1e-3 else (1e6 * value, "µs")
+    digits = 2 if scaled < 10 else 1 if scaled < 100 else 0
+    return f"{scaled:.{digits}f} {unit}"
+
+
+def _machine(run: Run) -> str:
+    """One line on where the figures come from."""
+    environment = run.header.environment
+    state = environment.get("machine_state", {})
+    threads = sorted({m.threads for m in run.measurements if m.threads})
+    words = [str(environment.get("processor") or environment.get("machine") or "unknown machine")]
+    words += [f"{environment.get('cores')} cores"] if environment.get("cores") else []
+    words += [f"{'/'.join(map(str, threads))} torch threads"] if threads else []
+    words += [f"load {state['load'][0]} at the start"] if state.get("load") else []
+    for dtype, found in environment.get("ceilings", {}).items():
+        rates = f"{found['flops_per_second'] / 1e9:.0f} Gflop/s, {found['bytes_per_second'] / 1e9:.1f} GB/s"
+        words.append(f"{dtype} ceilings {rates}")
+    return "; ".join(words) + "."
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,131 @@
+"""The trend page: error, time and memory per commit and machine, with change points; one self-contained HTML file."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+from . import numbers
+from ._require import require
+from .history import UNITS, History, Key, Run
+from .plots import script_json
+from .steps import FACTOR, LEAST, steps
+
+TEMPLATES = Path(__file__).parent / "templates"
+#: Change points listed in the table, newest first.
+LISTED = 200
+
+
+def render_trend(history: History) -> str:
+    """The trend of a history as one HTML page that needs no network.
+
+    Args:
+        history: series by machine, quantity and layer.
+
+    Returns:
+        The page: the plotting script (5 MB) and about 8 bytes for each value.
+
+    Raises:
+        MissingDependencyError: jinja2 or plotly is not installed.
+
+    Example:
+        >>> "No run was found" in render_trend(History())
+        True
+    """
+    jinja2 = require("jinja2", "The trend page")
+    machines = {name: history.runs(name) for name in history.machines}
+    drawn, changes = _series(history, machines)
+    data = {
+        "machines": {
+            name: {"dates": [round(r.date) for r in runs], "commits": [r.commit[:10] for r in runs]}
+            for name, runs in machines.items()
+        },
+        "quantities": [q for q in UNITS if any(key.quantity == q for key in history.series)],
+        "units": UNITS,
+        "series": drawn,
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters["number"] = numbers.number
+    changes.sort(key=lambda change: change["when"], reverse=True)
+    page: str = environment.get_template("trend.html.j2").render(
+        runs=sum(map(len, machines.values())),
+        machines=machines,
+        series=len(history.series),
+        notes=history.notes[:50],
+        changes=changes[:LISTED],
+        hidden=max(0, len(changes) - LISTED),
+        latest=[(name, _latest(history, name, runs[-1])) for name, runs in machines.items()],
+        units=UNITS,
+        least=LEAST,
+        factor=FACTOR,
+        data=jinja2.utils.markupsafe.Markup(script_json(data)),
+        plotly=jinja2.utils.markupsafe.Markup(_plotly() if drawn else ""),
+    )
+    return page
+
+
+def _series(history: History, machines: dict[str, list[Run]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What is drawn, and the change points of all series."""
+    places = {name: {run: i for i, run in enumerate(runs)} for name, runs in machines.items()}
+    drawn: list[dict[str, Any]] = []
+    changes: list[dict[str, Any]] = []
+    for key, values in sorted(history.series.items()):
+        runs = sorted(values)
+        found = steps([values[run] for run in runs])
+        place = places[key.machine]
+        row: list[float | None] = [None] * len(place)
+        for run, value in values.items():
+            row[place[run]] = _rounded(value)
+        drawn.append(
+            {
+                "machine": key.machine,
+                "quantity": key.quantity,
+                "layer": key.layer,
+                "values": row,
+                "steps": [place[runs[s.index]] for s in found],
+            }
+        )
+        changes += [_change(key, runs[s.index], s.before, s.after, s.factor) for s in found]
+    return drawn, changes
+
+
+def _rounded(value: float) -> float:
+    """Four digits: what a screen can show, and half the page's size."""
+    return float(f"{value:.4g}")
+
+
+def _change(key: Key, run: Run, before: float, after: float, factor: float) -> dict[str, Any]:
+    return {
+        "when": run.date,
+        "date": _day(run.date),
+        "commit": run.commit,
+        "machine": key.machine,
+        "layer": key.layer,
+        "quantity": key.quantity,
+        "before": before,
+        "after": after,
+        "factor": factor,
+    }
+
+
+def _latest(history: History, machine: str, run: Run) -> dict[str, Any]:
+    """The values of one run as a table."""
+    rows: dict[str, dict[str, float]] = {}
+    for key, values in sorted(history.series.items()):
+        if key.machine == machine and run in values:
+            rows.setdefault(key.layer, {})[key.quantity] = values[run]
+    quantities = [q for q in UNITS if any(q in row for row in rows.values())]
+    table = [(layer, [row.get(q) for q in quantities]) for layer, row in rows.items()]
+    return {"commit": run.commit, "date": _day(run.date), "quantities": quantities, "rows": table}
+
+
+def _day(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d")
+
+
+def _plotly() -> str:
+    script: str = require("plotly.offline", "The trend page").get_plotlyjs()
+    return script.replace("</script", "<\\/script")

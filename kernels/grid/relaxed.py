@@ -134,7 +134,7 @@ class RelaxedLiftingConv(_RelaxedConv):
 
     Example:
         >>> layer = RelaxedLiftingConv("C4", 3, 8, 5, banks=2, padding=2)
-        >>> layer(torch.randn(2, 3, 9, 7)).shape, float(layer.regulariser())
+        >>> layer(torch.randn(2, 3, 9, 7)).shape, layer.regulariser().item()
         (torch.Size([2, 8, 4, 9, 7]), 0.0)
 
     Source: Wang, Walters & Yu, Approximately Equivariant Networks for Imperfectly Symmetric Dynamics, ICML 2022; with

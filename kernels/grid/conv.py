@@ -58,7 +58,8 @@ class GridModule(nn.Module):
     def _register_tables(self, device: torch.device | str | None) -> None:
         """Tables are buffers, to follow the module to a device, but no state: they are derived, not learned."""
         for name, table in self.tables().items():
-            self.register_buffer(name, torch.from_numpy(table).to(device), persistent=False)
+            # A copy: the group keeps its own table, whatever becomes of the buffer.
+            self.register_buffer(name, torch.tensor(table, device=device), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         was_meta = any(buffer.is_meta for buffer in self.buffers(recurse=False))

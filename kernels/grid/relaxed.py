@@ -50,7 +50,8 @@ class Relaxed(nn.Module):
 
     def mixed(self, y: Tensor) -> Tensor:
         """sum_l r_l(g) y_l(X, g): [B, L * o, |G|, *X], bank first, to [B, o, |G|, *X]."""
-        banks = y.unflatten(1, (len(self.relaxation), -1))
+        count = len(self.relaxation)
+        banks = y.view(y.shape[0], count, y.shape[1] // count, *y.shape[2:])
         # Adds in one order for all elements: equal mixtures keep what is equivariant to the last bit so.
         total: Tensor = banks.new_zeros(())
         for r, bank in zip(self.relaxation.to(y.dtype), banks.unbind(1), strict=True):
@@ -85,7 +86,8 @@ class _RelaxedConv(Relaxed, GridConv):
         """W[(o, g), (i, h), t] = sum_l r_l(g) w_loi(g^-1 (t, h)), differentiable."""
         lead = self.out_channels, self.in_channels
         flat = self.weight.reshape(self.banks * lead[0], lead[1], -1)
-        copies = expand(flat, self.table, self.inverse).unflatten(0, (self.banks, -1))
+        copies = expand(flat, self.table, self.inverse)
+        copies = copies.view(self.banks, lead[0], *copies.shape[1:])
         bank = (copies * self.relaxation[:, None, :, None, None]).sum(0)
         bank = bank.view(lead[0], self.order, lead[1], -1, *(self.kernel_size,) * self.dim)
         result: Tensor = bank.flatten(2, 3).flatten(0, 1)
@@ -132,7 +134,7 @@ class RelaxedLiftingConv(_RelaxedConv):
 
     Example:
         >>> layer = RelaxedLiftingConv("C4", 3, 8, 5, banks=2, padding=2)
-        >>> layer(torch.randn(2, 3, 9, 7)).shape, float(layer.regulariser())
+        >>> layer(torch.randn(2, 3, 9, 7)).shape, layer.regulariser().item()
         (torch.Size([2, 8, 4, 9, 7]), 0.0)
 
     Source: Wang, Walters & Yu, Approximately Equivariant Networks for Imperfectly Symmetric Dynamics, ICML 2022; with

@@ -34,7 +34,7 @@ class RelaxedSeparableGroupConv(Relaxed, SeparableGroupConv):
 
     Example:
         >>> layer = RelaxedSeparableGroupConv("C4", 2, 3, 3, banks=2, padding=1)
-        >>> layer(torch.randn(1, 2, 4, 5, 6)).shape, float(layer.regulariser())
+        >>> layer(torch.randn(1, 2, 4, 5, 6)).shape, layer.regulariser().item()
         (torch.Size([1, 3, 4, 5, 6]), 0.0)
 
     Source: as for `RelaxedLiftingConv` and `SeparableGroupConv`.

@@ -153,14 +153,14 @@ def bits_that_differ(grid, layer, kind, name, x):
 
     y, dx, cotangent = both(x)
     count = 0
-    for m in E[:: max(1, len(E) // 8)]:
+    for m in E[1 :: max(1, len(E) // 6)]:
         y_m, dx_m, _ = both(moved(x, m, source), moved(cotangent, m, target))
         count += int((y_m != moved(y, m, target)).sum()) + int((dx_m != moved(dx, m, source)).sum())
     return count
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("name", ["C4", "D4", "O", pytest.param("Oh", marks=pytest.mark.deep)])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_the_exact_backend_is_equivariant_to_the_last_bit(grid, kind, name, dtype):
     for box, k, stride in PLACES[name]:

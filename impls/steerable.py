@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..harness.registry import Case, Cost, Family, Implementation
+from . import configurations
 from .grid import cost_of
 
 if TYPE_CHECKING:
     from ..harness.claim import Claim
     from ..harness.groups import Group
+    from ..harness.strategies import Cases
 
 
 class Regular(Implementation):
@@ -20,6 +22,10 @@ class Regular(Implementation):
     library = "equiharness"
     family = Family.PLANAR
     kind, reads = "SteerableConv", "regular"
+
+    def strategy(self) -> Cases:
+        """Groups with and without a part that keeps the grid; kernels that they leave on it or turn off it."""
+        return configurations.steerable_convolution()
 
     def cases(self) -> Iterable[Case]:
         """Groups of the grid, groups that leave it, odd and even kernels, a stride."""

@@ -71,16 +71,16 @@ class Search:
         self._begin = time.perf_counter()
         self._until = float("inf")
         self._results: dict[str, CheckResult] = {}
-        self._shrinking = False
+        self._shrinking = self._drawn = False
         self._plain: Trial | None = None
 
     def run(self, seconds: float) -> Progress:
-        """Replay the corpus, then search for so many seconds."""
+        """Replay the corpus, then search for so many seconds, and for one trial at least."""
         self._begin = time.perf_counter()
         self._until = self._begin + seconds
         self.replay()
         number = 0
-        while time.perf_counter() < self._until:
+        while number == 0 or time.perf_counter() < self._until:
             self.round("search", self.seed + number)
             number += 1
         return self.progress
@@ -116,10 +116,11 @@ class Search:
         return f"{self.adapter.library} {self.adapter.version or ''}".strip()
 
     def _is_new(self, trial: Trial) -> bool:
-        """Whether a trial shows a failure that is not known yet. No trial is made once time is up."""
-        late = time.perf_counter() > self._until + (GRACE if self._shrinking else 0.0)
+        """Whether a trial shows a failure that is not known yet. Once time is up no trial is made but the first."""
+        late = self._drawn and time.perf_counter() > self._until + (GRACE if self._shrinking else 0.0)
         if late and trial.text not in self._results:
             return False
+        self._drawn = True
         result = self._result(trial)
         known = [*self.progress.known, *self.progress.found]
         new = failed(result) and not any(k.explains(trial, result) for k in known)

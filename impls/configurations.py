@@ -80,6 +80,29 @@ def grid_convolution(**more: Any) -> Cases:
     )
 
 
+def grid_transposed(**more: Any) -> Cases:
+    """The project's own transposed convolutions: the finer grid has the same centre, whatever the size."""
+
+    def fits(case: Case) -> bool:
+        return all((n - 1) * case["stride"] + case["kernel"] > 2 * case["padding"] for n in map(int, _sides(case)))
+
+    return cases(
+        fits,
+        group=GRID_GROUPS,
+        kernel=_kernels,
+        stride=(1, 2, 3),
+        padding=_paddings,
+        size=lambda drawn: boxes(range(1, 4 if volumes(drawn) else 6), drawn),
+        fields_in=fields,
+        fields_out=fields,
+        **more,
+    )
+
+
+def _sides(case: Case) -> list[str]:
+    return str(case["size"]).split("x")
+
+
 def grid_pointwise(modes: Sequence[str]) -> Cases:
     """Norms and pools on regular fields."""
     return cases(group=GRID_GROUPS, size=any_box, mode=modes, fields=fields)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..harness.registry import Case, Expected
 from ..harness.verdict import Verdict
+from . import configurations
 from .grid_convolutions import Convolution, Separable, case_of
+
+if TYPE_CHECKING:
+    from ..harness.strategies import Cases
 
 #: What a mixture that differs between elements breaks, and what it breaks even where it does not differ yet.
 _SPREAD = "the mixture differs between the elements: the layer is relaxed on purpose."
@@ -35,6 +39,10 @@ class _Relaxed(Convolution):
         yield case_of("D4", "8x9", 3, padding=1, padding_mode="circular", banks=3, spread=0.0)
         yield case_of("O", "3x4x3", 3, padding=1, fields=(1, 1), banks=2, spread=0.0)
         yield case_of("Oh", 3, 2, fields=(1, 1), banks=1, spread=0.0)
+
+    def strategy(self) -> Cases:
+        """Constant mixtures of up to three banks."""
+        return configurations.grid_convolution(banks=(1, 2, 3), spread=(0.0,))
 
 
 class RelaxedLifting(_Relaxed):
@@ -69,6 +77,11 @@ class RelaxedSeparable(Separable):
         yield case_of("D4", "8x9", 3, padding=1, padding_mode="circular", variant="per_pair", banks=2, spread=0.0)
         yield case_of("O", "3x5x4", 2, padding=1, fields=(1, 2), variant="pointwise_first", banks=2, spread=0.0)
         yield case_of("Oh", 3, 2, fields=(2, 1), variant="depthwise_first", banks=1, spread=0.0)
+
+    def strategy(self) -> Cases:
+        """Constant mixtures with each variant."""
+        variants = ("pointwise_first", "depthwise_first", "per_pair")
+        return configurations.grid_convolution(variant=variants, banks=(1, 2, 3), spread=(0.0,))
 
 
 def mixed(layer: Any, spread: float) -> Any:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ..harness.registry import Case, Cost
+from . import configurations
 from .grid import ORDER, box_of, points_of
 from .grid_convolutions import Convolution, case_of
+
+if TYPE_CHECKING:
+    from ..harness.strategies import Cases
 
 
 class TransposedRegular(Convolution):
@@ -23,6 +28,10 @@ class TransposedRegular(Convolution):
         yield _case("D4", 4, 3, stride=3)
         yield _case("O", "2x3x2", 2, stride=2, fields=(1, 1))
         yield _case("Oh", 2, 3, stride=2, padding=1, fields=(1, 1))
+
+    def strategy(self) -> Cases:
+        """Every kernel, stride and padding on boxes of every size."""
+        return configurations.grid_transposed()
 
     @staticmethod
     def _outputs(case: Case) -> int:
@@ -55,6 +64,10 @@ class TransposedSeparable(TransposedRegular):
         yield _case("D4", 4, 3, stride=3, variant="per_pair")
         yield _case("O", "2x3x2", 4, stride=2, padding=1, fields=(1, 2), variant="pointwise_first")
         yield _case("Oh", 2, 2, stride=2, fields=(2, 1), variant="depthwise_first")
+
+    def strategy(self) -> Cases:
+        """With each variant."""
+        return configurations.grid_transposed(variant=("pointwise_first", "depthwise_first", "per_pair"))
 
     def cost(self, case: Case) -> Cost:
         """The mix Ci Co |G|^2 where it is done, and one multiply-add per tap of every input of the spatial step."""

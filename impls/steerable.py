@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..harness.operators import GROUP, LIFTING
 from ..harness.registry import Case, Cost, Family, Implementation, Value
+from . import configurations
 from .grid import cost_of
 
 if TYPE_CHECKING:
     from ..harness.claim import Claim
     from ..harness.groups import Group
+    from ..harness.strategies import Cases
 
 
 class Regular(Implementation):
@@ -29,6 +31,10 @@ class Regular(Implementation):
             return None
         kernel, fields = int(p["kernel"] or 0), (int(p["fields_in"] or 0), int(p["fields_out"] or 0))
         return _case(str(p["group"]), int(p["size"] or 0), kernel, fields=fields, padding=kernel // 2)
+
+    def strategy(self) -> Cases:
+        """Groups with and without a part that keeps the grid; kernels that they leave on it or turn off it."""
+        return configurations.steerable_convolution()
 
     def cases(self) -> Iterable[Case]:
         """Groups of the grid, groups that leave it, odd and even kernels, a stride."""

@@ -46,6 +46,10 @@ OTHERS = 1
 FREED = "backward through the graph a second time"
 
 
+#: Conclusions that a tie may be behind: a jump of the gradient, or a bound that its jump under rounding has widened.
+DOUBTFUL = ("ERROR", "VACUOUS", "ILL_CONDITIONED", "LOW_POWER")
+
+
 def adjoint(claim: Claim) -> Outcome:
     """The input gradient is equivariant: a_g^T J(a_g x)^T w = J(x)^T b_g^T w.
 
@@ -77,7 +81,7 @@ def parameter_gradient(claim: Claim) -> Outcome:
 def _check(claim: Claim, name: str) -> Outcome:
     try:
         outcome = _measured(claim, name)
-        return _tie(claim, name) or outcome if outcome.result.reason.code == "ERROR" else outcome
+        return _away_from_ties(claim, name, outcome) if outcome.result.reason.code in DOUBTFUL else outcome
     except RuntimeError as error:
         if FREED not in str(error):
             raise
@@ -87,15 +91,17 @@ def _check(claim: Claim, name: str) -> Outcome:
         return Outcome(describe(claim, name, Verdict.SKIPPED, Reason(code="NOT_DIFFERENTIABLE", message=text)))
 
 
-def _tie(claim: Claim, name: str) -> Outcome | None:
-    """The outcome of inputs moved by 1e-4, where these pass: at a tie or a kink a layer has no gradient to judge."""
+def _away_from_ties(claim: Claim, name: str, outcome: Outcome) -> Outcome:
+    """What inputs moved by 1e-4 say: at a tie or a kink a layer has no gradient to judge, and rounding jumps there."""
     moved = replace(claim, inputs=lambda count, generator: jittered(claim.draw(count), claim.seed))
-    outcome = _measured(moved, name)
-    if outcome.result.verdict in (Verdict.BROKEN, Verdict.SKIPPED):
-        return None
+    again = _measured(moved, name)
+    if again.result.verdict is Verdict.BROKEN and outcome.result.verdict is not Verdict.BROKEN:
+        return again
+    if again.result.verdict not in (Verdict.EXACT, Verdict.IMPRECISE):
+        return outcome
     message = "fails on tied inputs and passes when they are moved by 1e-4: the layer has no gradient there."
     told = {"verdict": Verdict.AMBIGUOUS, "reason": Reason(code="TIE", message=message)}
-    return replace(outcome, result=outcome.result.model_copy(update=told))
+    return replace(again, result=again.result.model_copy(update=told))
 
 
 def _measured(claim: Claim, name: str) -> Outcome:

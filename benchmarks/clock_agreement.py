@@ -51,7 +51,9 @@ def main(rounds):
         added = clock._cost() / sample
         ratio = least[True] / least[False]
         worst = max(worst, abs(ratio - 1))
-        print(f"{operator}, {name}: ours / torch's {ratio:.3f} over {rounds} rounds; the clock adds {100 * added:.3f} %")
+        print(
+            f"{operator}, {name}: ours / torch's {ratio:.3f} over {rounds} rounds; the clock adds {100 * added:.3f} %"
+        )
     print(f"largest disagreement {100 * worst:.1f} %")
 
 

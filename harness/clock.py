@@ -1,9 +1,9 @@
 """Timing on CPU and CUDA: calibrated repetitions, interleaved calls, raw samples kept.
 
 A sample is one timed region: ``repeats`` calls in a row, divided by their number. Calls are interleaved A B C, B C A
-and so on in one process, so that whatever slows the machine slows them all. On a CPU time is that
-of the thread where it computes alone, else that on the wall; on CUDA events on the current stream. This file imports nothing of the project: ``worker.py``
-loads it by its path, so that two revisions are timed by one clock.
+and so on in one process, so that whatever slows the machine slows them all. On a CPU time is that of the thread where
+it computes alone, else that on the wall; on CUDA events on the current stream. This file imports nothing of the
+project: ``worker.py`` loads it by its path, so that two revisions are timed by one clock.
 """
 
 from __future__ import annotations

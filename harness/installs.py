@@ -52,9 +52,8 @@ def _install(sources: Path, target: Path, what: str) -> None:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         told = [line.strip() for line in said if "error" in line.lower()] or said
         raise UsageError(
-            f"{what} does not install: {' '.join(told[-1:])}. "
-            "Try `pip install --no-deps --no-build-isolation .` there; "
-            "the environment needs pip and the project's build backend (setuptools>=77)."
+            f"{what} does not install: {' '.join(told[-1:])}. Try `pip install --no-deps --no-build-isolation .` "
+            "there: the environment needs pip and the project's build backend (setuptools>=77)."
         )
 
 

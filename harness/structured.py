@@ -42,6 +42,8 @@ def one_channel(noise: torch.Tensor, axes: int, generator: torch.Generator) -> t
 
 def constant(noise: torch.Tensor, axes: int, generator: torch.Generator) -> torch.Tensor:
     """One value for each channel, the same at every point."""
+    if axes == 0:  # a mean over no axis would be one over all
+        return noise
     return noise.mean(tuple(range(noise.dim() - axes, noise.dim())), keepdim=True).expand_as(noise).clone()
 
 

@@ -60,7 +60,7 @@ class WideResNet(_Network):
 
     def cases(self) -> Iterable[Case]:
         """Two strides of 2, so sizes 4 n + 1."""
-        yield Case.of(group="D4", size=33, channels=1)
+        yield Case.of(group="D4", size=17, channels=1)
 
     def network(self, gspace: Any, case: Case) -> Any:
         """Narrow stages: symmetry does not depend on width."""
@@ -76,8 +76,8 @@ class UNet(_Network):
 
     def cases(self) -> Iterable[Case]:
         """One halving, on an odd size."""
-        yield Case.of(group="C4", size=33, channels=1)
-        yield Case.of(group="D4", size=33, channels=1)
+        yield Case.of(group="C4", size=17, channels=1)
+        yield Case.of(group="D4", size=17, channels=1)
 
     def network(self, gspace: Any, case: Case) -> Any:
         """Two levels."""

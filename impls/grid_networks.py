@@ -65,7 +65,7 @@ class WideResNet(_Network):
 
     def cases(self) -> Iterable[Case]:
         """Two strides of 2, so sizes 4 n + 1."""
-        yield Case.of(group="D4", size=33, channels=3, classes=5)
+        yield Case.of(group="D4", size=17, channels=3, classes=5)
         yield Case.of(group="O", size=5, channels=1, classes=3)
 
     def strategy(self) -> Cases:
@@ -89,8 +89,8 @@ class UNet(_Network):
 
     def cases(self) -> Iterable[Case]:
         """Sizes that halve evenly: 4 n on the plane, 2 n in space."""
-        yield Case.of(group="C4", size=32, channels=1, head="regular")
-        yield Case.of(group="D4", size=32, channels=1, head="standard")
+        yield Case.of(group="C4", size=16, channels=1, head="regular")
+        yield Case.of(group="D4", size=16, channels=1, head="standard")
         yield Case.of(group="O", size=6, channels=1, head="standard")
 
     def strategy(self) -> Cases:

@@ -45,7 +45,7 @@ def layers() -> Iterator[MappedLayer]:
 
 
 def _ours() -> Iterator[MappedLayer]:
-    window = {
+    window: dict[str, tuple[str, str, dict[str, Any]]] = {
         "LiftingConv": ("trivial", "regular", {}),
         "GroupConv": ("regular", "regular", {}),
         "SeparableGroupConv": ("regular", "regular", {}),
@@ -111,7 +111,7 @@ def _claim(layer: Any, of: Any, reads: str, writes: str, size: int) -> Claim:
 
 
 def _steerable(library: str) -> Iterator[MappedLayer]:
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "R2Conv": {**WINDOW, "kernels": (2, 3, 4, 5)},
         "R2ConvTransposed": {**TRANSPOSED, "kernels": (3, 5)},
         "PointwiseMaxPool": WINDOW,

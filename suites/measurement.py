@@ -33,6 +33,9 @@ SAMPLES = 4
 PERTURBATIONS = 3
 #: Two actions closer than this on a random probe are the same action and prove nothing.
 SAME_ACTION = 1e-6
+#: A wrong action moves a typical output by about its own size. One that moves a hundredth of it less may owe that to
+#: the sample; the number decides how many samples are asked, never a verdict.
+NEARLY_SYMMETRIC = 1e-2
 
 
 @dataclass
@@ -220,22 +223,30 @@ class _Loop:
     def _wrong(
         self, i: int, tally: LeafTally, g: Element, elements: Sequence[Element], a: torch.Tensor
     ) -> torch.Tensor | None:
-        """Errors [wrong action, 1, summand] that wrong target actions would have given at g; None without any.
+        """Errors [wrong action, sample, summand] that wrong target actions would have given at g; None without any.
 
         W is a maximum over samples; the sample with the largest deviation alone bounds it from below, at a fraction
-        of the cost.
+        of the cost. Where that output is nearly symmetric by itself (a constant one) the other samples are asked too.
         """
         if g.is_identity:
             return None
         probe, moved = self.probes[i], tally.leaf.act(g, self.probes[i])
-        s = int(tally.scale.euclidean.sum(1).argmax())
-        errors = []
-        for wrong in self._wrong_actions(tally.leaf, g, elements):
-            trial = wrong(probe)
-            if trial.shape != moved.shape or _norm(trial - moved) <= SAME_ACTION * _norm(moved):
-                continue
-            errors.append(tally.scale.relative_of(s, a[s : s + 1] - wrong(self.outputs[i][s : s + 1])))
-        return torch.stack(errors) if errors else None
+        trials = [(wrong, wrong(probe)) for wrong in self._wrong_actions(tally.leaf, g, elements)]
+        others = [
+            wrong
+            for wrong, trial in trials
+            if trial.shape == moved.shape and _norm(trial - moved) > SAME_ACTION * _norm(moved)
+        ]
+        if not others:
+            return None
+        order = tally.scale.euclidean.sum(1).argsort(descending=True).tolist()
+        found: list[torch.Tensor] = []
+        for s in order:
+            y, fgx = self.outputs[i][s : s + 1], a[s : s + 1]
+            found.append(torch.stack([tally.scale.relative_of(s, fgx - wrong(y)) for wrong in others]))
+            if bool(found[-1].amax(-1).amin(0).max() > NEARLY_SYMMETRIC):
+                break
+        return torch.cat(found, 1)
 
     def _wrong_actions(self, leaf: Any, g: Element, elements: Sequence[Element]) -> list[Any]:
         """H_g: identity, g^-1, an independent element, a permuted fibre."""

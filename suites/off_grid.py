@@ -91,7 +91,9 @@ def off_grid(claim: Claim) -> Outcome:
     table, picture = [], None
     with subject.guarded():
         for factor in contract.factors:
-            row, picture = _at(subject, replace_domain(source, _domain(source).resized(factor)), inputs, elements)
+            row, picture = measure_at(
+                subject, replace_domain(source, _domain(source).resized(factor)), inputs, elements
+            )
             table.append(row)
     result = conclude(claim, "off_grid", table, elements, contract)
     seconds = {"seconds": time.perf_counter() - start, "seconds_in_layer": subject.seconds}
@@ -124,7 +126,9 @@ def _elements(claim: Claim, rng: np.random.Generator) -> list[Element]:
     return off[:: max(1, len(off) // ELEMENTS)][:ELEMENTS]
 
 
-def _at(subject: Subject, source: Field, inputs: SmoothInput, elements: list[Element]) -> tuple[ResolutionErrors, Any]:
+def measure_at(
+    subject: Subject, source: Field, inputs: SmoothInput, elements: list[Element]
+) -> tuple[ResolutionErrors, Any]:
     """Errors of all elements at one resolution."""
     claim = subject.claim
     shape = _domain(source).shape

@@ -89,7 +89,8 @@ def find_law(points: Iterable[Point]) -> Law:
         return Law("always" if truth[0] else "never", len(truth), len(truth))
     names = [n for n in ("size", "padding", "kernel", "output_padding") if _varies(decided, n)]
     modulus = "stride" if _varies(decided, "stride") else ""
-    best, fits = 0, []
+    best = 0
+    fits: list[tuple[int, ...]] = []
     for coefficients in itertools.product(COEFFICIENTS, repeat=len(names) + 1):
         if next((c for c in coefficients if c), 0) <= 0 or not any(coefficients[:-1]):
             continue

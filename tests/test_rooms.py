@@ -17,7 +17,7 @@ INSIDE = {
     "kernels": (),
     "impls": ("harness", "kernels"),
     "suites": ("harness",),
-    "reports": ("harness.record", "harness.verdict", "harness.errors"),
+    "reports": ("harness.record", "harness.verdict", "harness.errors", "harness.validity"),
 }
 #: Room -> libraries; impls may import these and one more each.
 LIBRARIES = {
@@ -28,7 +28,14 @@ LIBRARIES = {
     "reports": ("numpy", "jinja2", "plotly", "matplotlib", "markupsafe"),
 }
 #: Modules that listing, records and reports need: they load no array library.
-LIGHT = ("harness.record", "harness.registry", "harness.verdict", "harness.environment", "harness.errors")
+LIGHT = (
+    "harness.record",
+    "harness.registry",
+    "harness.verdict",
+    "harness.environment",
+    "harness.errors",
+    "harness.validity",
+)
 
 
 def imports(source, module, is_package=False):

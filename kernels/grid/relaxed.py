@@ -52,7 +52,7 @@ class Relaxed(nn.Module):
         """sum_l r_l(g) y_l(X, g): [B, L * o, |G|, *X], bank first, to [B, o, |G|, *X]."""
         banks = y.unflatten(1, (len(self.relaxation), -1))
         # Adds in one order for all elements: equal mixtures keep what is equivariant to the last bit so.
-        total = banks.new_zeros(())
+        total: Tensor = banks.new_zeros(())
         for r, bank in zip(self.relaxation.to(y.dtype), banks.unbind(1), strict=True):
             total = total + r.view(-1, *(1,) * (y.dim() - 3)) * bank
         return total
@@ -88,7 +88,8 @@ class _RelaxedConv(Relaxed, GridConv):
         copies = expand(flat, self.table, self.inverse).unflatten(0, (self.banks, -1))
         bank = (copies * self.relaxation[:, None, :, None, None]).sum(0)
         bank = bank.view(lead[0], self.order, lead[1], -1, *(self.kernel_size,) * self.dim)
-        return bank.flatten(2, 3).flatten(0, 1)
+        result: Tensor = bank.flatten(2, 3).flatten(0, 1)
+        return result
 
     def exact(self, x: Tensor) -> Tensor:
         """Every bank in canonical order, then the mixture; without bias."""

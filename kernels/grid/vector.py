@@ -155,7 +155,8 @@ class VectorProjection(_VectorConv):
         """The layer in canonical order: a vector of every element, turned out of its frame, in a sorted sum."""
         y = self._canonical(x, self.weight.transpose(1, 2).flatten(0, 1))
         vectors = self._turned(y.unflatten(1, (self.out_channels, self.dim)), inverse=False)
-        return orbit_sum(vectors.flatten(1, 2)).unflatten(1, (self.out_channels, self.dim))
+        result: Tensor = orbit_sum(vectors.flatten(1, 2)).unflatten(1, (self.out_channels, self.dim))
+        return result
 
     def reference(self, x: Tensor) -> Tensor:
         """The formula, by loops over t and h."""

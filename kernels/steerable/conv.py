@@ -71,7 +71,8 @@ class _Steerable(nn.Module):
     def filter(self) -> Tensor:
         """The filter w_oi(t, u) = sum_j c_oiuj psi_j(t) as [o, i, u, k, k], or [o, i, k, k] without u."""
         flat = self.weight @ self.basis[0].to(self.weight.dtype)
-        return flat.unflatten(-1, (self.kernel_size, self.kernel_size))
+        filters: Tensor = flat.unflatten(-1, (self.kernel_size, self.kernel_size))
+        return filters
 
     def filter_bank(self) -> Tensor:
         """W[(o, g), (i, h), t] = sum_j c_oi(g^-1 h)j psi_j(g^-1 t), differentiable."""
@@ -82,7 +83,8 @@ class _Steerable(nn.Module):
             moved = torch.einsum("oiuj,gjt->ogiut", self.weight, turned)
             index = self.quotients[None, :, None, :, None].expand(moved.shape)
             bank = moved.gather(3, index).flatten(2, 3)
-        return bank.flatten(0, 1).unflatten(-1, (self.kernel_size, self.kernel_size))
+        filters: Tensor = bank.flatten(0, 1).unflatten(-1, (self.kernel_size, self.kernel_size))
+        return filters
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve; shapes as in the class description."""
@@ -93,7 +95,8 @@ class _Steerable(nn.Module):
             check_alignment(x.shape[-2:], *geometry, circular=circular, flipped=(True, True))
         flat = x.flatten(1, 2) if self.regular_input else x
         y = convolve(flat, self.filter_bank(), self._dense_bias(), self.stride, self.padding, self.padding_mode)
-        return y.unflatten(1, (self.out_channels, self.order))
+        result: Tensor = y.unflatten(1, (self.out_channels, self.order))
+        return result
 
     def fold(self) -> nn.Module:
         """This layer as a plain torch convolution, channels and group flattened, for inference and export."""

@@ -54,3 +54,29 @@ def test_a_factorised_weight_of_another_element_order_would_be_noticed():
     broken = Twin("reordered", sound.first, reordered, sound.parameters)
     made = claim_of(layer, "2*regular", "2*regular", [lambda: broken])
     assert parity(made).result.verdict is eh.Verdict.BROKEN
+
+
+@pytest.mark.parametrize("variant", ["pointwise_first", "depthwise_first", "per_pair"])
+@pytest.mark.parametrize("kind", ["TransposedSeparableGroupConv", "RelaxedSeparableGroupConv"])
+def test_transposed_and_relaxed_separable_layers_are_the_layers_that_they_factorise(kind, variant):
+    options = {"banks": 2} if kind.startswith("Relaxed") else {}
+    layer = getattr(kernels, kind)("D4", 2, 2, 3, padding=1, variant=variant, **options)
+    if options:
+        torch.nn.init.normal_(layer.relaxation)
+    made = claim_of(layer, "2*regular", "2*regular", twins.of_layer(layer), size=5)
+    result = parity(made).result
+    assert result.verdict is eh.Verdict.EXACT, result
+    assert len(result.parts) == 2
+
+
+def test_sampled_filters_of_another_element_order_would_be_noticed():
+    layer = kernels.SteerableConv("C4", 2, 2, 3, padding=1)
+    sound = twins.on_the_grid(layer)
+
+    def reordered(theta, x):
+        return sound.second({**theta, "weight": theta["weight"].roll(1, 2)}, x)
+
+    for second, verdict in ((sound.second, eh.Verdict.EXACT), (reordered, eh.Verdict.BROKEN)):
+        pair = Twin("steerable", sound.first, second, sound.parameters)
+        made = claim_of(layer, "2*regular", "2*regular", [lambda pair=pair: pair])
+        assert parity(made).result.verdict is verdict

@@ -21,6 +21,7 @@ def in_precisions():
             yield pytest.param(fault, dtype, id=f"{fault.name}-{str(dtype).removeprefix('torch.')}", marks=marks)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler about torch
 @pytest.mark.parametrize(("fault", "dtype"), list(in_precisions()))
 def test_fault_is_caught_and_its_sound_twin_passes(fault, dtype):
     good, bad = verdicts_of(fault, dtype)

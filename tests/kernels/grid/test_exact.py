@@ -2,8 +2,19 @@
 
 import pytest
 import torch
-from equiharness.kernels import GroupConv, LiftingConv, VectorLift
-from equiharness.kernels.grid.exact import spread
+from equiharness.kernels import (
+    GroupConv,
+    LiftingConv,
+    RelaxedGroupConv,
+    RelaxedSeparableGroupConv,
+    SeparableGroupConv,
+    TransposedGroupConv,
+    TransposedLiftingConv,
+    TransposedSeparableGroupConv,
+    VectorLift,
+    VectorProjection,
+)
+from equiharness.kernels.grid.exact import orbit_sum, spread
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -84,9 +95,124 @@ def test_the_gradient_of_a_spread_signal_does_not_depend_on_the_order_of_its_ter
 
 
 def test_layers_without_an_exact_backend_refuse_it_with_what_exists():
-    with pytest.raises(ValueError, match="VectorLift; there are 'auto', 'fast', 'reference'"):
-        VectorLift("C4", 1, 1, 3, backend="exact")
+    with pytest.raises(ValueError, match="RelaxedSeparableGroupConv; there are 'auto', 'fast', 'reference'"):
+        RelaxedSeparableGroupConv("C4", 1, 1, 3, backend="exact")
 
 
 def test_a_layer_with_another_backend_carries_no_tables_of_the_exact_one():
     assert not [name for name, _ in GroupConv("C4", 1, 1, 3).named_buffers() if name.startswith("exact")]
+
+
+# Layer, its options, fibres of source and target.
+LAYERS = {
+    "lifting": (LiftingConv, {}, "trivial", "regular"),
+    "regular": (GroupConv, {}, "regular", "regular"),
+    "pointwise first": (SeparableGroupConv, {"variant": "pointwise_first"}, "regular", "regular"),
+    "depthwise first": (SeparableGroupConv, {"variant": "depthwise_first"}, "regular", "regular"),
+    "per pair": (SeparableGroupConv, {"variant": "per_pair"}, "regular", "regular"),
+    "transposed lifting": (TransposedLiftingConv, {}, "trivial", "regular"),
+    "transposed regular": (TransposedGroupConv, {}, "regular", "regular"),
+    "transposed separable": (TransposedSeparableGroupConv, {}, "regular", "regular"),
+    "relaxed": (RelaxedGroupConv, {"banks": 2}, "regular", "regular"),
+    "vector lift": (VectorLift, {}, "vector", "regular"),
+    "vector projection": (VectorProjection, {}, "regular", "vector"),
+}
+# Odd and even boxes and kernels with aligned strides; boxes that are not cubic.
+PLACES = {
+    "C4": [((5, 5), 3, 1), ((4, 6), 4, 2), ((5, 7), 3, 2)],
+    "D4": [((4, 4), 3, 1), ((5, 3), 3, 2)],
+    "O": [((3, 3, 3), 3, 2), ((2, 4, 2), 2, 2)],
+    "Oh": [((2, 2, 2), 2, 1)],
+}
+
+
+def exact_layer(kind, name, k, stride, dtype, backend="exact"):
+    Layer, options, *_ = LAYERS[kind]
+    torch.manual_seed(0)
+    return Layer(name, 1, 2, k, stride=stride, padding=1, **options, backend=backend, dtype=dtype)
+
+
+def signal(grid, kind, name, box, dtype):
+    between = {"trivial": (), "regular": (len(grid.MATRICES[name]),), "vector": (len(box),)}[LAYERS[kind][2]]
+    return torch.randn(2, 1, *between, *box).to(dtype)
+
+
+def bits_that_differ(grid, layer, kind, name, x):
+    """Entries of the output, and of the gradient of the input, that some element does not permute to the last bit."""
+    *_, source, target = LAYERS[kind]
+    E = grid.MATRICES[name]
+
+    def moved(x, m, fibre):  # numpy has no bfloat16; float32 holds its numbers
+        return grid.act(x.float() if x.dtype == torch.bfloat16 else x, m, fibre, E).to(x.dtype)
+
+    def both(x, cotangent=None):
+        x = x.detach().requires_grad_()
+        y = layer(x)
+        cotangent = torch.randn_like(y) if cotangent is None else cotangent
+        return y.detach(), torch.autograd.grad(y, x, cotangent)[0], cotangent
+
+    y, dx, cotangent = both(x)
+    count = 0
+    for m in E[:: max(1, len(E) // 8)]:
+        y_m, dx_m, _ = both(moved(x, m, source), moved(cotangent, m, target))
+        count += int((y_m != moved(y, m, target)).sum()) + int((dx_m != moved(dx, m, source)).sum())
+    return count
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_the_exact_backend_is_equivariant_to_the_last_bit(grid, kind, name, dtype):
+    for box, k, stride in PLACES[name]:
+        layer = exact_layer(kind, name, k, stride, dtype)
+        assert bits_that_differ(grid, layer, kind, name, signal(grid, kind, name, box, dtype)) == 0, (box, k, stride)
+
+
+def test_two_threads_change_no_bit_of_it(grid):
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        for kind in ("regular", "pointwise first", "transposed regular"):
+            layer = exact_layer(kind, "D4", 3, 1, torch.float32)
+            assert bits_that_differ(grid, layer, kind, "D4", signal(grid, kind, "D4", (9, 9), torch.float32)) == 0
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("kind", ["regular", "pointwise first", "transposed regular", "vector projection"])
+def test_the_fast_path_is_not_so_the_test_can_fail(grid, kind):
+    layer = exact_layer(kind, "D4", 3, 1, torch.float32, backend="fast")
+    assert bits_that_differ(grid, layer, kind, "D4", signal(grid, kind, "D4", (9, 9), torch.float32)) > 0
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_fast_and_exact_agree_to_rounding(grid, kind):
+    """Each sums at most n products of bounded terms in another order: the difference is below n eps sum |w x|."""
+    fast, exact = (exact_layer(kind, "D4", 3, 1, torch.float32, backend) for backend in ("fast", "exact"))
+    x = signal(grid, kind, "D4", (6, 5), torch.float32)
+    absolute = exact_layer(kind, "D4", 3, 1, torch.float64, "reference")
+    with torch.no_grad():
+        for parameter in absolute.parameters():
+            parameter.abs_()
+        size = absolute(x.abs().double())
+    terms = 8 * 9 * 9  # group mix and taps of the longest of these sums
+    assert ((fast(x) - exact(x)).abs() <= 2 * terms * 2.0**-24 * size).all()
+
+
+def test_a_sum_over_an_orbit_changes_sign_with_its_terms():
+    torch.manual_seed(0)
+    terms = torch.randn(2, 3, 24, 50) * 10.0 ** torch.randint(-3, 4, (24, 1))
+    assert torch.equal(orbit_sum(-terms.flip(2)), -orbit_sum(terms))
+    ascending = terms.sort(dim=2).values
+    other = (-terms).sort(dim=2).values
+    sums = [sum(t[:, :, h] for h in range(24)) for t in (ascending, other)]
+    assert not torch.equal(sums[1], -sums[0])  # which sorting alone does not give
+
+
+@pytest.mark.parametrize("kind", ["pointwise first", "depthwise first", "transposed separable", "vector projection"])
+def test_derivatives_of_the_exact_backend_are_right_twice(kind):
+    layer = exact_layer(kind, "C4", 2, 1, torch.float64)
+    between = () if LAYERS[kind][2] == "trivial" else (4,)
+    x = torch.randn(1, 1, *between, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, (x,))
+    assert torch.autograd.gradgradcheck(layer, (x,))

@@ -24,6 +24,7 @@ MODULES = (
     "parity",
     "robustness",
     "limits",
+    "passes",
 )
 
 

@@ -157,7 +157,13 @@ SOUND = [
         "planar",
         of(lambda x: F.max_pool2d(x, 2, 1, 0), SQUARE, eh.Field(eh.Grid(3, 3), "D4", "2*trivial")),
         BOTH,
-        EVERY,
+    ),
+    Sound(
+        "a max-pool by two in half precision",  # where noise has ties, at which a maximum has no gradient
+        "planar",
+        of(lambda x: F.max_pool2d(x, 2, 1, 0), SQUARE, eh.Field(eh.Grid(3, 3), "D4", "2*trivial")),
+        FORWARD,
+        (torch.bfloat16, torch.float16),
     ),
     Sound("relu with a dead sample", "planar", of(torch.relu, PLANE, inputs=dead), BOTH, EVERY),
     Sound("relu that seldom fires", "planar", of(lambda x: torch.relu(x - 1.5), BOARD), BOTH),
@@ -185,7 +191,6 @@ SOUND = [
         "planar",
         of(lambda x: x.amax((2, 3)), SQUARE, eh.Field(eh.Vector(), "D4", "2*trivial")),
         BOTH,
-        EVERY,
     ),
     Sound(
         "a global mean",

@@ -60,7 +60,7 @@ def main():
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
     records, results = STATE / "records", STATE / "results" / options.machine
     records.mkdir(parents=True, exist_ok=True)
-    before = newest_first(records, "*.jsonl")[:1]
+    before = newest_first(records, "*[0-9a-f].jsonl")[:1]  # not the side files
     # asv writes a commit's second run over its first: what the guard compares with is kept apart.
     saved = STATE / "previous.json"
     found = newest_first(results, "*-existing-*.json")

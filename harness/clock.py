@@ -1,9 +1,9 @@
 """Timing on CPU and CUDA: calibrated repetitions, interleaved calls, raw samples kept.
 
 A sample is one timed region: ``repeats`` calls in a row, divided by their number. Calls are interleaved A B C, B C A
-and so on in one process, so that whatever slows the machine slows them all. On a CPU the clock is
-``time.perf_counter``; on CUDA events on the current stream. This file imports nothing of the project: ``worker.py``
-loads it by its path, so that two revisions are timed by one clock.
+and so on in one process, so that whatever slows the machine slows them all. On a CPU time is that of the thread where
+it computes alone, else that on the wall; on CUDA events on the current stream. This file imports nothing of the
+project: ``worker.py`` loads it by its path, so that two revisions are timed by one clock.
 """
 
 from __future__ import annotations
@@ -136,7 +136,12 @@ class Clock:
         return statistics.median(self.region(lambda: None, 1)[0] for _ in range(20))
 
     def region(self, call: Call, repeats: int) -> tuple[float, bool]:
-        """Seconds of one call, over one region of ``repeats`` calls, and whether something else had part of them."""
+        """Seconds of one call, over one region of ``repeats`` calls, and whether something else was there meanwhile.
+
+        On a CPU with one thread these are the thread's own CPU seconds, without what other processes had of the CPU;
+        where the call waited of its own accord (a voluntary switch: a sleep, a lock, a read), or several threads
+        compute, that waiting belongs to the call and it is wall time.
+        """
         turns = range(repeats)
         if self.cuda:
             before = self._throttled()
@@ -147,28 +152,14 @@ class Clock:
             end.record()
             end.synchronize()
             return (1e-3 * start.elapsed_time(end) / repeats, before or self._throttled())
-        busy, begin = time.thread_time(), time.perf_counter()
+        waits, busy, begin = _waits(), time.thread_time(), time.perf_counter()
         for _ in turns:
             call()
         seconds = time.perf_counter() - begin
         busy = time.thread_time() - busy
-        # With several threads this one waits for the others without any other process being there.
-        alone = torch.get_num_threads() > 1 or seconds <= SHARED * busy
-        return (seconds / repeats, not alone)
-
-    def own(self, call: Call, repeats: int) -> float:
-        """Seconds of one call without what other processes had of the CPU meanwhile.
-
-        The CPU time of this thread, unless it waited of its own accord (a voluntary switch: a sleep, a lock, a read) or
-        does not compute alone: then that waiting belongs to the call, and it is the wall time.
-        """
-        if self.cuda or torch.get_num_threads() > 1:
-            return self.region(call, repeats)[0]
-        waits, busy, begin = _waits(), time.thread_time(), time.perf_counter()
-        for _ in range(repeats):
-            call()
-        seconds, busy = time.perf_counter() - begin, time.thread_time() - busy
-        return (busy if _waits() == waits else seconds) / repeats
+        if torch.get_num_threads() > 1 or _waits() != waits:
+            return seconds / repeats, False
+        return busy / repeats, seconds > SHARED * busy
 
     def interleaved(
         self,
@@ -202,6 +193,8 @@ class Clock:
                     name = names[(turn + i) % len(names)]
                     if cold:
                         self.flush()
+                    else:
+                        calls[name]()  # what the others left in the caches is no part of a hot figure
                     taken[name].append(self.region(calls[name], repeats[name]))
         return {name: kept(samples, repeats[name]) for name, samples in taken.items()}
 

@@ -85,7 +85,7 @@ class Station:
         with self._mode(quantity):
             call = self._call(quantity)
             call()
-            return {"seconds": self.clock.own(call, repeats)}
+            return {"seconds": self.clock.region(call, repeats)[0]}
 
     def do_memory(self, *, quantity: str) -> dict[str, Any]:
         """Peak bytes of a call; of a whole step for the backward pass."""

@@ -64,6 +64,7 @@ class RelaxedSeparable(Separable):
 
     name = "equiharness.RelaxedSeparableGroupConv"
     kind = "RelaxedSeparableGroupConv"
+    operator = ""
     expected = EXPECTED
 
     def layer(self, case: Case, **where: Any) -> Any:

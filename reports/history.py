@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +62,7 @@ class History:
 
     def add(self, key: Key, run: Run, value: Any) -> None:
         """Keep a value; null and NaN are no values."""
-        if value.__class__ in (float, int) and value == value:
+        if value.__class__ in (float, int) and math.isfinite(value):
             values = self.series.get(key)
             if values is None:
                 values = self.series[key] = {}

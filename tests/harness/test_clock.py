@@ -34,6 +34,7 @@ def clockwork(monkeypatch):
     made = Clockwork()
     monkeypatch.setattr(module, "time", made)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(module, "_waits", lambda: 0)
     return made
 
 
@@ -54,19 +55,19 @@ def test_time_is_that_of_one_call(clockwork):
     assert Clock().region(lambda: clockwork.pass_(0.25), 4) == (0.25, False)
 
 
-def test_a_sample_that_was_shared_is_disturbed(clockwork):
-    assert Clock().region(lambda: clockwork.pass_(0.25, alone=False), 4) == (0.25, True)
+def test_what_other_processes_had_is_left_out_and_the_sample_is_called_disturbed(clockwork):
+    assert Clock().region(lambda: clockwork.pass_(0.25, alone=False), 4) == (0.125, True)
 
 
-def test_own_time_leaves_out_what_other_processes_had(clockwork, monkeypatch):
-    monkeypatch.setattr(module, "_waits", lambda: 0)
-    assert Clock().own(lambda: clockwork.pass_(0.25, alone=False), 4) == 0.125
-
-
-def test_own_time_holds_what_the_call_itself_waits_for(clockwork, monkeypatch):
+def test_what_the_call_itself_waits_for_belongs_to_it(clockwork, monkeypatch):
     waits = iter(range(100))
     monkeypatch.setattr(module, "_waits", lambda: next(waits))
-    assert Clock().own(lambda: clockwork.pass_(0.25, alone=False), 4) == 0.25
+    assert Clock().region(lambda: clockwork.pass_(0.25, alone=False), 4) == (0.25, False)
+
+
+def test_several_threads_are_timed_on_the_wall(clockwork, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert Clock().region(lambda: clockwork.pass_(0.25, alone=False), 4) == (0.25, False)
 
 
 def test_calls_take_turns(clockwork):
@@ -78,13 +79,14 @@ def test_calls_take_turns(clockwork):
 
     calls = {name: (lambda name=name: call(name)) for name in "abc"}
     taken = Clock().interleaved(calls, seconds=0, least=3, most=3)
-    assert "".join(order[-9:]) == "abcbcacab"
+    # Each sample after an untimed call of its own.
+    assert "".join(order[-18:]) == "aabbcc" + "bbccaa" + "ccaabb"
     assert all(t.seconds == (1.0, 1.0, 1.0) for t in taken.values())
 
 
 def test_it_stops_when_the_time_is_spent_and_not_before_the_least(clockwork):
     taken = Clock().interleaved({"a": lambda: clockwork.pass_(1.0)}, seconds=5, least=2)["a"]
-    assert 5 <= len(taken.seconds) <= 7
+    assert 2 <= len(taken.seconds) <= 4
     assert len(Clock().interleaved({"a": lambda: clockwork.pass_(9.0)}, seconds=1, least=4)["a"].seconds) == 4
 
 

@@ -22,7 +22,7 @@ from .cli_common import open_record, require_device
 from .cli_compare import compare
 from .cli_trend import trend
 from .harness.errors import HarnessError, MissingDependencyError, UsageError
-from .search_command import search
+from .cli_search import search
 
 if TYPE_CHECKING:
     from .harness.baseline import Entry

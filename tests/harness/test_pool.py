@@ -4,6 +4,7 @@ import textwrap
 
 import pytest
 from equiharness.harness.pool import FEW_CELLS, cores, execute_on, groups, workers_for
+from equiharness.harness.registry import implementations
 from equiharness.harness.runner import plan
 
 ADAPTER = """
@@ -42,7 +43,9 @@ def fragile(tmp_path, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fragile\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[equiharness.implementations]\nfragile = fragile_adapter:Fragile\n")
     monkeypatch.syspath_prepend(tmp_path)
-    return "fragile.Layer"
+    implementations.cache_clear()
+    yield "fragile.Layer"
+    implementations.cache_clear()
 
 
 def cells_of(name, cases="*"):

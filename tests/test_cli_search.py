@@ -4,7 +4,7 @@ import json
 import shlex
 
 import pytest
-from equiharness import search_command
+from equiharness import cli_search
 from equiharness.cli import app
 from equiharness.harness import exploration, registry
 from typer.testing import CliRunner
@@ -15,7 +15,7 @@ NAME = "torch.nn.Conv2d"
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Runs the command with a corpus in a folder of its own."""
-    monkeypatch.setattr(search_command, "PACE", 0.0)
+    monkeypatch.setattr(cli_search, "PACE", 0.0)
     monkeypatch.setattr(exploration, "GRACE", float("inf"))  # a slow machine shrinks no less
 
     def invoked(*words):

@@ -20,9 +20,9 @@ from .cli_bench import bench
 from .cli_common import console as _console
 from .cli_common import open_record, require_device
 from .cli_compare import compare
+from .cli_search import search
 from .cli_trend import trend
 from .harness.errors import HarnessError, MissingDependencyError, UsageError
-from .cli_search import search
 
 if TYPE_CHECKING:
     from .harness.baseline import Entry

@@ -51,11 +51,14 @@ def load(module: str) -> Any:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None:
         raise MissingDependencyError(f"{PACKAGE} is not installed. Install it: {INSTALL}")
+    before = set(sys.modules)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return importlib.import_module(f"{PACKAGE}.{module}")
         except Exception as error:  # a loader's or the dispatcher's, whatever fails first
+            for name in [n for n in sys.modules if n not in before and n.partition(".")[0] == PACKAGE]:
+                del sys.modules[name]  # parts of a package that is not there
             try:
                 return _without_compiled_parts(spec, module)
             except Exception:

@@ -73,7 +73,7 @@ def weight_gradient(x: Tensor, y: Tensor, elements: Tensor, fibre: Tensor, geome
                 at = [t for t, *_ in portion]
                 by_tap = shares.transpose(0, 1).flatten(1, 2).flatten(2)  # [B, T O, N]
                 dw[at] += (by_tap @ source.flatten(2).mT).sum(0).view(len(at), y.shape[1], -1)
-    return dw.permute(1, 2, 0).reshape(y.shape[1], x.shape[1], fibres, -1).to(x.dtype)
+    return dw.permute(1, 2, 0).reshape(y.shape[1], x.shape[1], fibres, -1).to(x.dtype).contiguous()
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:

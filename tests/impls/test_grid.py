@@ -120,7 +120,7 @@ def test_steerable_layers_are_exact_on_the_grid_and_on_it_the_layers_that_permut
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda a: a.name)
 def test_relaxed_layers_alone_declare_deviations_and_behave_as_declared(adapter):
     relaxed = "Relaxed" in adapter.name
-    assert bool(adapter.expected) == relaxed
+    assert any(known.property != "robustness" for known in adapter.expected) == relaxed
     for case in adapter.cases() if relaxed else ():
         result = run_property("parameter_gradient", made(adapter, case)).result
         assert result.verdict is adapter.expects("parameter_gradient", case).verdict, case.name

@@ -48,7 +48,7 @@ def forward(x: Tensor, weight: Tensor, elements: Tensor, fibre: Tensor, geometry
             for portion in _portions(members, taps.shape[1] * source.shape[2] * dtype.itemsize):
                 bank = taps[[t for t, *_ in portion]].flatten(0, 1)
                 shares = torch.matmul(bank, source)
-                shares = shares.view(len(x), len(portion), -1, *inputs[reads].shape[2:])
+                shares = shares.view(len(x), len(portion), taps.shape[1], *inputs[reads].shape[2:])
                 for share, (_, to, of) in zip(shares.unbind(1), portion, strict=True):
                     total[to].add_(share[of])
         y[:, :, g] = turn(total.to(y.dtype), element.T)
@@ -72,8 +72,8 @@ def weight_gradient(x: Tensor, y: Tensor, elements: Tensor, fibre: Tensor, geome
                     share[of].copy_(outputs[to])
                 at = [t for t, *_ in portion]
                 by_tap = shares.transpose(0, 1).flatten(1, 2).flatten(2)  # [B, T O, N]
-                dw[at] += (by_tap @ source.flatten(2).mT).sum(0).view(len(at), y.shape[1], -1)
-    return dw.permute(1, 2, 0).reshape(y.shape[1], x.shape[1], fibres, -1).to(x.dtype).contiguous()
+                dw[at] += (by_tap @ source.flatten(2).mT).sum(0).view(len(at), y.shape[1], source.shape[1])
+    return dw.permute(1, 2, 0).reshape(y.shape[1], x.shape[1], fibres, size**dim).to(x.dtype).contiguous()
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:

@@ -26,6 +26,7 @@ from .harness.errors import HarnessError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from .harness.baseline import Entry
+    from .harness.config import Settings
     from .harness.record import RecordWriter, Run
     from .harness.registry import Implementation
     from .harness.runner import Cell, CellOutcome
@@ -64,8 +65,19 @@ PROPERTIES = (
     "parity",
     "backends",
 )
-#: Judged in float64 or over all precisions, whatever the claim's dtype: planned once, in the first dtype of a run.
-ONCE = ("homomorphism", "worst_case", "gradcheck", "composition", "training", "precision", "backends")
+#: Judged in float64, over all precisions or over resolutions, whatever the claim's dtype: planned once, in the first
+#: dtype of a run.
+ONCE = (
+    "homomorphism",
+    "off_grid",
+    "aliasing",
+    "worst_case",
+    "gradcheck",
+    "composition",
+    "training",
+    "precision",
+    "backends",
+)
 SUITE = "equiharness.suites.check:run_property"
 
 
@@ -104,6 +116,9 @@ def verify(
     case: Annotated[str, typer.Option(help="Glob pattern on case names, e.g. 'group=C4*'.")] = "*",
     device: Annotated[str | None, typer.Option(help="torch device; cpu by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, inputs and elements; 0 by default.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="ci, or nightly: five seeds, and configurations that nobody listed.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="torch threads per process; 0 leaves torch's default.")] = 1,
     jobs: Annotated[int, typer.Option(help="Processes; 0: one per core, or this one alone for a short plan.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for run.jsonl, report.html and report.md.")] = Path("out"),
@@ -125,11 +140,11 @@ def verify(
     from .harness.config import read_settings
     from .harness.runner import exit_code
 
-    settings = read_settings(Path())
+    settings = read_settings(Path()).merged({"profile": profile, "device": device, "seed": seed}, "the command line")
     against = against or (Path(settings.baseline) if settings.baseline else None)
     accepted = read_baseline(against) if against is not None else {}  # before the run: a wrong path costs no time
     chosen = _selection(names, prop, dtype or settings.dtype, case)
-    results = _verified(chosen, device or settings.device, settings.seed if seed is None else seed, threads, out, jobs)
+    results = _verified(chosen, settings, threads, out, jobs)
     _write_reports(out / "run.jsonl", out, html=html)
     worse = _worse(accepted, results, chosen)
     for line in worse:
@@ -159,7 +174,7 @@ def baseline_update(
     from .harness.config import BASELINE, read_settings
     from .harness.record import read_run
 
-    settings = read_settings(Path())
+    settings = read_settings(Path()).merged({"seed": seed}, "the command line")
     path = path or Path(settings.baseline or BASELINE)
     before = read_baseline(path) if path.exists() else {}
     if record is not None:
@@ -167,7 +182,7 @@ def baseline_update(
         chosen = _selection(sorted({r.implementation for r in results}), None, None, "*")
     else:
         chosen = _selection(names, None, dtype or settings.dtype, case)
-        results = _verified(chosen, settings.device, settings.seed if seed is None else seed, threads, out, jobs)
+        results = _verified(chosen, settings, threads, out, jobs)
     after = updated(before, _by_key(results), chosen.expects)
     write_baseline(path, after)
     changed = sum(before.get(key) != entry for key, entry in after.items())
@@ -206,13 +221,13 @@ def _selection(
     return _Selection(tuple(names or ()), tuple(prop or PROPERTIES), tuple(dtype or DTYPES), case)
 
 
-def _verified(chosen: _Selection, device: str, seed: int, threads: int, out: Path, jobs: int = 0) -> list[CheckResult]:
+def _verified(chosen: _Selection, settings: Settings, threads: int, out: Path, jobs: int = 0) -> list[CheckResult]:
     """Plan, run, record, and sum up on the terminal."""
     from .harness.pool import workers_for
     from .harness.runner import check_declarations, plan
 
     check_declarations(chosen.names, PROPERTIES)
-    require_device(device)
+    require_device(settings.device)
     cells = plan(
         chosen.names,
         chosen.properties,
@@ -220,12 +235,13 @@ def _verified(chosen: _Selection, device: str, seed: int, threads: int, out: Pat
         once=ONCE,
         dtypes=chosen.dtypes,
         cases=chosen.cases,
-        device=device,
-        seed=seed,
+        device=settings.device,
+        seeds=settings.seeds,
+        drawn=settings.drawn,
         threads=threads,
     )
     begin = time.perf_counter()
-    results = _record(cells, out / "run.jsonl", seed, workers_for(len(cells), jobs))
+    results = _record(cells, out / "run.jsonl", settings.seed, workers_for(len(cells), jobs))
     _summarise(results, time.perf_counter() - begin)
     return results
 

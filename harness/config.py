@@ -10,15 +10,25 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from .errors import UsageError
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
-#: Profile -> (precisions, number of seeds). ``ci`` takes the layer's own precision and one seed: a second a layer.
-#: ``nightly`` repeats each check in both precisions that have a reference, from five seeds.
-PROFILES: Mapping[str, tuple[tuple[str, ...], int]] = {"ci": ((), 1), "nightly": (("float32", "float64"), 5)}
 BASELINE = "equiharness-baseline.jsonl"
+
+
+class Profile(NamedTuple):
+    """How deep a run goes: precisions (none: the layer's own), seeds, and configurations drawn for each of them."""
+
+    dtypes: tuple[str, ...] = ()
+    seeds: int = 1
+    drawn: int = 0
+
+
+#: ``ci`` takes one seed: a second a layer. ``nightly`` repeats each check in both precisions that have a reference,
+#: from five seeds, and draws configurations that nobody listed.
+PROFILES: Mapping[str, Profile] = {"ci": Profile(), "nightly": Profile(("float32", "float64"), seeds=5, drawn=1)}
 
 
 @dataclass(frozen=True)
@@ -78,12 +88,17 @@ class Settings:
     @property
     def precisions(self) -> tuple[str | None, ...]:
         """Working precisions to check in; None is the layer's own."""
-        return self.dtype or PROFILES[self.profile][0] or (None,)
+        return self.dtype or PROFILES[self.profile].dtypes or (None,)
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """Seeds to check from."""
-        return tuple(range(self.seed, self.seed + PROFILES[self.profile][1]))
+        return tuple(range(self.seed, self.seed + PROFILES[self.profile].seeds))
+
+    @property
+    def drawn(self) -> int:
+        """Configurations to draw for each seed and implementation."""
+        return PROFILES[self.profile].drawn
 
 
 def _converted(name: str, value: Any, where: str) -> Any:

@@ -10,7 +10,14 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 _COMPLEX = {torch.float64: torch.complex128, torch.float32: torch.complex64}
-_COMPLEX_DTYPES = (torch.complex32, torch.complex64, torch.complex128)
+#: Every dtype that has a precision.
+_INEXACT = tuple(
+    kind
+    for kind in (getattr(torch, name) for name in sorted(dir(torch)))
+    if isinstance(kind, torch.dtype) and (kind.is_floating_point or kind.is_complex)
+)
+#: Types of arguments that hold no tensor and no dtype.
+_PLAIN = frozenset({int, float, bool, complex, str, slice, type(None), type(...)})
 #: Methods that name a dtype by being called.
 _CASTS = {torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16, torch.Tensor.double}
 #: Reading an attribute or a size needs no conversion; converting would cost a copy of every parameter.
@@ -37,34 +44,36 @@ class Recast(TorchFunctionMode):
         self._perturbation = perturbation
         self._generator = torch.Generator().manual_seed(seed)
         self._converted: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._targets = {kind: dtype if kind.is_floating_point else _COMPLEX[dtype] for kind in _INEXACT}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Convert the arguments, then call."""
-        name = getattr(func, "__name__", "")
-        if name in _READS:
+        # This runs for every function of every check: most arguments are seen by their type to need nothing.
+        if getattr(func, "__name__", "") in _READS:
             return func(*args, **(kwargs or {}))
-        args = [self._convert(a) for a in args]
-        kwargs = {k: self._convert(v) for k, v in (kwargs or {}).items()}
+        args = [a if type(a) in _PLAIN else self._convert(a) for a in args]
+        if kwargs:
+            kwargs = {k: v if type(v) in _PLAIN else self._convert(v) for k, v in kwargs.items()}
         if func in _CASTS:
             return args[0].to(self.dtype) if args[0].is_floating_point() or not args[0].is_complex() else args[0]
-        return func(*args, **kwargs)
+        return func(*args, **(kwargs or {}))
 
     def _convert(self, value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
+        kind = type(value)
+        if kind is torch.Tensor or isinstance(value, torch.Tensor):
             return self._tensor(value)
-        if isinstance(value, torch.dtype):
-            if value.is_floating_point:
-                return self.dtype
-            return _COMPLEX[self.dtype] if value in _COMPLEX_DTYPES else value
-        if type(value) in (list, tuple):
-            return type(value)(self._convert(v) for v in value)
+        if kind is torch.dtype:
+            return self._targets.get(value, value)
+        if kind is list or kind is tuple:
+            return kind(v if type(v) in _PLAIN else self._convert(v) for v in value)
         return value
 
     def _tensor(self, value: torch.Tensor) -> torch.Tensor:
-        if id(value) in self._stand_ins:
+        if self._stand_ins and id(value) in self._stand_ins:
             return self._stand_ins[id(value)]
-        target = _COMPLEX[self.dtype] if value.is_complex() else self.dtype
-        if value.dtype == target or not (value.is_floating_point() or value.is_complex()):
+        own = value.dtype
+        target = self._targets.get(own, own)
+        if own is target:
             return value
         # Parameters and buffers come back in every function: one copy each serves a whole call. The source is kept
         # beside its copy so that its identity cannot be reused while the copy lives.

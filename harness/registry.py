@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import fnmatch
 import functools
 import importlib
 import importlib.metadata
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -57,6 +59,27 @@ class Case:
             'group=C4 size=33'
         """
         return cls(" ".join(f"{k}={v}" for k, v in parameters.items()), parameters)
+
+    @classmethod
+    def read(cls, name: str) -> Case | None:
+        """The case that ``of`` gave this name; None: no case is named so.
+
+        Example:
+            >>> Case.read("size=33 grid=near identity alias=True") == Case.of(size=33, grid="near identity", alias=True)
+            True
+        """
+        words = re.split(r"(?:^| )(\w+)=", name)
+        made = cls.of(**{key: _value(text) for key, text in zip(words[1::2], words[2::2], strict=True)})
+        return made if made.parameters and made.name == name else None
+
+
+def _value(text: str) -> Value:
+    """What a parameter was before it became a part of a name."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return value if isinstance(value, (int, float, bool, type(None))) else text
 
 
 @dataclass(frozen=True)

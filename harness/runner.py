@@ -85,10 +85,11 @@ def plan(
     dtypes: Sequence[str] = DTYPES,
     cases: str = "*",
     device: str = "cpu",
-    seed: int = 0,
+    seeds: Sequence[int] = (0,),
+    drawn: int = 0,
     threads: int = 0,
 ) -> list[Cell]:
-    """Every cell of the chosen implementations.
+    """Every cell of the chosen implementations, the cases of each adapter before those that are drawn for it.
 
     Args:
         names: names or glob patterns; none means all.
@@ -96,24 +97,40 @@ def plan(
         suite: "module:function" that runs one property of one claim.
         once: properties to plan in the first of the dtypes alone.
         dtypes: working precisions.
-        cases: glob pattern on case names.
+        cases: glob pattern on case names, or the whole name of any configuration that an adapter can build.
         device: torch device.
-        seed: of weights, inputs and elements.
+        seeds: of weights, inputs and elements; each gives its own cells.
+        drawn: configurations for each seed and adapter that nobody listed, from ``Implementation.strategy``.
         threads: torch threads in the worker; 0 leaves them.
 
     Raises:
         UsageError: a name matches no implementation.
     """
-    chosen = list(matching(names))
     return [
         Cell(i.name, case, prop, dtype, device, seed, threads, suite)
-        for i in chosen
-        for case in i.cases()
-        if cases == case.name or fnmatch.fnmatchcase(case.name, cases)
+        for i in list(matching(names))
+        for seed, chosen in _configurations(i, cases, seeds, drawn)
+        for case in chosen
         for dtype in dtypes
         for prop in properties
         if dtype == dtypes[0] or prop not in once
     ]
+
+
+def _configurations(
+    adapter: registry.Implementation, pattern: str, seeds: Sequence[int], drawn: int
+) -> Iterator[tuple[int, list[Case]]]:
+    """The cases to check from each seed: those listed that match, and those drawn that match and are not among them."""
+    from .strategies import draw
+
+    listed = list(adapter.cases())
+    chosen = [case for case in listed if _matches(case.name, pattern)]
+    named = Case.read(pattern)
+    if not chosen and named is not None and any(set(named.parameters) == set(case.parameters) for case in listed):
+        chosen = [named]
+    for seed in seeds:
+        more = draw(adapter, drawn, seed) if drawn and adapter.version else []
+        yield seed, chosen + [case for case in more if case not in listed and _matches(case.name, pattern)]
 
 
 def check_declarations(names: Sequence[str], properties: Sequence[str], dtypes: Sequence[str] = DTYPES) -> None:

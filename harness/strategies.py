@@ -6,6 +6,7 @@ shrinks: configurations to the first and smallest values, elements towards the i
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -108,6 +109,27 @@ def listed(fixed: Iterable[Case]) -> SearchStrategy[Case]:
     """One of a fixed list of configurations: what an adapter that says no more has."""
     strategy: SearchStrategy[Case] = _hypothesis().strategies.sampled_from(list(fixed))
     return strategy
+
+
+def draw(adapter: Implementation, count: int, seed: int) -> list[Case]:
+    """Configurations of an adapter drawn at random, without repetition: the same ones from the same seed.
+
+    Args:
+        adapter: one whose library is installed.
+        count: how many; fewer come back where there are no more.
+        seed: of the draw.
+    """
+    hypothesis = _hypothesis()
+    found: dict[str, Case] = {}
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(profile("search"), max_examples=8 * count, phases=[hypothesis.Phase.generate])
+    @hypothesis.given(adapter.strategy())
+    def collect(case: Case) -> None:
+        found.setdefault(case.name, case)
+
+    collect()
+    return random.Random(seed).sample(list(found.values()), min(count, len(found)))
 
 
 def turns() -> SearchStrategy[Turn]:

@@ -13,6 +13,7 @@ Sources: Golub and Van Loan, Matrix Computations, section 10.1 (Lanczos), 8.2 (p
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from typing import Any
@@ -37,6 +38,9 @@ from .outcome import Outcome, describe
 #: Steps of Lanczos. A fault of rank one beside rounding is found in two; the largest of a smooth spectrum is known to
 #: (log n / steps)^2 / 2 of itself at most (Kuczynski and Wozniakowski 1992), 3% for n = 10^4 and far less in practice.
 LANCZOS_STEPS = 24
+#: Steps after which the search of a layer that is right ends: what is found then is rounding, far below the bound, and
+#: a fault above the bound stands out from it in two or three.
+ROUNDING_STEPS = 8
 #: Steps of the ascent, from each of the samples at once.
 ASCENT_STEPS = 12
 #: Elements tried: generators, which imply the rest up to a factor.
@@ -74,7 +78,7 @@ def worst_case(claim: Claim) -> Outcome:
             return _skipped(claim, "NOT_DIFFERENTIABLE", "the output carries no gradient to climb.")
         at = {g: search.worst(g) for g in elements}
         found = {g: search.error(g, x) for g, x in at.items()}
-        kappa = max(search.rounding(search.x), *(search.rounding(x) for x in at.values()))
+        kappa = max(search.kappa, *(search.rounding(x) for x in at.values()))
         delta = defect(claim, search.tree(search.x), search.target(search.y), elements)
         wrong = min(search.wrong(g) for g in elements)
     worst = max(found, key=lambda g: found[g])
@@ -189,7 +193,7 @@ class _Search:
         with torch.no_grad():
             x, y = self.x[:1], self.x[1:2]
             value = self.f(x + y) + self.f(torch.zeros_like(x)) - self.f(x) - self.f(y)
-        return float(value.norm()) <= SAFETY * EPS["float64"] * self.rounding(self.x) * float(self.y.norm())
+        return float(value.norm()) <= SAFETY * EPS["float64"] * self.kappa * float(self.y.norm())
 
     def worst(self, g: Element) -> Vector:
         """The input found, [1, n], of norm r."""
@@ -230,22 +234,33 @@ class _Search:
             norm = float(w.norm())
             if not norm > EPS["float64"] * max(map(abs, diagonal)) * len(start):
                 break
+            if len(diagonal) == ROUNDING_STEPS and self._is_rounding(_ritz(diagonal, beside)[0]):
+                break
             beside.append(norm)
             basis.append(w / norm)
-        off = beside[: len(diagonal) - 1]
-        tridiagonal = np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)
-        if not np.isfinite(tridiagonal).all():
+        square, ritz = _ritz(diagonal, beside)
+        if not math.isfinite(square):
             return self.x[:1]
-        ritz = np.linalg.eigh(tridiagonal)[1][:, -1]
         vector: Vector = torch.stack(basis[: len(ritz)], 1) @ torch.from_numpy(ritz).to(at)
         found: Vector = self.radius * vector[None] / vector.norm()
         return found
+
+    def _is_rounding(self, square: float) -> bool:
+        """Whether an error of this square per unit input is far below what rounding may do to the typical output."""
+        return math.sqrt(max(0.0, square)) * self.radius <= 0.1 * SAFETY * self.kappa * EPS["float64"] * self.size
+
+    @functools.cached_property
+    def kappa(self) -> float:
+        """That of the samples."""
+        return self.rounding(self.x)
 
     def _ascent(self, g: Element) -> Vector:
         """The input with the largest error met on the way up from every sample."""
         origin = self._origin(g)
         x, best, place = self.x.detach(), -1.0, self.x[:1]
-        for _ in range(ASCENT_STEPS):
+        for step in range(ASCENT_STEPS):
+            if step == ROUNDING_STEPS // 2 and self._is_rounding(best / self.radius**2):
+                break
             with torch.enable_grad():
                 at = x.clone().requires_grad_()
                 sizes = (self.e(at, g) - origin).square().sum(1)
@@ -294,6 +309,16 @@ class _Search:
             different = [h for h in others if not same_action(self.claim, g, h, probes)]
             errors = [self._relative(self.e(self.x, g, h)) for h in different]
             return min(errors) if errors else self._relative(self.y - self.y.roll(1, 0))
+
+
+def _ritz(diagonal: list[float], beside: list[float]) -> tuple[float, np.ndarray]:
+    """The largest eigenvalue of Lanczos' tridiagonal matrix and its vector; NaN where the matrix is not finite."""
+    off = beside[: len(diagonal) - 1]
+    tridiagonal = np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)
+    if not np.isfinite(tridiagonal).all():
+        return math.nan, np.empty(0)
+    values, vectors = np.linalg.eigh(tridiagonal)
+    return float(values[-1]), vectors[:, -1]
 
 
 def _flat(values: list[torch.Tensor]) -> Vector:

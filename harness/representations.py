@@ -147,10 +147,9 @@ def _planar_irrep(name: str, degree: int, of: Group) -> Representation:
     """R(l t) F^f for the element R(t) F^f, F = diag(1, -1); one-dimensional where R(l t) is +-1 throughout."""
 
     def matrix(g: Element) -> Matrix:
-        flip = np.linalg.det(g.matrix) < 0
         t = degree * np.arctan2(g.matrix[1, 0], g.matrix[0, 0])
         rotation = np.array([[np.cos(t), -np.sin(t)], [np.sin(t), np.cos(t)]])
-        return rotation @ np.diag([1.0, -1.0]) if flip else rotation
+        return rotation @ np.diag([1.0, -1.0]) if not g.is_proper else rotation
 
     if degree == 0:
         return Representation(name, 1, lambda g: np.ones((1, 1)), np.ones(1))
@@ -190,20 +189,26 @@ def rotation_generators(degree: int) -> NDArray[np.float64]:
 
 def wigner_matrix(degree: int, rotation: Matrix) -> Matrix:
     """Real Wigner matrix D^l(R) = exp(angle n . J) of a rotation matrix, float64, basis as ``rotation_generators``."""
+    return _wigner_matrix(degree, np.ascontiguousarray(rotation, dtype=np.float64).tobytes())
+
+
+@functools.lru_cache(maxsize=1024)
+def _wigner_matrix(degree: int, raw: bytes) -> Matrix:
+    """Kept for the elements in use, read only: a check moves many signals by each."""
     if degree == 0:
         return np.ones((1, 1))
-    axis, angle = _axis_angle(rotation)
+    axis, angle = _axis_angle(np.frombuffer(raw, dtype=np.float64).reshape(3, 3))
     generator = np.einsum("a,aij->ij", axis, rotation_generators(degree))
     # exp of a real antisymmetric matrix through the Hermitian i G: unitary to machine precision at every degree.
     values, vectors = np.linalg.eigh(1j * generator)
     matrix: Matrix = ((vectors * np.exp(-1j * angle * values)) @ vectors.conj().T).real
+    matrix.setflags(write=False)
     return matrix
 
 
 def _wigner_of(degree: int, odd: bool, g: Element) -> Matrix:
-    improper = np.linalg.det(g.matrix) < 0
-    sign = -1.0 if improper and odd else 1.0
-    return sign * wigner_matrix(degree, -g.matrix if improper else g.matrix)
+    sign = 1.0 if g.is_proper or not odd else -1.0
+    return sign * wigner_matrix(degree, g.matrix if g.is_proper else -g.matrix)
 
 
 def _axis_angle(rotation: Matrix) -> tuple[NDArray[np.float64], float]:

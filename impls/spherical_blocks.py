@@ -119,7 +119,13 @@ class Nonlinearity(Spherical):
         for domain in ("s2", "so3"):
             for function in ("relu", "tanh"):
                 for oversample in (1, 2):
-                    yield Case.of(domain=domain, b=8, function=function, oversample=oversample, channels=2)
+                    yield Case.of(
+                        domain=domain,
+                        b=8 if domain == "s2" else 6,
+                        function=function,
+                        oversample=oversample,
+                        channels=2,
+                    )
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
         """A pointwise function."""

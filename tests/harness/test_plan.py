@@ -1,0 +1,55 @@
+"""What a run is made of: listed configurations, drawn ones, and any that is named whole."""
+
+import pytest
+from equiharness.harness.registry import Case, implementations
+from equiharness.harness.runner import plan
+from equiharness.harness.strategies import draw
+
+SUITE = "equiharness.suites.check:run_property"
+LAYER = "equiharness.GroupConv"
+
+
+def adapter(name):
+    return next(a for a in implementations() if a.name == name)
+
+
+def test_every_listed_configuration_can_be_read_from_its_name():
+    for found in implementations():
+        for case in found.cases():
+            assert Case.read(case.name) == case, (found.name, case.name)
+
+
+@pytest.mark.parametrize("text", ["", "*", "size=9*", "no parameters", "size=1e-4", "group=C4  size=3"])
+def test_what_no_case_is_called_is_read_as_none(text):
+    read = Case.read(text)
+    assert read is None or read.name == text
+    assert text == "size=9*" or text == "group=C4  size=3" or read is None
+
+
+def test_a_configuration_that_nobody_listed_can_be_named():
+    listed = next(iter(adapter(LAYER).cases()))
+    named = Case.of(**{**listed.parameters, "size": 21})
+    assert named not in list(adapter(LAYER).cases())
+    [cell] = plan([LAYER], ["equivariance"], suite=SUITE, dtypes=["float32"], cases=named.name)
+    assert cell.case == named
+    assert not plan([LAYER], ["equivariance"], suite=SUITE, dtypes=["float32"], cases="group=C4 size=21")
+
+
+def test_each_seed_draws_configurations_of_its_own_and_says_how_to_name_them():
+    cells = plan([LAYER], ["equivariance"], suite=SUITE, dtypes=["float64"], seeds=(3, 4, 5), drawn=2)
+    listed = list(adapter(LAYER).cases())
+    drawn = {seed: [c.case for c in cells if c.seed == seed and c.case not in listed] for seed in (3, 4, 5)}
+    assert [sum(c.seed == seed and c.case in listed for c in cells) for seed in (3, 4, 5)] == [len(listed)] * 3
+    assert len({case.name for found in drawn.values() for case in found}) > 2
+    for cell in cells:
+        [again] = plan(
+            [LAYER], ["equivariance"], suite=SUITE, dtypes=["float64"], cases=cell.case.name, seeds=[cell.seed]
+        )
+        assert again == cell
+
+
+def test_a_draw_repeats_itself_and_never_repeats_a_configuration():
+    of = adapter(LAYER)
+    assert draw(of, 5, seed=1) == draw(of, 5, seed=1) != draw(of, 5, seed=2)
+    assert len({case.name for case in draw(of, 5, seed=1)}) == 5
+    assert len(draw(adapter("torch.nn.Conv2d"), 10**3, seed=0)) == len(list(adapter("torch.nn.Conv2d").cases()))

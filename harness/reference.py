@@ -44,7 +44,7 @@ class Recast(TorchFunctionMode):
         self._perturbation = perturbation
         self._generator = torch.Generator().manual_seed(seed)
         self._converted: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
-        self._targets = {kind: dtype if kind.is_floating_point else _COMPLEX[dtype] for kind in _INEXACT}
+        self._targets = {kind: dtype if kind.is_floating_point else _COMPLEX.get(dtype) for kind in _INEXACT}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Convert the arguments, then call."""
@@ -75,6 +75,8 @@ class Recast(TorchFunctionMode):
         target = self._targets.get(own, own)
         if own is target:
             return value
+        if target is None:
+            raise TypeError(f"A complex tensor has no form in {self.dtype}: leave this precision out.")
         # Parameters and buffers come back in every function: one copy each serves a whole call. The source is kept
         # beside its copy so that its identity cannot be reused while the copy lives.
         key = (id(value), value._version)

@@ -122,13 +122,11 @@ def draw(adapter: Implementation, count: int, seed: int) -> list[Case]:
     hypothesis = _hypothesis()
     found: dict[str, Case] = {}
 
-    @hypothesis.seed(seed)
-    @hypothesis.settings(profile("search"), max_examples=8 * count, phases=[hypothesis.Phase.generate])
-    @hypothesis.given(adapter.strategy())
     def collect(case: Case) -> None:
         found.setdefault(case.name, case)
 
-    collect()
+    chosen = hypothesis.settings(profile("search"), max_examples=8 * count, phases=[hypothesis.Phase.generate])
+    hypothesis.seed(seed)(chosen(hypothesis.given(adapter.strategy())(collect)))()
     return random.Random(seed).sample(list(found.values()), min(count, len(found)))
 
 

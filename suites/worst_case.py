@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..harness.claim import Claim
 from ..harness.errors import UsageError
@@ -311,7 +312,7 @@ class _Search:
             return min(errors) if errors else self._relative(self.y - self.y.roll(1, 0))
 
 
-def _ritz(diagonal: list[float], beside: list[float]) -> tuple[float, np.ndarray]:
+def _ritz(diagonal: list[float], beside: list[float]) -> tuple[float, NDArray[np.float64]]:
     """The largest eigenvalue of Lanczos' tridiagonal matrix and its vector; NaN where the matrix is not finite."""
     off = beside[: len(diagonal) - 1]
     tridiagonal = np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)

@@ -19,7 +19,7 @@ def registered(monkeypatch):
 
 
 @pytest.mark.parametrize("adapter", [Conv2d(), Conv3d()], ids=lambda a: a.name)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.deep)])
 def test_a_plain_convolution_is_broken(adapter, dtype):
     for case in adapter.cases():
         claim = adapter.build(case, device="cpu", dtype=dtype, seed=1)

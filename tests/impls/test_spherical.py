@@ -28,7 +28,11 @@ ALL = [
     for adapter in adapters(spherical, spherical_blocks, torch_harmonics, e3nn_grids)
     for case in adapter.cases()
 ]
-NAMES = [f"{adapter.name} {case.name}" for adapter, case in ALL]
+#: The first case of each adapter; `verify` runs over the others with every change.
+EACH = [
+    pytest.param(a, c, id=f"{a.name} {c.name}", marks=[] if c == next(iter(a.cases())) else pytest.mark.deep)
+    for a, c in ALL
+]
 
 
 def built(adapter, case, dtype="float32"):
@@ -38,7 +42,7 @@ def built(adapter, case, dtype="float32"):
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize(("adapter", "case"), ALL, ids=NAMES)
+@pytest.mark.parametrize(("adapter", "case"), EACH)
 def test_every_case_ends_as_its_adapter_declares(adapter, case):
     claim = built(adapter, case)
     for name in ("equivariance", "adjoint", "parity"):
@@ -84,7 +88,7 @@ def test_another_normalisation_is_another_operator(adapter, case):
     assert (result.verdict, result.reason.code) == (Verdict.BROKEN, "ERROR")
 
 
-@pytest.mark.parametrize(("adapter", "case"), ALL, ids=NAMES)
+@pytest.mark.parametrize(("adapter", "case"), EACH)
 def test_costs_are_positive_and_the_backward_costs_more(adapter, case):
     cost = adapter.cost(case)
     assert 0 < cost.flops <= cost.backward_flops

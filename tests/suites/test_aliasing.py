@@ -40,7 +40,9 @@ def test_a_polynomial_aliases_nothing_once_the_grid_holds_its_degree():
     assert (result.verdict.value, result.reason.code) == ("APPROXIMATE", "ROUNDING")
 
 
-@pytest.mark.parametrize(("field", "domain"), [(S2, "s2"), (SO3, "so3")], ids=["s2", "so3"])
+@pytest.mark.parametrize(
+    ("field", "domain"), [(S2, "s2"), pytest.param(SO3, "so3", marks=pytest.mark.deep)], ids=["s2", "so3"]
+)
 def test_oversampling_cuts_the_aliases_at_every_bandwidth(field, domain):
     layers = [k.OversampledNonlinearity(torch.relu, n, domain) for n in (1, 2)]
     plain, oversampled = (errors(judged(layer, field)) for layer in layers)

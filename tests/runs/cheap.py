@@ -68,7 +68,7 @@ def run_property(name, claim):
         CheckResult(
             property=name,
             verdict=Verdict.EXACT,
-            reason=Reason(code="EXACT", message=_where() if os.environ.get("CHEAP_TELL") else ""),
+            reason=Reason(code="EXACT", message=_message()),
             dtype=claim.dtype,
             device=claim.device,
             seed=claim.seed,
@@ -80,8 +80,9 @@ def run_property(name, claim):
     )
 
 
-def _where():
-    return f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}"
+def _message():
+    told = f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}" if os.environ.get("CHEAP_TELL") else ""
+    return told + "x" * int(os.environ.get("CHEAP_FAT", "0"))
 
 
 def slow_pid():

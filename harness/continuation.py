@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,16 +11,7 @@ from typing import Any
 
 from .errors import RecordError
 from .plan import WHOLE, Plan, Shard
-from .record import (
-    Attachment,
-    CheckLine,
-    EndLine,
-    RecordWriter,
-    RunLine,
-    attachments_path,
-    lines_of,
-    write_atomically,
-)
+from .record import CheckLine, EndLine, RecordWriter, RunLine, lines_of
 from .tally import Tally
 
 
@@ -165,24 +155,11 @@ def reopen(path: Path, progress: Progress) -> RecordWriter:
     """
     writer = RecordWriter(path)
     try:
-        os.truncate(path, progress.size)
-    except OSError as error:
+        writer.rewind(progress.size, progress.pictures)
+    except RecordError:
         writer.close()
-        raise RecordError(f"Cannot write {path}: {error.strerror}. Copy it to where it can be continued.") from error
-    writer.close()
-    side = attachments_path(path)
-    if side.exists():
-        kept = [text for text in side.read_bytes().splitlines(keepends=True) if _shown(text, progress.pictures)]
-        if sum(map(len, kept)) != side.stat().st_size:
-            write_atomically(side, b"".join(kept).decode())
-    return RecordWriter(path)
-
-
-def _shown(text: bytes, pictures: set[str]) -> bool:
-    try:
-        return text.endswith(b"\n") and Attachment.model_validate_json(text).id in pictures
-    except ValueError:
-        return False
+        raise
+    return writer
 
 
 def shard_of(header: RunLine) -> Shard:

@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -151,7 +151,7 @@ class RecordWriter:
 
     Args:
         path: of the record.
-        header: opens a new record; None continues the one that is there.
+        header: opens a new record; None continues the one that is there, from where ``rewind`` says.
 
     Raises:
         RecordError: the path cannot be written, or another process writes it.
@@ -171,11 +171,7 @@ class RecordWriter:
         self._lock()
         self._size = self._file.tell()
         self._synced = time.monotonic()
-        if header is None:
-            for attachment in _read_attachments(attachments_path(path)).values():
-                self._ids.add(attachment.id)
-            self._attached = self._side.tell()
-        else:
+        if header is not None:
             self.write(header)
 
     def write(self, line: Line) -> int:
@@ -196,6 +192,26 @@ class RecordWriter:
         self._ids.add(attachment.id)
         self._attached += self._append(self._side, text)
         return True
+
+    def rewind(self, size: int, pictures: Collection[str]) -> None:
+        """Go back to where the record had so many bytes, and to these pictures alone.
+
+        Raises:
+            RecordError: the files cannot be changed.
+        """
+        try:
+            kept = attachments_path(self.path).read_bytes().splitlines(keepends=True)
+            kept = [text for text in kept if text.endswith(b"\n") and _name_of(text) in pictures]
+            self._file.truncate(size)
+            if sum(map(len, kept)) != self._side.tell():
+                self._side.truncate(0)
+                self._side.seek(0)
+        except OSError as error:
+            raise RecordError(f"Cannot write {self.path}: {error.strerror}. Copy it to where it can be.") from error
+        self._size, self._attached, self._ids = size, sum(map(len, kept)), {_name_of(text) for text in kept}
+        if not self._side.tell():  # there was something to drop
+            for text in kept:
+                self._append(self._side, text[:-1].decode())
 
     def _append(self, stream: io.FileIO, text: str) -> int:
         """Nothing is kept back: what a full disk did not take is in no buffer that closing would try to write again."""
@@ -337,6 +353,13 @@ def _fault(path: Path, number: int, text: str, error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"][1:])) or "the line"
     return f"{path}, line {number}: {where}: {first['msg']}. The file was edited or damaged; verify again."
+
+
+def _name_of(text: bytes) -> str:
+    try:
+        return Attachment.model_validate_json(text).id
+    except ValidationError:
+        return ""
 
 
 def _read_attachments(path: Path) -> dict[str, Attachment]:

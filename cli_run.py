@@ -101,7 +101,11 @@ class Selection:
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> Self:
-        """The one that ``data`` gave."""
+        """The one that ``data`` gave.
+
+        Raises:
+            TypeError: another version gave it.
+        """
         return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in data.items()})
 
 
@@ -197,11 +201,13 @@ def resumed(chosen: Selection | None, record: Path, how: Manner, *, shard: str =
     from .harness.plan import Shard
 
     progress = read_progress(record)
-    known = progress.header.environment.get("plan")
-    if chosen is None and isinstance(known, dict):
-        chosen = Selection.read(known["asked"])
     if chosen is None:
-        raise RecordError(f"{record} does not say what was planned: an older equiharness wrote it. Verify again.")
+        try:
+            chosen = Selection.read(progress.header.environment["plan"]["asked"])
+        except (KeyError, TypeError) as error:
+            raise RecordError(
+                f"{record} does not say what was planned: another equiharness wrote it. Verify again."
+            ) from error
     part = Shard.read(shard) if shard else shard_of(progress.header)
     plan = chosen.plan()
     require_same(record, progress.header, identity(plan, part, chosen.data(), source_digest()), capture()["versions"])

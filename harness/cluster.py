@@ -59,7 +59,7 @@ def clustered(address: str, *, jobs: int = 0, limit: float | None = None, device
         client.register_plugin(_plugin(distributed, name, limit, deal(reports), width), name=name)
         stack.callback(_leave, client, name)
         call = functools.partial(run_there, name=name)
-        yield Engine(client.get_executor(pure=False), width, call, BATCH)
+        yield Engine(client.get_executor(pure=False), width, call, BATCH, f"The scheduler at {address}")
 
 
 def _dask() -> tuple[Any, Any]:
@@ -232,5 +232,6 @@ def run_there(cells: Sequence[Cell], name: str) -> list[CellOutcome]:
 
 def _leave(client: Any, name: str) -> None:
     """End the processes of this run; the cluster may be gone, and then so are they."""
-    with suppress(Exception):
-        client.unregister_worker_plugin(name)
+    if client.status == "running":
+        with suppress(Exception):
+            client.unregister_worker_plugin(name)

@@ -23,8 +23,9 @@ class Progress:
     #: For each position of the plan whether it has been checked.
     done: bytearray = field(default_factory=bytearray)
     tally: Tally = field(default_factory=Tally)
-    #: Bytes of whole lines.
+    #: Bytes of whole lines, and of the file when it was read.
     size: int = 0
+    seen: int = 0
     #: Seconds that the run took, where it ended.
     seconds: float = 0.0
     ended: bool = False
@@ -52,6 +53,7 @@ def read_progress(path: Path) -> Progress:
     Raises:
         RecordError: it cannot be read, or checks a cell twice.
     """
+    seen = path.stat().st_size if path.exists() else 0
     progress: Progress | None = None
     for offset, line in lines_of(path):
         if isinstance(line, RunLine):
@@ -65,7 +67,7 @@ def read_progress(path: Path) -> Progress:
             progress.seconds = line.seconds
     if progress is None:
         raise RecordError(f"{path} is empty: the run ended before it began. Start it again without --resume.")
-    progress.size = _whole(path)
+    progress.size, progress.seen = _whole(path), seen
     progress.elapsed = max(0.0, path.stat().st_mtime - _begun(progress.header))
     return progress
 
@@ -114,7 +116,7 @@ def require_same(path: Path, header: RunLine, ours: Mapping[str, Any], versions:
     """
     theirs = header.environment.get("plan")
     if not isinstance(theirs, dict):
-        raise RecordError(f"{path} does not say what was planned: an older equiharness wrote it. Verify again.")
+        raise RecordError(f"{path} does not say what was planned: another equiharness wrote it. Verify again.")
     again = "or verify again without it"
     before = header.environment.get("versions", {})
     for name in sorted({*before, *versions}):
@@ -155,6 +157,8 @@ def reopen(path: Path, progress: Progress) -> RecordWriter:
     """
     writer = RecordWriter(path)
     try:
+        if path.stat().st_size != progress.seen:
+            raise RecordError(f"{path} grew while it was read: another process writes it. Wait for it, then resume.")
         writer.rewind(progress.size, progress.pictures)
     except RecordError:
         writer.close()

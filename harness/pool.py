@@ -289,6 +289,6 @@ def pooled(
     """An engine of processes on this machine; they end with it, whatever they do. Arguments are those of ``Pool``."""
     pool = Pool(workers, limit=limit, gpus=gpus, preload=preload)
     try:
-        yield Engine(pool, workers, check)
+        yield Engine(pool, workers, check, name="The pool of processes")
     finally:
         pool.shutdown(cancel_futures=True)

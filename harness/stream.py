@@ -59,12 +59,14 @@ class Engine:
         width: workers: as many calls are under way at once.
         call: what is submitted, with a tuple of cells.
         batch: at most so many cells in a call.
+        name: what error messages call it.
     """
 
     executor: Executor
     width: int = 1
     call: Call = run_slice
     batch: int = 1
+    name: str = "The executor"
 
 
 def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tuple[int, CellOutcome]]:
@@ -92,7 +94,7 @@ def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tupl
         except UsageError:
             raise
         except Exception as error:  # whatever an engine says when it is gone
-            raise _lost(error) from error
+            raise _lost(engine, error) from error
         running[future] = task
         future.add_done_callback(finished.put)
 
@@ -102,7 +104,7 @@ def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tupl
         while running:
             future = finished.get()
             task = running.pop(future)
-            outcomes = _outcomes(future, task)
+            outcomes = _outcomes(engine, future, task)
             following = task.after(len(outcomes)) or next(waiting, None)
             lost: ExecutorLostError | None = None
             try:
@@ -123,7 +125,7 @@ def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tupl
             future.cancel()
 
 
-def _outcomes(future: Future[list[CellOutcome]], task: Task) -> list[CellOutcome]:
+def _outcomes(engine: Engine, future: Future[list[CellOutcome]], task: Task) -> list[CellOutcome]:
     try:
         return future.result()
     except LostCellError as error:
@@ -131,9 +133,10 @@ def _outcomes(future: Future[list[CellOutcome]], task: Task) -> list[CellOutcome
     except UsageError:
         raise
     except (Exception, CancelledError) as error:
-        raise _lost(error) from error
+        raise _lost(engine, error) from error
 
 
-def _lost(error: BaseException) -> ExecutorLostError:
-    said = " ".join(str(error).split())
-    return ExecutorLostError(f"The workers are gone ({type(error).__name__}{': ' if said else ''}{said}).")
+def _lost(engine: Engine, error: BaseException) -> ExecutorLostError:
+    if isinstance(error, CancelledError):  # nobody here cancelled it
+        return ExecutorLostError(f"{engine.name} is gone.")
+    return ExecutorLostError(f"{engine.name} failed ({type(error).__name__}: {' '.join(str(error).split())}).")

@@ -251,6 +251,16 @@ def test_results_go_to_the_record_and_nobody_holds_them(cheap, monkeypatch, tmp_
     assert high - low < 1_000_000  # a tenth of what the results weigh
 
 
+def test_a_plan_on_gpus_has_one_worker_for_each(monkeypatch):
+    from equiharness.cli_run import Manner
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for device, width, gpus in (("cuda", 3, ("0", "1", "2")), ("cuda:1", 2, ())):
+        with Manner(jobs=0 if device == "cuda" else 2).engine(1000, device) as engine:
+            assert (engine.width, engine.executor.gpus) == (width, gpus)
+
+
 needs_dask = pytest.mark.skipif(
     subprocess.run([sys.executable, "-c", "import distributed"], capture_output=True).returncode != 0,
     reason="Dask is not installed: pip install 'equiharness[distributed]'",
@@ -363,7 +373,7 @@ def test_a_scheduler_that_disappears_is_said_and_the_record_can_be_continued(nig
         scheduler.kill()
         out, errors = process.communicate(timeout=180)
     assert process.returncode == 2, out + errors
-    assert "The workers are gone" in errors
+    assert f"The scheduler at {address} is gone" in errors
     assert "Go on: equiharness verify --resume out/run.jsonl" in errors
     assert 8 < len(read_run(Path("out/run.jsonl")).checks) < 60
     night("verify", "--resume", "out", "--no-html", "--jobs", "2")

@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
-from equiharness.harness.cluster import clustered, deal, report_here, require_same
+from equiharness.harness.cluster import Station, clustered, deal, report_here, require_same
 from equiharness.harness.errors import MissingDependencyError, UsageError
 
 
@@ -40,6 +41,14 @@ def test_workers_of_a_machine_take_its_gpus_in_turn():
         "p": "0", "q": "1", "r": "0", "s": "4", "t": "5", "u": "6",
     }  # fmt: skip
     assert deal({"tcp://a": worker()}) == {}
+
+
+def test_a_worker_of_the_cluster_gives_its_processes_the_gpu_it_was_dealt():
+    for name, gpus in (("p", ("GPU-1",)), ("unknown", ())):
+        station = Station("run", 5.0, {"p": "GPU-1"}, 2)
+        station.setup(SimpleNamespace(name=name))
+        assert (station.pool.gpus, station.pool.limit, station.pool.size) == (gpus, 5.0, 2)
+        station.teardown(None)
 
 
 def test_without_dask_the_install_command_is_given(monkeypatch):

@@ -164,7 +164,7 @@ def changed(**changes):
         (changed(plan={**OURS, "digest": "other"}), r"cases of its implementations have changed"),
         (changed(plan={**OURS, "digest": "other", "asked": {}}), r"another plan, that of `equiharness verify x`"),
         (changed(plan={**OURS, "shard": "1/2"}), r"is shard 1/2.*Leave --shard out"),
-        (changed(plan=None), r"older equiharness.*Verify again"),
+        (changed(plan=None), r"another equiharness.*Verify again"),
     ],
 )
 def test_a_record_of_something_else_is_refused_with_what_to_do(path, header, says):
@@ -188,3 +188,14 @@ def test_a_record_that_is_being_written_is_not_continued(path):
         writer.close()
     assert len(read_run(path).checks) == 1
     reopen(path, read_progress(path)).close()
+
+
+def test_a_record_that_grew_since_it_was_read_is_not_cut(path):
+    whole(path, range(4), ended=False)
+    progress = read_progress(path)
+    with path.open("a") as stream:
+        stream.write(path.read_text().splitlines()[-1] + "\n")
+    before = path.read_bytes()
+    with pytest.raises(RecordError, match="grew while it was read"):
+        reopen(path, progress)
+    assert path.read_bytes() == before

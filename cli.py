@@ -1,4 +1,4 @@
-"""The command line: equiharness list | verify | baseline | bench | compare | trend | report | search | doctor.
+"""The command line: equiharness list | verify | baseline | bench | compare | merge | trend | report | search | doctor.
 
 Exit codes: 0 all hold or deviate as declared; 1 a claim fails; 2 wrong usage or unreadable input;
 3 nothing was checked.
@@ -7,9 +7,6 @@ Exit codes: 0 all hold or deviate as declared; 1 a claim fails; 2 wrong usage or
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,19 +15,20 @@ from rich.table import Table
 
 from .cli_bench import bench
 from .cli_common import console as _console
-from .cli_common import open_record, require_device
 from .cli_compare import compare
+from .cli_merge import merge
+from .cli_run import PROPERTIES, Manner, Selection, results_of, resumed, selection, verified
 from .cli_search import search
 from .cli_trend import trend
 from .harness.errors import HarnessError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from .harness.baseline import Entry
-    from .harness.config import Settings
-    from .harness.record import RecordWriter, Run
+    from .harness.record import Run
     from .harness.registry import Implementation
-    from .harness.runner import Cell, CellOutcome
     from .harness.verdict import CheckResult
+
+__all__ = ["PROPERTIES", "app", "main"]
 
 app = typer.Typer(
     help=__doc__,
@@ -44,41 +42,13 @@ baseline = typer.Typer(help="What a project's checks gave when they were last ac
 app.add_typer(baseline, name="baseline")
 app.command()(bench)
 app.command()(compare)
+app.command()(merge)
 app.command()(trend)
 app.command()(search)
 
-#: Properties in the order they are checked; the suites hold the same names (a test compares them).
-PROPERTIES = (
-    "homomorphism",
-    "equivariance",
-    "off_grid",
-    "aliasing",
-    "worst_case",
-    "adjoint",
-    "parameter_gradient",
-    "gradcheck",
-    "robustness",
-    "integration",
-    "composition",
-    "training",
-    "precision",
-    "parity",
-    "backends",
-)
-#: Judged in float64, over all precisions or over resolutions, whatever the claim's dtype: planned once, in the first
-#: dtype of a run.
-ONCE = (
-    "homomorphism",
-    "off_grid",
-    "aliasing",
-    "worst_case",
-    "gradcheck",
-    "composition",
-    "training",
-    "precision",
-    "backends",
-)
-SUITE = "equiharness.suites.check:run_property"
+#: A report holds every result at once. Reading a record takes 22 kB a check at its peak (3,864 checks, all libraries),
+#: so this many, some more than the nightly profile of everything that is registered has, are 660 MB.
+REPORTED = 30_000
 
 
 @app.command("list")
@@ -129,27 +99,46 @@ def verify(
     against: Annotated[
         Path | None, typer.Option(help="Baseline: worse verdicts, grown errors and vanished checks fail.")
     ] = None,
+    limit: Annotated[
+        float | None, typer.Option(help="Seconds for one check; its process is then killed and the rest goes on.")
+    ] = None,
+    scheduler: Annotated[str, typer.Option(help="A Dask scheduler, tcp://host:port; local starts one here.")] = "",
+    shard: Annotated[str, typer.Option(help="i/n: this part of the plan alone; see merge.")] = "",
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue this run.jsonl where it lies, with what it was asked for.")
+    ] = None,
 ) -> None:
     """Check that layers are equivariant and write the record and the report.
 
     Settings that are not named here come from [tool.equiharness] in this folder's pyproject.toml.
 
-    Example: `equiharness verify 'equiharness.*' --dtype float64 --out out`
+    Examples: `equiharness verify 'equiharness.*' --dtype float64 --out out`; `equiharness verify --resume out`
     """
     from .harness.baseline import read_baseline
     from .harness.config import read_settings
-    from .harness.runner import exit_code
 
     settings = read_settings(Path()).merged({"profile": profile, "device": device, "seed": seed}, "the command line")
     against = against or (Path(settings.baseline) if settings.baseline else None)
     accepted = read_baseline(against) if against is not None else {}  # before the run: a wrong path costs no time
-    chosen = _selection(names, prop, dtype or settings.dtype, case)
-    results = _verified(chosen, settings, threads, out, jobs)
-    _write_reports(out / "run.jsonl", out, html=html)
-    worse = _worse(accepted, results, chosen)
+    how = Manner(jobs, scheduler, limit)
+    if resume is None:
+        record = out / "run.jsonl"
+        chosen = selection(names, prop, dtype or settings.dtype, case, settings, threads)
+        tally = verified(chosen, record, how, shard=shard)
+    else:
+        record = resume / "run.jsonl" if resume.is_dir() else resume
+        named = any((names, prop, dtype, case != "*", device, seed is not None, profile))
+        again = selection(names, prop, dtype or settings.dtype, case, settings, threads) if named else None
+        chosen, tally = resumed(again, record, how, shard=shard)
+    if tally.checks <= REPORTED or html:
+        _write_reports(record, record.parent, html=html)
+    else:
+        text = f"No report of more than {REPORTED} checks is written unasked: equiharness report {record}"
+        _console().print(text, markup=False)
+    worse = _worse(accepted, record, chosen) if against is not None else []
     for line in worse:
         _console().print(f"worse than {against}: {line}", markup=False)
-    raise typer.Exit(1 if worse else exit_code(results, strict=strict or settings.strict))
+    raise typer.Exit(1 if worse else tally.exit_code(strict=strict or settings.strict))
 
 
 @baseline.command("update")
@@ -172,91 +161,35 @@ def baseline_update(
     """
     from .harness.baseline import read_baseline, updated, write_baseline
     from .harness.config import BASELINE, read_settings
-    from .harness.record import read_run
 
     settings = read_settings(Path()).merged({"seed": seed}, "the command line")
     path = path or Path(settings.baseline or BASELINE)
     before = read_baseline(path) if path.exists() else {}
     if record is not None:
-        results = read_run(record).checks
-        chosen = _selection(sorted({r.implementation for r in results}), None, None, "*")
+        listed = sorted({line.implementation for line in results_of(record)})
+        chosen = selection(listed, None, None, "*", settings, threads)
     else:
-        chosen = _selection(names, None, dtype or settings.dtype, case)
-        results = _verified(chosen, settings, threads, out, jobs)
-    after = updated(before, _by_key(results), chosen.expects)
+        record = out / "run.jsonl"
+        chosen = selection(names, None, dtype or settings.dtype, case, settings, threads)
+        verified(chosen, record, Manner(jobs))
+    after = updated(before, _by_key(record), chosen.expects)
     write_baseline(path, after)
     changed = sum(before.get(key) != entry for key, entry in after.items())
     dropped = len(set(before) - set(after))
     _console().print(f"{path}: {len(after)} checks, {changed} new or changed, {dropped} dropped.", markup=False)
 
 
-@dataclass(frozen=True)
-class _Selection:
-    """What of the plan was asked for."""
-
-    names: tuple[str, ...]
-    properties: tuple[str, ...]
-    dtypes: tuple[str, ...]
-    cases: str
-
-    def expects(self, key: str) -> bool:
-        """Whether a baseline's check belongs to it."""
-        from .harness.baseline import in_selection
-
-        return in_selection(key, self.names, self.properties, self.dtypes, self.cases)
-
-
-def _selection(
-    names: Sequence[str] | None, prop: Sequence[str] | None, dtype: Sequence[str] | None, case: str
-) -> _Selection:
-    from .harness.registry import unknown
-    from .harness.runner import DTYPES
-
-    for name in prop or ():
-        if name not in PROPERTIES:
-            raise UsageError(unknown("property", name, PROPERTIES))
-    for name in dtype or ():
-        if name not in DTYPES:
-            raise UsageError(unknown("dtype", name, DTYPES))
-    return _Selection(tuple(names or ()), tuple(prop or PROPERTIES), tuple(dtype or DTYPES), case)
-
-
-def _verified(chosen: _Selection, settings: Settings, threads: int, out: Path, jobs: int = 0) -> list[CheckResult]:
-    """Plan, run, record, and sum up on the terminal."""
-    from .harness.pool import workers_for
-    from .harness.runner import check_declarations, plan
-
-    check_declarations(chosen.names, PROPERTIES)
-    require_device(settings.device)
-    cells = plan(
-        chosen.names,
-        chosen.properties,
-        suite=SUITE,
-        once=ONCE,
-        dtypes=chosen.dtypes,
-        cases=chosen.cases,
-        device=settings.device,
-        seeds=settings.seeds,
-        drawn=settings.drawn,
-        threads=threads,
-    )
-    begin = time.perf_counter()
-    results = _record(cells, out / "run.jsonl", settings.seed, workers_for(len(cells), jobs))
-    _summarise(results, time.perf_counter() - begin)
-    return results
-
-
-def _by_key(results: Iterable[CheckResult]) -> dict[str, CheckResult]:
+def _by_key(record: Path) -> dict[str, CheckResult]:
     from .harness.baseline import key_of, worst_by_key
 
-    return worst_by_key((key_of(result), result) for result in results)
+    return worst_by_key((key_of(result), result) for result in results_of(record))
 
 
-def _worse(accepted: dict[str, Entry], results: Iterable[CheckResult], chosen: _Selection) -> list[str]:
+def _worse(accepted: dict[str, Entry], record: Path, chosen: Selection) -> list[str]:
     """One line for each check that got worse; what a run was not asked for has not vanished."""
     from .harness import baseline as baselines
 
-    return [str(line) for line in baselines.compare(accepted, _by_key(results), chosen.expects)]
+    return [str(line) for line in baselines.compare(accepted, _by_key(record), chosen.expects)]
 
 
 @app.command()
@@ -315,75 +248,6 @@ def _devices() -> str:
     return f"torch runs on the CPU with {torch.get_num_threads()} threads" + (
         f" and on {', '.join(names)}" if names else ""
     )
-
-
-def _record(cells: list[Cell], path: Path, seed: int, workers: int) -> list[CheckResult]:
-    """Run the plan and write each result as it comes; an interruption keeps all lines written before it."""
-    from .harness.record import EndLine, counts
-
-    begin = time.perf_counter()
-    writer = open_record(path, seed=seed, planned=len(cells))
-    results: dict[int, CheckResult] = {}
-    try:
-        for position, outcome in _with_progress(cells, workers):
-            results[position] = outcome.result
-            _write(writer, outcome, position)
-        done = [results[position] for position in sorted(results)]
-        inside = sum(r.seconds_in_layer for r in done)
-        writer.write(EndLine(seconds=time.perf_counter() - begin, seconds_in_layers=inside, counts=counts(done)))
-    finally:
-        writer.close()
-    return done
-
-
-def _write(writer: RecordWriter, outcome: CellOutcome, position: int) -> None:
-    from .harness.record import CheckLine
-
-    result = outcome.result
-    if outcome.attachment is not None and not writer.attach(outcome.attachment, always=result.verdict.fails):
-        result = result.model_copy(update={"attachment": ""})
-    writer.write(CheckLine(result=result, cell=position))
-
-
-def _with_progress(cells: list[Cell], workers: int) -> Iterator[tuple[int, CellOutcome]]:
-    """Run the plan behind a progress bar on a terminal, with plain lines elsewhere."""
-    from .harness.explain import headline
-    from .harness.pool import execute_on
-
-    console = _console(stderr=True)
-    if not console.is_terminal:
-        for number, (position, outcome) in enumerate(execute_on(cells, workers), 1):
-            console.print(f"[{number}/{len(cells)}] {headline(outcome.result)}", markup=False)
-            yield position, outcome
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("verify", total=len(cells))
-        for position, outcome in execute_on(cells, workers):
-            if outcome.result.fails:
-                progress.console.print(headline(outcome.result), markup=False)
-            progress.update(task, advance=1, description=outcome.result.implementation)
-            yield position, outcome
-
-
-def _summarise(results: Iterable[CheckResult], seconds: float) -> None:
-    from .harness.explain import explain
-    from .harness.record import counts
-
-    console, listed = _console(), list(results)
-    for result in listed:
-        if result.fails:
-            console.print(explain(result), markup=False)
-    tally = ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts(listed).items()))
-    known = sum(r.label == "EXPECTED" for r in listed)
-    declared = f"; {known} of these as declared" if known else ""
-    inside = sum(r.seconds_in_layer for r in listed)
-    took = f"{seconds:.1f} s ({inside:.1f} s inside the layers)"
-    console.print(f"{len(listed)} checks in {took}: {tally or 'none'}{declared}", markup=False)
-    if not listed:
-        console.print("Nothing was checked: no case matches. See `equiharness list`.", markup=False)
 
 
 def _write_reports(record: Path, out: Path, *, html: bool | None) -> Run:

@@ -92,7 +92,7 @@ def _again(adapter: Implementation, text: str) -> int:
 
 
 def _require_known(properties: tuple[str, ...], dtypes: tuple[str, ...]) -> None:
-    from .cli import PROPERTIES
+    from .cli_run import PROPERTIES
     from .harness.registry import unknown
     from .harness.runner import DTYPES
 

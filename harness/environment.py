@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from .machine import fingerprint
@@ -40,6 +42,15 @@ def capture(libraries: Iterable[str] = LIBRARIES) -> dict[str, Any]:
         "git": _git(),
     }
     return {**found, "fingerprint": fingerprint(found)}
+
+
+def source_digest() -> str:
+    """Names the sources of this package: a version number alone does not, where they are being changed."""
+    root, known = Path(__file__).resolve().parents[1], hashlib.sha256()
+    for room in ("harness", "kernels", "impls", "suites"):
+        for path in sorted(p for p in (root / room).rglob("*") if p.suffix in (".py", ".cu", ".cuh")):
+            known.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return known.hexdigest()[:16]
 
 
 def _processor() -> str:

@@ -1,79 +1,35 @@
-"""The plan and its execution: implementation x case x property x device x dtype, on any Executor.
+"""What is planned and what one cell gives: implementation x case x property x device x dtype.
 
 A cell is plain data; the worker rebuilds the claim, so nothing that holds a tensor or a module is ever sent.
 """
 
 from __future__ import annotations
 
-import builtins
 import fnmatch
 import functools
 import itertools
-import shlex
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, as_completed
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from . import registry
 from .errors import MissingDependencyError, UsageError
+from .plan import Block, Cell, Plan, Suite
 from .record import Attachment
 from .registry import Case
+from .tally import Tally
 from .verdict import CheckResult, Reason, Verdict
 
 DTYPES = ("float32", "float64")
-#: "module:function" of the suite that turns (property, claim) into an outcome. The engine knows no property by
-#: name; the front doors say which suite a plan is for.
-Suite = str
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One check to make, as plain data."""
-
-    implementation: str
-    case: Case
-    property: str
-    dtype: str
-    device: str = "cpu"
-    seed: int = 0
-    threads: int = 0
-    suite: Suite = ""
-
-    @builtins.property  # a field of this class is called property
-    def command(self) -> str:
-        """The line that makes this check again."""
-        words = ["equiharness", "verify", self.implementation, "--case", self.case.name, "--property", self.property]
-        words += ["--dtype", self.dtype, "--seed", str(self.seed)]
-        words += ["--device", self.device] if self.device != "cpu" else []
-        return shlex.join(words)
-
-    @builtins.property
-    def id(self) -> str:
-        """Names the check within its run."""
-        return f"{self.implementation}|{self.case.name}|{self.property}|{self.dtype}|{self.device}|{self.seed}"
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CellOutcome:
     """What one cell gave."""
 
     result: CheckResult
     attachment: Attachment | None = None
-
-
-class InProcessExecutor(Executor):
-    """Runs each call where it is submitted: the simplest Executor, and the one whose failures are easiest to read."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Call at once; the future is finished when it returns."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 def plan(
@@ -88,7 +44,7 @@ def plan(
     seeds: Sequence[int] = (0,),
     drawn: int = 0,
     threads: int = 0,
-) -> list[Cell]:
+) -> Plan:
     """Every cell of the chosen implementations, the cases of each adapter before those that are drawn for it.
 
     Args:
@@ -106,15 +62,17 @@ def plan(
     Raises:
         UsageError: a name matches no implementation.
     """
-    return [
-        Cell(i.name, case, prop, dtype, device, seed, threads, suite)
+
+    def asked(dtype: str) -> tuple[str, ...]:
+        return tuple(name for name in properties if dtype == dtypes[0] or name not in once)
+
+    return Plan(
+        Block(i.name, case, asked(dtype), dtype, device, seed, threads, suite)
         for i in list(matching(names))
         for seed, chosen in _configurations(i, cases, seeds, drawn)
         for case in chosen
         for dtype in dtypes
-        for prop in properties
-        if dtype == dtypes[0] or prop not in once
-    ]
+    )
 
 
 def _configurations(
@@ -264,21 +222,9 @@ def _set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def execute(cells: Iterable[Cell], executor: Executor | None = None) -> Iterator[CellOutcome]:
-    """Outcomes as they finish. Without an executor cells run here, one after another, each when it is asked for."""
-    if executor is None:
-        inline = InProcessExecutor()
-        for cell in cells:
-            yield inline.submit(run_cell, cell).result()
-        return
-    for future in as_completed([executor.submit(run_cell, cell) for cell in cells]):
-        yield future.result()
-
-
 def exit_code(results: Iterable[CheckResult], *, strict: bool = False) -> int:
     """0 all hold or deviate as declared; 1 a claim fails or a declared deviation is gone; 3 nothing was checked."""
-    listed = list(results)
-    if all(r.verdict is Verdict.SKIPPED for r in listed):
-        return 3
-    failing = any(r.fails or (strict and r.label == "WARN") for r in listed)
-    return 1 if failing else 0
+    tally = Tally()
+    for result in results:
+        tally.add(result)
+    return tally.exit_code(strict=strict)

@@ -1,5 +1,6 @@
 """What several tests of the packaging need: the wheel that a user would install."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,3 +28,22 @@ def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(copy)], check=True, capture_output=True
     )
     return next(out.glob("*.whl"))
+
+
+@pytest.fixture
+def cheap(tmp_path, monkeypatch):
+    """The plugin of cheap checks, registered here and in every process started from here; its folder of scripts."""
+    from equiharness.harness.registry import implementations
+
+    folder, info = ROOT / "tests" / "runs", tmp_path / "plugin" / "cheap-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cheap\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[equiharness.implementations]\ncheap = cheap:Cheap\n")
+    for path in (folder, info.parent):
+        monkeypatch.syspath_prepend(path)
+    before = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(info.parent), *before]))
+    implementations.cache_clear()
+    yield folder
+    implementations.cache_clear()
+    sys.modules.pop("cheap", None)

@@ -21,7 +21,7 @@ INSIDE = {
 }
 #: Room -> libraries; impls may import these and one more each.
 LIBRARIES = {
-    "harness": ("torch", "numpy", "pydantic", "hypothesis", "scipy"),
+    "harness": ("torch", "numpy", "pydantic", "hypothesis", "scipy", "distributed", "dask"),
     "kernels": ("torch", "numpy", "cupy", "platformdirs"),
     "impls": ("torch", "numpy"),
     "suites": ("torch", "numpy"),

@@ -1,98 +1,182 @@
-"""The plan on several processes: the same results as on one, and a worker's death costs one check."""
+"""Worker processes: each check has one to itself, and what happens to it there costs that check alone."""
 
-import textwrap
+import os
+import signal
+import time
 
 import pytest
-from equiharness.harness.pool import FEW_CELLS, cores, execute_on, groups, workers_for
-from equiharness.harness.registry import implementations
+from equiharness.harness.errors import UsageError
+from equiharness.harness.pool import FEW_CELLS, Pool, cores, gpus_for, pooled, workers_for
 from equiharness.harness.runner import plan
+from equiharness.harness.stream import LostCellError, stream
 
-ADAPTER = """
-    import os
-
-    from equiharness.harness.claim import Claim
-    from equiharness.harness.fields import Field
-    from equiharness.harness.domains import Grid
-    from equiharness.harness.registry import Case, Family, Implementation
+SUITE = "equiharness.suites.check:run_property"
 
 
-    class Fragile(Implementation):
-        name = "fragile.Layer"
-        library = "torch"
-        family = Family.PLANAR
+def cheap_plan(kinds, monkeypatch, properties=("a", "b"), **options):
+    from equiharness.harness import runner
 
-        def cases(self):
-            return [Case.of(group="C4", size=size, dies=size == 5) for size in (3, 5, 7, 9)]
-
-        def build(self, case, *, device, dtype, seed):
-            if case["dies"]:
-                os._exit(9)
-            import torch
-
-            field = Field(Grid(case["size"], case["size"]), "C4", "trivial")
-            return Claim(torch.nn.ReLU(), field.group, field, field, dtype=getattr(torch, dtype))
-"""
+    monkeypatch.setenv("CHEAP_KINDS", ",".join(kinds))
+    runner._claim.cache_clear()
+    return plan(["cheap.Layer"], properties, suite="cheap:run_property", dtypes=["float32"], **options)
 
 
-@pytest.fixture
-def fragile(tmp_path, monkeypatch):
-    """A registered adapter of which one case kills its process."""
-    (tmp_path / "fragile_adapter.py").write_text(textwrap.dedent(ADAPTER))
-    info = tmp_path / "fragile-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fragile\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[equiharness.implementations]\nfragile = fragile_adapter:Fragile\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    implementations.cache_clear()
-    yield "fragile.Layer"
-    implementations.cache_clear()
-
-
-def cells_of(name, cases="*"):
-    suite = "equiharness.suites.check:run_property"
-    return plan([name], ["homomorphism", "equivariance"], suite=suite, dtypes=["float32"], cases=cases, threads=1)
-
-
-def test_a_dying_worker_costs_its_own_check_alone(fragile):
-    cells = cells_of(fragile)
-    found = dict(execute_on(cells, 2))
+def results(cells, workers, **options):
+    with pooled(workers, **{"preload": (), **options}) as engine:
+        found = dict(stream(cells.tasks(), engine))
     assert sorted(found) == list(range(len(cells)))
-    for position, cell in enumerate(cells):
-        result = found[position].result
-        assert (result.case, result.property) == (cell.case.name, cell.property)
-        dead = cell.case["dies"]
-        assert str(result.verdict) == ("CRASHED" if dead else "EXACT"), result.reason
-        assert result.reason is not None
-        assert (result.reason.code == "DIED") == dead
-        assert result.reproduce == cell.command
+    return [found[position].result for position in range(len(cells))]
 
 
-def test_processes_give_the_numbers_of_one_process():
-    cells = cells_of("equiharness.LiftingConv", "group=C4*")
-    alone = [outcome.result for _, outcome in execute_on(cells, 1)]
-    found = dict(execute_on(cells, 2))
-    for position, one in enumerate(alone):
-        other = found[position].result
+def verdicts(cells, workers, **options):
+    return [(r.case.split()[0].removeprefix("kind="), str(r.verdict)) for r in results(cells, workers, **options)]
+
+
+def test_a_check_that_kills_its_process_is_crashed_with_the_signal_and_the_rest_goes_on(cheap, monkeypatch):
+    cells = cheap_plan(["pass", "SIGSEGV", "exit", "raise"], monkeypatch)
+    found = results(cells, 2)
+    assert [str(r.verdict) for r in found] == ["EXACT"] * 2 + ["CRASHED"] * 6
+    assert all("SIGSEGV" in r.reason.message for r in found[2:4])
+    assert all("exit code 9" in r.reason.message for r in found[4:6])
+    assert [r.reason.code for r in found[2:]] == ["DIED"] * 4 + ["CRASHED"] * 2
+    assert [r.reproduce for r in found] == [cell.command for cell in cells]
+
+
+def test_a_check_that_hangs_is_timed_out_and_the_rest_goes_on_in_a_fresh_process(cheap, monkeypatch):
+    cells = cheap_plan(["hang", "pass"], monkeypatch, ["a"])
+    begin = time.monotonic()
+    found = results(cells, 1, limit=1.0)
+    assert [str(r.verdict) for r in found] == ["TIMED_OUT", "EXACT"]
+    assert found[0].reason.code == "LIMIT"
+    assert "1 s" in found[0].reason.message
+    assert "--limit" in found[0].reason.message
+    assert time.monotonic() - begin < 600  # and not the hour for which it hangs
+
+
+def test_a_check_whose_process_was_killed_by_another_is_made_again(cheap, monkeypatch, tmp_path):
+    monkeypatch.setenv("CHEAP_ONCE", str(tmp_path / "once"))
+    assert verdicts(cheap_plan(["SIGKILL", "pass"], monkeypatch, ["a"]), 1) == [("SIGKILL", "EXACT"), ("pass", "EXACT")]
+    assert (tmp_path / "once").exists()
+
+
+def test_a_check_that_crashes_of_itself_is_not_made_again(cheap, monkeypatch, tmp_path):
+    monkeypatch.setenv("CHEAP_ONCE", str(tmp_path / "once"))  # a second attempt would pass
+    assert verdicts(cheap_plan(["SIGSEGV"], monkeypatch, ["a"]), 1) == [("SIGSEGV", "CRASHED")]
+
+
+def test_a_check_whose_process_is_killed_each_time_is_crashed_with_the_signal(cheap, monkeypatch):
+    [found] = results(cheap_plan(["SIGKILL"], monkeypatch, ["a"]), 1)
+    assert (str(found.verdict), found.reason.code) == ("CRASHED", "DIED")
+    assert "SIGKILL" in found.reason.message
+    assert "memory" in found.reason.message
+
+
+def test_a_worker_whose_device_no_longer_answers_is_replaced(cheap, monkeypatch):
+    # There is no GPU here: after the fault the device answers as little as one whose context is broken.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("CHEAP_TELL", "1")
+    found = results(cheap_plan(["pass", "device", "pass"], monkeypatch, ["a"], device="cuda:0"), 1)
+    assert [str(r.verdict) for r in found] == ["EXACT", "CRASHED", "EXACT"]
+    assert "illegal memory access" in found[1].reason.message
+    assert found[0].reason.message != found[2].reason.message  # another process
+
+
+def test_an_ordinary_error_keeps_the_worker(cheap, monkeypatch):
+    monkeypatch.setenv("CHEAP_TELL", "1")
+    first, error, last = (
+        r.reason.message for r in results(cheap_plan(["pass", "raise", "pass"], monkeypatch, ["a"]), 1)
+    )
+    assert first == last
+    assert first.split()[0] in error
+
+
+def test_each_worker_has_its_own_gpu(cheap, monkeypatch):
+    monkeypatch.setenv("CHEAP_TELL", "1")
+    monkeypatch.setenv("CHEAP_SECONDS", "0.2")
+    found = results(cheap_plan(["sleep"] * 6, monkeypatch, ["a"]), 2, gpus=["GPU-a", "GPU-b"])
+    seen = {tuple(r.reason.message.split()) for r in found}
+    assert len(seen) == 2  # two processes
+    assert {gpu for _, gpu in seen} == {"GPU-a", "GPU-b"}
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "visible", "dealt"),
+    [
+        ("cuda", 3, None, ["0", "1", "2"]),
+        ("cuda", 2, "5,GPU-7e,9", ["5", "GPU-7e"]),
+        ("cuda:1", 3, None, []),
+        ("cpu", 0, None, []),
+    ],
+)
+def test_gpus_are_dealt_out_where_the_plan_names_none(device, count, visible, dealt):
+    assert gpus_for(device, count, {"CUDA_VISIBLE_DEVICES": visible} if visible else {}) == dealt
+
+
+def test_short_plans_start_no_process_and_long_ones_one_for_each_core_or_gpu():
+    assert workers_for(FEW_CELLS - 1) == 0
+    assert workers_for(FEW_CELLS) == cores()
+    assert workers_for(FEW_CELLS, gpus=3) == 3
+    assert (workers_for(1, jobs=4), workers_for(1000, jobs=1)) == (4, 0)
+
+
+def test_processes_give_the_numbers_of_this_one():
+    cells = plan(
+        ["equiharness.LiftingConv"], ["homomorphism", "equivariance"], suite=SUITE, cases="group=C4*", threads=1
+    )
+    alone = [outcome.result for _, outcome in stream(cells.tasks())]
+    for one, other in zip(alone, results(cells, 2), strict=True):
         assert (one.verdict, one.error, one.bound, one.power) == (other.verdict, other.error, other.bound, other.power)
 
 
-def test_checks_of_one_claim_go_to_one_process(fragile):
-    listed = groups(cells_of(fragile))
-    assert [len(group) for group in listed] == [2, 2, 2, 2]
-    assert all(len({cell.case.name for cell in group}) == 1 for group in listed)
+def test_an_idle_worker_that_has_the_claim_gets_the_next_call(cheap):
+    from cheap import slow_pid
+
+    with Pool(2, preload=()) as pool:
+        first, other = pool.submit(slow_pid), pool.submit(slow_pid)
+        assert first.result() != other.result()
+        last = pool.submit(os.getpid).result()
+        assert [pool.submit(os.getpid).result() for _ in range(5)] == [last] * 5
 
 
-def test_short_plans_start_no_process():
-    assert workers_for(FEW_CELLS - 1) == 1
-    assert workers_for(FEW_CELLS) == cores()
-    assert workers_for(1, jobs=4) == 4
+def test_a_worker_killed_while_it_is_idle_costs_nothing():
+    with Pool(1, preload=()) as pool:
+        before = pool.submit(os.getpid).result()
+        os.kill(before, signal.SIGKILL)
+        time.sleep(0.2)
+        assert pool.submit(os.getpid).result() != before
 
 
-def test_a_property_that_no_dtype_changes_is_planned_once(fragile):
-    suite = "equiharness.suites.check:run_property"
-    both = plan([fragile], ["equivariance", "gradcheck"], suite=suite, once=["gradcheck"], cases="*size=3*")
-    assert [(c.dtype, c.property) for c in both] == [
-        ("float32", "equivariance"), ("float32", "gradcheck"), ("float64", "equivariance"),
-    ]  # fmt: skip
-    [alone] = plan([fragile], ["gradcheck"], suite=suite, once=["gradcheck"], dtypes=["float64"], cases="*size=3*")
-    assert alone.dtype == "float64"
+def test_closing_the_pool_ends_a_call_that_hangs():
+    pool = Pool(1, preload=())
+    hangs, waits = pool.submit(time.sleep, 3600), pool.submit(time.sleep, 3600)
+    while not hangs.running():
+        time.sleep(0.01)
+    pool.shutdown(cancel_futures=True)
+    assert waits.cancelled()
+    assert hangs.done()
+    with pytest.raises(RuntimeError):
+        pool.submit(os.getpid)
+
+
+def test_a_process_that_cannot_start_is_an_error_of_use(monkeypatch):
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with Pool(1, preload=()) as pool, pytest.raises(UsageError, match=r"cannot start.*exit code 1"):
+        pool.submit(os.getpid).result()
+
+
+def test_an_idle_process_ends_where_it_is_asked_to_and_another_takes_its_place():
+    with Pool(1, preload=(), linger=0.2) as pool:
+        before = pool.submit(os.getpid).result()
+        worker = pool._workers[0]
+        while worker.process is not None:
+            time.sleep(0.05)
+        assert pool.submit(os.getpid).result() != before
+
+
+def test_what_a_call_raises_is_raised_here():
+    with Pool(1, preload=()) as pool:
+        with pytest.raises(ZeroDivisionError):
+            pool.submit(divmod, 1, 0).result()
+        with pytest.raises(LostCellError):
+            pool.submit(os._exit, 3).result()
+        assert pool.submit(divmod, 7, 2).result() == (3, 1)

@@ -1,0 +1,48 @@
+"""``equiharness merge``: the records of the parts of one plan, as the record of the whole."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .cli_common import console, keep_previous
+from .cli_run import summarise
+from .harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from .harness.record import RecordWriter, RunLine
+
+
+def merge(
+    records: Annotated[list[Path], typer.Argument(help="The run.jsonl of each shard.")],
+    out: Annotated[Path, typer.Option(help="The merged record, or a folder for run.jsonl.")] = Path("out"),
+    strict: Annotated[bool, typer.Option(help="IMPRECISE fails too.")] = False,
+) -> None:
+    """Make one record of the records of `verify --shard i/n`; exit codes are those of the whole run.
+
+    Example: `equiharness merge shard-1/run.jsonl shard-2/run.jsonl --out out`
+    """
+    from .harness import merge as merging
+    from .harness.record import RecordWriter
+
+    record = out if out.suffix == ".jsonl" else out / "run.jsonl"
+    if any(path.resolve() == record.resolve() for path in records):
+        raise UsageError(f"{record} is one of the records to merge: give another place with --out.")
+
+    def writer_of(header: RunLine) -> RecordWriter:
+        keep_previous(record)
+        return RecordWriter(record, header)
+
+    merged = merging.merge(records, writer_of, shlex.join(["equiharness", *sys.argv[1:]]))
+    summarise(record, merged.tally, merged.seconds)
+    if merged.missing:
+        raise UsageError(
+            f"{merged.missing} of {merged.planned} planned checks are in none of the records: a shard is missing, or "
+            f"was interrupted. {record} holds the others. Go on: equiharness verify --resume {record}"
+        )
+    console().print(f"{record}: {merged.tally.checks} checks. Render it: equiharness report {record}", markup=False)
+    raise typer.Exit(merged.tally.exit_code(strict=strict))

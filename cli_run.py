@@ -1,0 +1,323 @@
+"""A verification run: what was asked for, where it runs, its record as it grows, and its summary."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from .cli_common import console, open_record, require_device
+from .harness.errors import RecordError, UsageError
+
+if TYPE_CHECKING:
+    from .harness.config import Settings
+    from .harness.continuation import Progress
+    from .harness.plan import Plan, Shard
+    from .harness.record import RecordWriter
+    from .harness.runner import CellOutcome
+    from .harness.stream import Engine
+    from .harness.tally import Tally
+    from .harness.verdict import CheckResult
+
+#: Properties in the order they are checked; the suites hold the same names (a test compares them).
+PROPERTIES = (
+    "homomorphism",
+    "equivariance",
+    "off_grid",
+    "aliasing",
+    "worst_case",
+    "adjoint",
+    "parameter_gradient",
+    "gradcheck",
+    "robustness",
+    "integration",
+    "composition",
+    "training",
+    "precision",
+    "parity",
+    "backends",
+)
+#: Judged in float64, over all precisions or over resolutions, whatever the claim's dtype: planned once, in the first
+#: dtype of a run.
+ONCE = (
+    "homomorphism",
+    "off_grid",
+    "aliasing",
+    "worst_case",
+    "gradcheck",
+    "composition",
+    "training",
+    "precision",
+    "backends",
+)
+SUITE = "equiharness.suites.check:run_property"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a plan is made from."""
+
+    names: tuple[str, ...]
+    properties: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    cases: str
+    device: str
+    seeds: tuple[int, ...]
+    drawn: int
+    threads: int
+
+    def expects(self, key: str) -> bool:
+        """Whether a baseline's check belongs to it."""
+        from .harness.baseline import in_selection
+
+        return in_selection(key, self.names, self.properties, self.dtypes, self.cases)
+
+    def plan(self) -> Plan:
+        """Its cells."""
+        from .harness.runner import check_declarations, plan
+
+        check_declarations(self.names, PROPERTIES)
+        require_device(self.device)
+        return plan(
+            self.names,
+            self.properties,
+            suite=SUITE,
+            once=ONCE,
+            dtypes=self.dtypes,
+            cases=self.cases,
+            device=self.device,
+            seeds=self.seeds,
+            drawn=self.drawn,
+            threads=self.threads,
+        )
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data, for the record."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def read(cls, data: dict[str, Any]) -> Self:
+        """The one that ``data`` gave.
+
+        Raises:
+            TypeError: another version gave it.
+        """
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in data.items()})
+
+
+def selection(
+    names: Sequence[str] | None,
+    prop: Sequence[str] | None,
+    dtype: Sequence[str] | None,
+    case: str,
+    settings: Settings,
+    threads: int,
+) -> Selection:
+    """What options and settings ask for.
+
+    Raises:
+        UsageError: a property or dtype that does not exist.
+    """
+    from .harness.registry import unknown
+    from .harness.runner import DTYPES
+
+    for name in prop or ():
+        if name not in PROPERTIES:
+            raise UsageError(unknown("property", name, PROPERTIES))
+    for name in dtype or ():
+        if name not in DTYPES:
+            raise UsageError(unknown("dtype", name, DTYPES))
+    chosen = (tuple(names or ()), tuple(prop or PROPERTIES), tuple(dtype or DTYPES), case)
+    return Selection(*chosen, settings.device, settings.seeds, settings.drawn, threads)
+
+
+@dataclass(frozen=True)
+class Manner:
+    """Where and how patiently a plan runs.
+
+    Args:
+        jobs: processes; 0: one per GPU or core, or this one alone for a short plan.
+        scheduler: of Dask; "local" starts one here.
+        limit: seconds for a cell; None: any.
+    """
+
+    jobs: int = 0
+    scheduler: str = ""
+    limit: float | None = None
+
+    def engine(self, cells: int, device: str) -> AbstractContextManager[Engine | None]:
+        """Where so many cells run; None is this process."""
+        from .harness.pool import gpus_for, pooled, workers_for
+
+        if self.limit is not None and self.limit <= 0:
+            raise UsageError(f"--limit {self.limit:g} leaves no time. Give seconds, or leave it out.")
+        if self.scheduler:
+            from .harness.cluster import clustered
+
+            return clustered(self.scheduler, jobs=self.jobs, limit=self.limit, device=device)
+        gpus = gpus_for(device, _gpu_count()) if device == "cuda" else []
+        workers = workers_for(cells, self.jobs, len(gpus))
+        if not workers and self.limit is None:
+            return nullcontext()
+        return pooled(min(max(workers, 1), max(cells, 1)), limit=self.limit, gpus=gpus)
+
+
+def _gpu_count() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def verified(chosen: Selection, record: Path, how: Manner, *, shard: str = "") -> Tally:
+    """Plan, run, record, and sum up on the terminal."""
+    from .harness.continuation import identity
+    from .harness.environment import source_digest
+    from .harness.plan import WHOLE, Shard
+
+    plan, part = chosen.plan(), Shard.read(shard) if shard else WHOLE
+    more = {"plan": identity(plan, part, chosen.data(), source_digest())}
+    writer = open_record(record, seed=chosen.seeds[0], planned=plan.size(part), more=more)
+    return _finished(_Run(plan, part, chosen.device, record, how), writer, None)
+
+
+def resumed(chosen: Selection | None, record: Path, how: Manner, *, shard: str = "") -> tuple[Selection, Tally]:
+    """Go on with a record: what it holds is kept, the rest is checked.
+
+    Args:
+        chosen: what options ask for; None: what the record says.
+        record: the record.
+        how: where and how patiently.
+        shard: as an option; the record knows its own.
+
+    Raises:
+        RecordError: it cannot be continued: it is damaged, or of another plan, version or torch.
+    """
+    from .harness.continuation import identity, read_progress, reopen, require_same, shard_of
+    from .harness.environment import capture, source_digest
+    from .harness.plan import Shard
+
+    progress = read_progress(record)
+    if chosen is None:
+        try:
+            chosen = Selection.read(progress.header.environment["plan"]["asked"])
+        except (KeyError, TypeError) as error:
+            raise RecordError(
+                f"{record} does not say what was planned: another equiharness wrote it. Verify again."
+            ) from error
+    part = Shard.read(shard) if shard else shard_of(progress.header)
+    plan = chosen.plan()
+    require_same(record, progress.header, identity(plan, part, chosen.data(), source_digest()), capture()["versions"])
+    run = _Run(plan, part, chosen.device, record, how)
+    if progress.ended:
+        console().print(f"{record} is whole: nothing is left to do.", markup=False)
+        summarise(run.record, progress.tally, progress.seconds)
+        return chosen, progress.tally
+    return chosen, _finished(run, reopen(record, progress), progress)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A plan, the part of it that is run, and where."""
+
+    plan: Plan
+    shard: Shard
+    device: str
+    record: Path
+    how: Manner
+
+
+def _finished(run: _Run, writer: RecordWriter, before: Progress | None) -> Tally:
+    """Check what is left, write each result as it comes, and sum up; what was written before an interruption stays."""
+    from .harness.record import EndLine
+    from .harness.stream import stream
+    from .harness.tally import Tally
+
+    begin = time.perf_counter()
+    tally = before.tally if before is not None else Tally()
+    total, done = run.plan.size(run.shard), before.done if before is not None else b""
+    earlier = before.elapsed if before is not None else 0.0
+    tasks = run.plan.tasks(run.shard, done)
+    try:
+        with run.how.engine(total - tally.checks, run.device) as engine:
+            for position, outcome in _with_progress(stream(tasks, engine), total, tally.checks):
+                tally.add(outcome.result, position, _write(writer, outcome, position))
+        seconds = time.perf_counter() - begin + earlier
+        writer.write(EndLine(seconds=seconds, seconds_in_layers=tally.seconds_in_layers, counts=tally.counts))
+    except UsageError as error:
+        if not tally.checks:
+            raise
+        held = f"{run.record} holds {tally.checks} of {total} checks"
+        raise UsageError(f"{error} {held}. Go on: equiharness verify --resume {run.record}") from error
+    except KeyboardInterrupt:
+        console(stderr=True).print(f"Go on: equiharness verify --resume {run.record}", markup=False)
+        raise
+    finally:
+        writer.close()
+    summarise(run.record, tally, seconds)
+    return tally
+
+
+def _write(writer: RecordWriter, outcome: CellOutcome, position: int) -> int:
+    """Append a result with its picture; the offset of its line."""
+    from .harness.record import CheckLine
+
+    result = outcome.result
+    if outcome.attachment is not None and not writer.attach(outcome.attachment, always=result.verdict.fails):
+        result = result.model_copy(update={"attachment": ""})
+    return writer.write(CheckLine(result=result, cell=position))
+
+
+def _with_progress(
+    outcomes: Iterator[tuple[int, CellOutcome]], total: int, done: int
+) -> Iterator[tuple[int, CellOutcome]]:
+    """Results behind a progress bar on a terminal, as plain lines elsewhere."""
+    from .harness.explain import headline
+
+    screen = console(stderr=True)
+    if not screen.is_terminal:
+        for number, (position, outcome) in enumerate(outcomes, done + 1):
+            # Not through the console: laying a line out costs as much as the cheapest check.
+            sys.stderr.write(f"[{number}/{total}] {headline(outcome.result)}\n")
+            yield position, outcome
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen) as progress:
+        task = progress.add_task("verify", total=total, completed=done)
+        for position, outcome in outcomes:
+            if outcome.result.fails:
+                progress.console.print(headline(outcome.result), markup=False)
+            progress.update(task, advance=1, description=outcome.result.implementation)
+            yield position, outcome
+
+
+def summarise(record: Path, tally: Tally, seconds: float) -> None:
+    """The failures of a record in the order of its plan, and its counts."""
+    from .harness.explain import explain
+    from .harness.record import CheckLine, line_at
+
+    screen = console()
+    for offset in tally.failures():
+        line = line_at(record, offset)
+        assert isinstance(line, CheckLine)
+        screen.print(explain(line.result), markup=False)
+    counted = ", ".join(f"{n} {verdict}" for verdict, n in sorted(tally.counts.items()))
+    declared = f"; {tally.declared} of these as declared" if tally.declared else ""
+    took = f"{seconds:.1f} s ({tally.seconds_in_layers:.1f} s inside the layers)"
+    screen.print(f"{tally.checks} checks in {took}: {counted or 'none'}{declared}", markup=False)
+    if not tally.checks:
+        screen.print("Nothing was checked: no case matches. See `equiharness list`.", markup=False)
+
+
+def results_of(record: Path) -> Iterator[CheckResult]:
+    """The results of a record one by one, as they were written."""
+    from .harness.record import CheckLine, lines_of
+
+    for _, line in lines_of(record):
+        if isinstance(line, CheckLine):
+            yield line.result

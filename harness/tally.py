@@ -1,0 +1,51 @@
+"""What a run gave, counted as it goes: the results themselves lie in the record, and nobody holds them all."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+
+from .verdict import CheckResult, Verdict
+
+
+class Tally:
+    """Counts of a run, and where in its record the failures are."""
+
+    def __init__(self) -> None:
+        self.checks = 0
+        self.counts: dict[str, int] = {}
+        self.failing = 0
+        self.warned = 0
+        self.declared = 0
+        self.seconds_in_layers = 0.0
+        #: Position in the plan and offset in the record of each failure, flat: 16 bytes for each.
+        self._failures = array("q")
+
+    def add(self, result: CheckResult, position: int = 0, offset: int = -1) -> None:
+        """Count one result.
+
+        Args:
+            result: the result.
+            position: of its cell in the plan.
+            offset: of its line in the record; negative: it is in none.
+        """
+        label = result.label
+        self.checks += 1
+        self.counts[result.verdict] = self.counts.get(result.verdict, 0) + 1
+        self.failing += result.fails
+        self.warned += label == "WARN"
+        self.declared += label == "EXPECTED"
+        self.seconds_in_layers += result.seconds_in_layer
+        if result.fails and offset >= 0:
+            self._failures.extend((position, offset))
+
+    def failures(self) -> Iterator[int]:
+        """Offsets of the failures' lines in the record, in the order of the plan."""
+        pairs = sorted(zip(self._failures[::2], self._failures[1::2], strict=True))
+        return (offset for _, offset in pairs)
+
+    def exit_code(self, *, strict: bool = False) -> int:
+        """0 all hold or deviate as declared; 1 a claim fails or a declared deviation is gone; 3 nothing was checked."""
+        if self.counts.get(Verdict.SKIPPED, 0) == self.checks:
+            return 3
+        return 1 if self.failing or (strict and self.warned) else 0

@@ -1,0 +1,98 @@
+"""Plans are small, have one name, and are dealt out whole."""
+
+import tracemalloc
+
+import pytest
+from equiharness.harness.errors import UsageError
+from equiharness.harness.plan import Block, Plan, Shard
+from equiharness.harness.registry import Case
+from equiharness.harness.runner import plan
+
+SUITE = "cheap:run_property"
+
+
+def made(cases, properties=("a", "b", "c"), **changes):
+    return Plan(Block("x.Layer", Case.of(size=n), properties, "float32", **changes) for n in cases)
+
+
+def test_a_plan_is_the_sequence_of_its_cells():
+    cells = made([3, 5])
+    assert len(cells) == 6
+    assert [(c.case["size"], c.property) for c in cells] == [(n, p) for n in (3, 5) for p in "abc"]
+    assert cells[-1] == cells[5] == list(cells)[5]
+    assert cells[1:3] == [cells[1], cells[2]]
+    with pytest.raises(IndexError):
+        cells[6]
+
+
+def test_checks_of_one_claim_are_one_task():
+    tasks = list(made([3, 5]).tasks())
+    assert [task.positions for task in tasks] == [(0, 1, 2), (3, 4, 5)]
+    assert all(len({cell.case.name for cell in task.cells}) == 1 for task in tasks)
+
+
+def test_what_is_done_is_no_task():
+    done = bytearray([1, 0, 1, 1, 1])  # of six: what it does not say is not done
+    assert [task.positions for task in made([3, 5]).tasks(done=done)] == [(1,), (5,)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shards_are_disjoint_and_together_the_plan(count):
+    cells = made(range(10))
+    parts = [list(cells.positions(Shard(i, count))) for i in range(1, count + 1)]
+    assert sorted(p for part in parts for p in part) == list(range(len(cells)))
+    assert [len(part) for part in parts] == [cells.size(Shard(i, count)) for i in range(1, count + 1)]
+    for i, part in enumerate(parts, 1):
+        assert [p for task in cells.tasks(Shard(i, count)) for p in task.positions] == part
+    assert max(map(len, parts)) - min(map(len, parts)) <= 3  # one claim
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2", "1/2/3", ""])
+def test_a_shard_that_is_none_is_refused_with_an_example(text):
+    with pytest.raises(UsageError, match="--shard 1/3"):
+        Shard.read(text)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        made([3]),
+        made([5, 3]),
+        made([3, 5], ("a", "b")),
+        made([3, 5], seed=1),
+        made([3, 5], threads=1),
+        made([3, 5], device="cuda"),
+        made([3, 5], suite="other:suite"),
+    ],
+)
+def test_another_plan_has_another_name(other):
+    assert made([3, 5]).digest == made([3, 5]).digest != other.digest
+
+
+def test_a_long_plan_takes_little_memory_and_its_tasks_none(cheap, monkeypatch):
+    monkeypatch.setenv("CHEAP_KINDS", "pass")
+    options = {"suite": SUITE, "dtypes": ["float32"]}
+    plan(["cheap.Layer"], ["a"], **options)  # what planning loads is no part of the plan
+    tracemalloc.start()
+    try:
+        cells = plan(["cheap.Layer"], [f"p{n}" for n in range(10)], seeds=range(10_000), **options)
+        kept, _ = tracemalloc.get_traced_memory()
+        for task in cells.tasks():
+            assert len(task.cells) == 10
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(cells) == 100_000
+    assert kept < 100 * len(cells)  # a cell alone, without its texts, is more than 100 bytes
+    assert peak - kept < 10_000
+
+
+def test_a_property_that_no_dtype_changes_is_planned_once(cheap):
+    both = plan(["cheap.Layer"], ["equivariance", "gradcheck"], suite=SUITE, once=["gradcheck"], cases="*number=3")
+    assert [(c.dtype, c.property) for c in both] == [
+        ("float32", "equivariance"), ("float32", "gradcheck"), ("float64", "equivariance"),
+    ]  # fmt: skip
+    [alone] = plan(
+        ["cheap.Layer"], ["gradcheck"], suite=SUITE, once=["gradcheck"], dtypes=["float64"], cases="*number=3"
+    )
+    assert alone.dtype == "float64"

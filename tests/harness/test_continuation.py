@@ -1,0 +1,201 @@
+"""Records are continued whole: nothing lost, nothing twice, and nothing of another plan or version."""
+
+import json
+import random
+
+import pytest
+from equiharness.harness.continuation import identity, read_progress, reopen, require_same, shard_of
+from equiharness.harness.errors import RecordError
+from equiharness.harness.plan import WHOLE, Block, Plan, Shard
+from equiharness.harness.record import (
+    Attachment,
+    CheckLine,
+    EndLine,
+    Panel,
+    RecordWriter,
+    RunLine,
+    attachments_path,
+    line_at,
+    read_run,
+)
+from equiharness.harness.registry import Case
+from equiharness.harness.verdict import CheckResult, Reason, Verdict
+
+PLAN = Plan([Block("x.Layer", Case.of(n=n), ("a", "b"), "float32") for n in range(5)])
+VERSIONS = {"torch": "2.13.0", "equiharness": "0.1.0"}
+OURS = identity(PLAN, WHOLE, {"names": ["x"]}, "source")
+HEADER = RunLine(
+    started="2026-01-01T00:00:00+00:00",
+    command="equiharness verify x",
+    seed=0,
+    planned=10,
+    environment={"versions": VERSIONS, "plan": OURS, "git": {"commit": "0123456789abcdef"}},
+)
+
+
+def result(number, picture="", verdict=Verdict.EXACT):
+    reason = Reason(code="EXACT", message="90°")
+    return CheckResult(property="a", verdict=verdict, reason=reason, error=number / 7, attachment=picture)
+
+
+def picture(name):
+    return Attachment(id=name, element="e", panels=(Panel.of("x", 1, 1, b"\0\0\0\0"),))
+
+
+def write(writer, number, attached=False, verdict=Verdict.EXACT):
+    name = f"cell {number}" if attached else ""
+    if attached:
+        writer.attach(picture(name), always=False)
+    return writer.write(CheckLine(result=result(number, name, verdict), cell=number))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.jsonl"
+
+
+def whole(path, cells=range(10), ended=True):
+    writer = RecordWriter(path, HEADER)
+    for number in cells:
+        write(writer, number, attached=number % 3 == 0)
+    if ended:
+        writer.write(EndLine(seconds=3.0, seconds_in_layers=0.0, counts={"EXACT": len(cells)}))
+    writer.close()
+
+
+def test_a_record_says_which_cells_it_holds(path):
+    whole(path, [4, 1, 7], ended=False)
+    progress = read_progress(path)
+    assert [i for i, done in enumerate(progress.done) if done] == [1, 4, 7]
+    assert progress.tally.counts == {"EXACT": 3}
+    assert not progress.ended
+    assert progress.size == path.stat().st_size
+
+
+def test_a_record_that_ended_is_known(path):
+    whole(path)
+    assert read_progress(path).ended
+    assert read_progress(path).seconds == 3.0
+
+
+def test_continued_from_any_byte_a_record_becomes_the_undisturbed_one(path, tmp_path):
+    undisturbed = tmp_path / "undisturbed.jsonl"
+    whole(undisturbed)
+    text, pictures = undisturbed.read_bytes(), attachments_path(undisturbed).read_bytes()
+    first = text.index(b"\n") + 1
+    end = text.rindex(b"\n", 0, -1) + 1
+    for cut in [first, end, *random.Random(0).sample(range(first, end), 60)]:
+        path.write_bytes(text[:cut])
+        # Pictures are written before the line that shows them: of the side file at least as much is there.
+        shown = text[:cut].count(b'"attachment":"cell')
+        kept = [0, *(i + 1 for i, byte in enumerate(pictures) if byte == 10)][shown]
+        attachments_path(path).write_bytes(pictures[: kept + cut % 100])
+        progress = read_progress(path)
+        writer = reopen(path, progress)
+        for task in PLAN.tasks(done=progress.done):
+            for number in task.positions:
+                write(writer, number, attached=number % 3 == 0)
+        writer.write(EndLine(seconds=3.0, seconds_in_layers=0.0, counts={"EXACT": 10}))
+        writer.close()
+        assert path.read_bytes() == text, cut
+        assert attachments_path(path).read_bytes() == pictures, cut
+
+
+def test_offsets_of_failures_survive_continuing(path):
+    writer = RecordWriter(path, HEADER)
+    write(writer, 5, verdict=Verdict.BROKEN)
+    write(writer, 6)
+    writer.close()
+    progress = read_progress(path)
+    writer = reopen(path, progress)
+    progress.tally.add(result(2, verdict=Verdict.CRASHED), 2, write(writer, 2, verdict=Verdict.CRASHED))
+    writer.close()
+    assert [line_at(path, offset).cell for offset in progress.tally.failures()] == [2, 5]
+
+
+def test_a_picture_of_a_cell_that_is_checked_again_is_kept_once(path):
+    writer = RecordWriter(path, HEADER)
+    write(writer, 0, attached=True)
+    writer.attach(picture("cell 1"), always=False)  # killed here: the line that shows it was never written
+    writer.close()
+    writer = reopen(path, read_progress(path))
+    write(writer, 1, attached=True)
+    assert not writer.attach(picture("cell 0"), always=True)
+    writer.close()
+    assert attachments_path(path).read_bytes().count(b"\n") == 2
+    assert list(read_run(path).attachments) == ["cell 0", "cell 1"]
+
+
+def test_a_result_that_is_there_twice_refuses_the_record(path):
+    whole(path, [1, 2, 1], ended=False)
+    with pytest.raises(RecordError, match="two results of check 1"):
+        read_progress(path)
+
+
+@pytest.mark.parametrize("text", ["", '{"kind":"run"'])
+def test_a_run_that_was_killed_before_it_began_is_begun_again(path, text):
+    path.write_text(text)
+    with pytest.raises(RecordError):
+        read_progress(path)
+
+
+def test_damage_before_the_last_line_is_not_continued(path):
+    whole(path, range(4), ended=False)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b"garbage\n", *lines[2:]]))
+    with pytest.raises(RecordError, match="line 3"):
+        read_progress(path)
+
+
+def changed(**changes):
+    return HEADER.model_copy(update={"environment": {**HEADER.environment, **changes}})
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        (
+            changed(versions={**VERSIONS, "torch": "2.12.0"}),
+            r"torch 2\.12\.0.*here is torch 2\.13\.0.*pip install torch",
+        ),
+        (changed(versions={**VERSIONS, "escnn": "1.0.11"}), r"escnn 1\.0\.11.*here is escnn missing"),
+        (changed(versions={**VERSIONS, "equiharness": "0.0.9"}), r"equiharness 0\.0\.9"),
+        (changed(plan={**OURS, "source": "other"}), r"other sources.*0123456789ab.*Restore"),
+        (changed(plan={**OURS, "digest": "other"}), r"cases of its implementations have changed"),
+        (changed(plan={**OURS, "digest": "other", "asked": {}}), r"another plan, that of `equiharness verify x`"),
+        (changed(plan={**OURS, "shard": "1/2"}), r"is shard 1/2.*Leave --shard out"),
+        (changed(plan=None), r"another equiharness.*Verify again"),
+    ],
+)
+def test_a_record_of_something_else_is_refused_with_what_to_do(path, header, says):
+    with pytest.raises(RecordError, match=says):
+        require_same(path, header, OURS, VERSIONS)
+
+
+def test_a_record_of_the_same_is_taken(path):
+    require_same(path, HEADER, json.loads(json.dumps(OURS)), VERSIONS)
+    assert shard_of(HEADER) == WHOLE
+    assert shard_of(changed(plan={**OURS, "shard": "2/3"})) == Shard(2, 3)
+
+
+def test_a_record_that_is_being_written_is_not_continued(path):
+    writer = RecordWriter(path, HEADER)
+    write(writer, 0)
+    try:
+        with pytest.raises(RecordError, match="being written by another process"):
+            reopen(path, read_progress(path))
+    finally:
+        writer.close()
+    assert len(read_run(path).checks) == 1
+    reopen(path, read_progress(path)).close()
+
+
+def test_a_record_that_grew_since_it_was_read_is_not_cut(path):
+    whole(path, range(4), ended=False)
+    progress = read_progress(path)
+    with path.open("a") as stream:
+        stream.write(path.read_text().splitlines()[-1] + "\n")
+    before = path.read_bytes()
+    with pytest.raises(RecordError, match="grew while it was read"):
+        reopen(path, progress)
+    assert path.read_bytes() == before

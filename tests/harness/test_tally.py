@@ -1,0 +1,54 @@
+"""A run is counted as it goes."""
+
+import tracemalloc
+
+import pytest
+from equiharness.harness.runner import exit_code
+from equiharness.harness.tally import Tally
+from equiharness.harness.verdict import CheckResult, Reason, Verdict
+
+
+def result(verdict, **changes):
+    return CheckResult(property="a", verdict=verdict, reason=Reason(code="X", message=""), **changes)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "strict", "code"),
+    [
+        ([], False, 3),
+        ([Verdict.SKIPPED], False, 3),
+        ([Verdict.SKIPPED, Verdict.EXACT], False, 0),
+        ([Verdict.IMPRECISE], False, 0),
+        ([Verdict.IMPRECISE], True, 1),
+        ([Verdict.EXACT, Verdict.TIMED_OUT], False, 1),
+        ([Verdict.SKIPPED, Verdict.CRASHED], False, 1),
+    ],
+)
+def test_exit_codes_are_those_of_the_results(verdicts, strict, code):
+    assert exit_code([result(v) for v in verdicts], strict=strict) == code
+
+
+def test_a_declared_deviation_counts_as_declared_and_its_absence_as_a_failure():
+    tally = Tally()
+    tally.add(result(Verdict.BROKEN, expected="known", expected_verdict=Verdict.BROKEN))
+    assert (tally.declared, tally.failing, tally.exit_code()) == (1, 0, 0)
+    tally.add(result(Verdict.EXACT, expected="known", expected_verdict=Verdict.BROKEN))
+    assert (tally.failing, tally.exit_code()) == (1, 1)
+
+
+def test_failures_come_in_the_order_of_the_plan():
+    tally = Tally()
+    for position, offset in ((7, 10), (2, 20), (5, 30)):
+        tally.add(result(Verdict.BROKEN), position, offset)
+        tally.add(result(Verdict.EXACT), position + 10, offset + 1)
+    assert list(tally.failures()) == [20, 30, 10]
+
+
+def test_failures_are_kept_in_a_few_bytes():
+    broken, tally = result(Verdict.BROKEN, element="x" * 10_000), Tally()
+    tracemalloc.start()
+    for position in range(10_000):
+        tally.add(broken, position, position)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 30 * 10_000

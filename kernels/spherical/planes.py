@@ -172,7 +172,7 @@ def _resolving(height: int, width: int, projection: str, extent: float, b: int) 
     Pixels that cover an angle delta hold degrees up to pi / delta, and the quadrature is exact below 2B: those that
     meet a degree below b need pi / delta + b <= 2B. The smallest pixels are at the corners.
     """
-    known, pitch = _PROJECTIONS[projection], _pitch(height, width, projection, extent)
+    pitch, known = _pitch(height, width, projection, extent), _PROJECTIONS[projection]
     corner = np.asarray(np.hypot(height, width) / 2 * pitch)
     delta = pitch / known.slope(float(known.colatitude(corner)))
     return max(b, math.ceil((math.pi / delta + b) / 2))
@@ -182,7 +182,7 @@ def _neighbours(
     fine: int, height: int, width: int, projection: str, extent: float
 ) -> tuple[Integers, Array, Integers, Array]:
     """Return rows and columns of the 4 x 4 pixels around each point of the SOFT grid, with weights: [4, 4 fine^2]."""
-    known, pitch = _PROJECTIONS[projection], _pitch(height, width, projection, extent)
+    pitch, known = _pitch(height, width, projection, extent), _PROJECTIONS[projection]
     beta = soft_betas(fine)
     reached = beta < known.reach
     # What the plane does not reach lies outside the picture, wherever that is.

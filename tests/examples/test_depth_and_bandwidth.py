@@ -41,7 +41,7 @@ def test_a_layer_that_is_not_equivariant_would_be_seen(example):
 
 
 def test_the_program_prints_its_table_and_draws_its_figure(example, tmp_path, capsys):
-    arguments = "--bandwidths 2 3 --depth 2 --rotations 1 --figure".split()
+    arguments = ["--bandwidths", "2", "3", "--depth", "2", "--rotations", "1", "--figure"]
     result = example.main([*arguments, str(tmp_path / "depth.svg")])
     assert len(result) == 6
     assert "2 layers" in capsys.readouterr().out

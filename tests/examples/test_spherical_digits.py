@@ -62,7 +62,7 @@ def test_untrained_logits_of_the_spherical_network_hardly_move_and_those_of_the_
 
 
 def test_a_tiny_run_prints_the_table(example, capsys):
-    result = example.main("--epochs 1 --limit 24 --turns 1 --batch 8".split())
+    result = example.main(["--epochs", "1", "--limit", "24", "--turns", "1", "--batch", "8"])
     assert set(result) == {"planar", "spherical"}
     assert all(0 <= percent <= 100 for pair in result.values() for percent in pair)
     assert "unrotated" in capsys.readouterr().out

@@ -39,7 +39,7 @@ def plot(points: Array, title: str, axes: Any, view: tuple[float, float]) -> Any
         axes.plot(heads[chosen, 0], heads[chosen, 1], ".", color="C0", markersize=4, alpha=strength)
     axes.set_aspect("equal")
     axes.set_axis_off()
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title, fontsize=8)
     return axes
 
 

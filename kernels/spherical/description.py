@@ -51,9 +51,10 @@ class GridDescription:
 
     def __str__(self) -> str:
         where = "S2" if self.domain == "s2" else "SO(3)"
+        rings = f"{self.rings} ring" + ("s up to" if self.rings > 1 else " at")
         lines = [
-            f"{self.name}: {self.points} points on {where}, {self.distinct} distinct, on {self.rings} rings "
-            f"up to {np.degrees(self.reach):.1f} degrees"
+            f"{self.name}: {self.points} points on {where}, {self.distinct} distinct, on {rings} "
+            f"{np.degrees(self.reach):.1f} degrees"
         ]
         for s in self.seen:
             lines.append(f"  b = {s.bandwidth:<3} about {s.size:.1f} samples across, rank {s.rank} of {self.points}")

@@ -109,7 +109,7 @@ class Grid:
 
         Example:
             >>> print(s2_near_identity(n_beta=1).describe(4, 16))
-            s2_near_identity: 8 points on S2, 8 distinct, on 1 rings up to 22.5 degrees
+            s2_near_identity: 8 points on S2, 8 distinct, on 1 ring at 22.5 degrees
               b = 4   about 3.0 samples across, rank 7 of 8
               b = 16  about 9.0 samples across, rank 8 of 8
 

@@ -44,7 +44,7 @@ def test_one_point_under_many_names_is_one_point():
 
 def test_a_description_reads_as_a_few_lines():
     text = str(k.s2_equatorial(n_alpha=16).describe(4, 8))
-    assert text.splitlines()[0] == "s2_equatorial: 16 points on S2, 16 distinct, on 1 rings up to 90.0 degrees"
+    assert text.splitlines()[0] == "s2_equatorial: 16 points on S2, 16 distinct, on 1 ring at 90.0 degrees"
     assert len(text.splitlines()) == 3
 
 

@@ -41,6 +41,8 @@ _PUBLIC = {
     "Upsample": ".grid.resample",
     "VectorLift": ".grid.vector",
     "VectorProjection": ".grid.vector",
+    "from_equirectangular": ".spherical.panoramas",
+    "from_plane": ".spherical.planes",
     "load_s2cnn_state_dict": ".spherical.published",
     "quadrature_weights": ".spherical.quadrature",
     "s2_equatorial": ".spherical.grids",
@@ -64,6 +66,8 @@ _PUBLIC = {
     "spherical_glorot_": ".spherical.initialisation",
     "spherical_kaiming_": ".spherical.initialisation",
     "spherical_uniform_": ".spherical.initialisation",
+    "to_equirectangular": ".spherical.panoramas",
+    "to_plane": ".spherical.planes",
     "wigner_D": ".spherical.wigner",
     "wigner_d": ".spherical.wigner",
 }

@@ -22,7 +22,7 @@ INSIDE = {
 #: Room -> libraries; impls may import these and one more each.
 LIBRARIES = {
     "harness": ("torch", "numpy", "pydantic", "hypothesis", "scipy", "distributed", "dask"),
-    "kernels": ("torch", "numpy", "cupy", "platformdirs"),
+    "kernels": ("torch", "numpy", "cupy", "platformdirs", "matplotlib"),
     "impls": ("torch", "numpy"),
     "suites": ("torch", "numpy"),
     "reports": ("numpy", "jinja2", "plotly", "matplotlib", "markupsafe"),

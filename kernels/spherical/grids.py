@@ -7,7 +7,9 @@ import torch
 
 from . import checks
 from .basis import s2_basis
+from .description import GridDescription, describe
 from .kernelmap import KernelMap, kernel_map
+from .plots import plot
 from .quadrature import soft_betas
 from .wigner import Array
 
@@ -88,6 +90,53 @@ class Grid:
         if key not in self._maps:
             self._maps[key] = kernel_map(self._points, b, dtype, device)
         return self._maps[key]
+
+    def describe(self, *bandwidths: int, rtol: float | None = None) -> GridDescription:
+        """Compute what the kernel amounts to: reach, distinct points, and per bandwidth its size and rank.
+
+        Args:
+            *bandwidths: of the signals that the kernel will see (8 by default). The rank is that of a table of P rows
+                and b^2 (S2) or b (4 b^2 - 1) / 3 (SO(3)) columns: minutes for thousands of points at b = 16.
+            rtol: singular values below this share of the largest do not count. By default P 2^-24: what is smaller is
+                lost in the rounding of a float32 layer.
+
+        Returns:
+            A `GridDescription`: print it, or read its fields.
+
+        Raises:
+            ValueError: for a bandwidth below 1.
+            TypeError: for a bandwidth that is no whole number.
+
+        Example:
+            >>> print(s2_near_identity(n_beta=1).describe(4, 16))
+            s2_near_identity: 8 points on S2, 8 distinct, on 1 ring at 22.5 degrees
+              b = 4   about 3.0 samples across, rank 7 of 8
+              b = 16  about 9.0 samples across, rank 8 of 8
+
+        Source: Cohen et al. 2018, section 5; Strang, Linear algebra, for the rank.
+        """
+        return describe(self._points, self._name, bandwidths or (8,), rtol)
+
+    def plot(self, axes: Any = None, view: tuple[float, float] = (0.7, 0.0)) -> Any:
+        """Draw the points on the sphere; on SO(3) where they take the north pole, with a tick for the angle about it.
+
+        Args:
+            axes: matplotlib axes to draw on; by default those of a new figure, `grid.plot().figure`.
+            view: the (beta, alpha) that the eye is above, radians. What lies behind is drawn faintly.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ImportError: if matplotlib is not installed: `pip install 'equiharness[report]'`.
+
+        Example:
+            >>> len(s2_near_identity().plot().lines) > 3
+            True
+
+        Source: elementary.
+        """
+        return plot(self._points, repr(self).strip("<>"), axes, view)
 
     def __len__(self) -> int:
         """Return the number of points."""

@@ -79,6 +79,8 @@ ONCE = (
     "backends",
 )
 SUITE = "equiharness.suites.check:run_property"
+#: So few checks are all shown in full, those that hold and those that deviate as declared too: a screen holds them.
+FEW = 3
 
 
 @app.command("list")
@@ -374,7 +376,7 @@ def _summarise(results: Iterable[CheckResult], seconds: float) -> None:
 
     console, listed = _console(), list(results)
     for result in listed:
-        if result.fails:
+        if result.fails or len(listed) <= FEW:
             console.print(explain(result), markup=False)
     tally = ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts(listed).items()))
     known = sum(r.label == "EXPECTED" for r in listed)

@@ -302,7 +302,7 @@ def summarise(record: Path, tally: Tally, seconds: float) -> None:
     from .harness.record import CheckLine, line_at
 
     screen = console()
-    for offset in tally.failures():
+    for offset in tally.shown():
         line = line_at(record, offset)
         assert isinstance(line, CheckLine)
         screen.print(explain(line.result), markup=False)

@@ -1,6 +1,5 @@
-"""docs/verdicts.md says what the harness does: its examples are run."""
+"""docs/verdicts.md has a place for every verdict and every property; its examples are run by test_docs.py."""
 
-import doctest
 import re
 from pathlib import Path
 
@@ -8,12 +7,6 @@ from equiharness.cli import PROPERTIES
 from equiharness.harness.verdict import Verdict
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "verdicts.md"
-
-
-def test_every_example_of_the_page_gives_what_the_page_says():
-    failed, tried = doctest.testfile(str(PAGE), module_relative=False, encoding="utf-8")
-    assert tried > 10
-    assert failed == 0
 
 
 def test_every_verdict_and_every_property_has_its_place():

@@ -44,6 +44,15 @@ def test_failures_come_in_the_order_of_the_plan():
     assert list(tally.failures()) == [20, 30, 10]
 
 
+def test_few_checks_are_all_shown_and_of_many_the_failures():
+    tally = Tally()
+    for position in range(3):
+        tally.add(result(Verdict.EXACT), position, 10 * position)
+    assert list(tally.shown()) == [0, 10, 20]
+    tally.add(result(Verdict.BROKEN), 3, 30)
+    assert list(tally.shown()) == [30]
+
+
 def test_failures_are_kept_in_a_few_bytes():
     broken, tally = result(Verdict.BROKEN, element="x" * 10_000), Tally()
     tracemalloc.start()

@@ -20,14 +20,15 @@ from .cli_bench import bench
 from .cli_common import console as _console
 from .cli_common import open_record, require_device
 from .cli_compare import compare
+from .cli_report import report
 from .cli_search import search
 from .cli_trend import trend
 from .harness.errors import HarnessError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
-    from .harness.baseline import Entry
+    from .harness.baseline import Entry, Worse
     from .harness.config import Settings
-    from .harness.record import RecordWriter, Run
+    from .harness.record import RecordWriter
     from .harness.registry import Implementation
     from .harness.runner import Cell, CellOutcome
     from .harness.verdict import CheckResult
@@ -45,6 +46,7 @@ app.add_typer(baseline, name="baseline")
 app.command()(bench)
 app.command()(compare)
 app.command()(trend)
+app.command()(report)
 app.command()(search)
 
 #: Properties in the order they are checked; the suites hold the same names (a test compares them).
@@ -145,8 +147,10 @@ def verify(
     accepted = read_baseline(against) if against is not None else {}  # before the run: a wrong path costs no time
     chosen = _selection(names, prop, dtype or settings.dtype, case)
     results = _verified(chosen, settings, threads, out, jobs)
-    _write_reports(out / "run.jsonl", out, html=html)
     worse = _worse(accepted, results, chosen)
+    _write_reports(
+        out / "run.jsonl", out, html=html, worse=worse if against is not None else None, against=str(against)
+    )
     for line in worse:
         _console().print(f"worse than {against}: {line}", markup=False)
     raise typer.Exit(1 if worse else exit_code(results, strict=strict or settings.strict))
@@ -252,26 +256,11 @@ def _by_key(results: Iterable[CheckResult]) -> dict[str, CheckResult]:
     return worst_by_key((key_of(result), result) for result in results)
 
 
-def _worse(accepted: dict[str, Entry], results: Iterable[CheckResult], chosen: _Selection) -> list[str]:
-    """One line for each check that got worse; what a run was not asked for has not vanished."""
+def _worse(accepted: dict[str, Entry], results: Iterable[CheckResult], chosen: _Selection) -> list[Worse]:
+    """Each check that got worse; what a run was not asked for has not vanished."""
     from .harness import baseline as baselines
 
-    return [str(line) for line in baselines.compare(accepted, _by_key(results), chosen.expects)]
-
-
-@app.command()
-def report(
-    record: Annotated[Path, typer.Argument(help="A run.jsonl written by verify.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for report.html and report.md; beside the record.")] = None,
-    html: Annotated[bool, typer.Option(help="Write the HTML report (needs equiharness[report]).")] = True,
-) -> None:
-    """Render a record again as HTML and Markdown.
-
-    Example: `equiharness report out/run.jsonl`
-    """
-    run = _write_reports(record, out or record.parent, html=html)
-    if run.truncated:
-        raise UsageError(f"{run.truncated} The report says so; verify again for a whole one.")
+    return baselines.compare(accepted, _by_key(results), chosen.expects)
 
 
 @app.command()
@@ -292,7 +281,9 @@ def doctor() -> None:
         ("torch", "every layer", "pip install torch"),
         ("jinja2", "HTML and Markdown reports", "pip install 'equiharness[report]'"),
         ("plotly", "plots in the HTML report", "pip install 'equiharness[report]'"),
-        ("matplotlib", "pictures in the HTML report", "pip install 'equiharness[report]'"),
+        ("itables", "tables in the HTML report", "pip install 'equiharness[report]'"),
+        ("matplotlib", "figures of a report", "pip install 'equiharness[report]'"),
+        ("pandas", "tables of a report as files", "pip install 'equiharness[report]'"),
     ]
     for adapter in implementations():
         need = (adapter.library, f"the {adapter.library} adapters", adapter.install or f"pip install {adapter.library}")
@@ -386,27 +377,15 @@ def _summarise(results: Iterable[CheckResult], seconds: float) -> None:
         console.print("Nothing was checked: no case matches. See `equiharness list`.", markup=False)
 
 
-def _write_reports(record: Path, out: Path, *, html: bool | None) -> Run:
-    """Render a record; ``html=None`` writes the page where its libraries are installed, and says what is missing."""
-    from .harness.record import read_run, write_atomically
-    from .reports.markdown import render_markdown
+def _write_reports(record: Path, out: Path, *, html: bool | None, worse: list[Worse] | None, against: str) -> None:
+    """The reports of a run, with what got worse than its baseline where it has one."""
+    from .cli_report import write_reports
+    from .harness.record import read_run
+    from .reports.html import Beside
 
-    run = read_run(record)
-    console = _console()
-    write_atomically(out / "report.md", render_markdown(run))
-    if html is False:
-        return run
-    try:
-        from .reports.html import render_html
-
-        write_atomically(out / "report.html", render_html(run))
-    except MissingDependencyError as error:
-        if html:
-            raise
-        console.print(f"No HTML report: {error}", markup=False)
-    else:
-        console.print(f"{record} and {out / 'report.html'}", markup=False)
-    return run
+    lines = [{"change": "WORSE", "what": line.check, "cause": line.cause} for line in worse or ()]
+    beside = Beside(changes={"lines": lines} if worse is not None else None, against=against)
+    write_reports(read_run(record), record, out, html=html, beside=beside)
 
 
 def main() -> None:

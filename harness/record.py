@@ -100,30 +100,47 @@ _LINE: TypeAdapter[Line] = TypeAdapter(Line)
 
 
 class Panel(Data):
-    """One small picture: a title and a row-major array of float32, base64."""
+    """One small picture: a title, a row-major array of float32 in base64, and what its rows and columns are.
+
+    ``kind`` is "plane", "volume" (its middle slice), "sphere" (beta by alpha), "rotations" (the slice gamma = 0),
+    "cloud" (three coordinates by points), "channels" (channels by points), "matrix" (of a representation), or empty.
+    """
 
     title: str
     rows: int
     columns: int
     data: str
+    kind: str = ""
 
     @classmethod
-    def of(cls, title: str, rows: int, columns: int, values: bytes) -> Self:
+    def of(cls, title: str, rows: int, columns: int, values: bytes, kind: str = "") -> Self:
         """A panel from the raw bytes of float32 values."""
-        return cls(title=title, rows=rows, columns=columns, data=base64.b64encode(values).decode())
+        return cls(title=title, rows=rows, columns=columns, data=base64.b64encode(values).decode(), kind=kind)
 
     def raw(self) -> bytes:
         """The float32 values, row-major, native little-endian."""
         return base64.b64decode(self.data)
 
 
+class Turn(Data):
+    """One element of the stabilised view: g x, and g^-1 f(g x), which has to be the same picture for every g."""
+
+    element: str
+    moved: Panel
+    stabilised: Panel
+
+
 class Attachment(Data):
-    """The commuting diagram of one claim: x, gx, f(x), g f(x), f(gx) and their difference; how to read its panels."""
+    """The commuting diagram of one claim: x, gx, f(x), g f(x), f(gx) and their difference; how to read its panels.
+
+    ``turns`` is the stabilised view of the first claim of each implementation, empty elsewhere.
+    """
 
     id: str
     element: str
     panels: tuple[Panel, ...]
     note: str = ""
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclass
@@ -150,6 +167,7 @@ class RecordWriter:
         self.path = path
         self._attached = 0
         self._ids: set[str] = set()
+        self._turned: set[str] = set()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("w", encoding="utf-8")
@@ -163,13 +181,20 @@ class RecordWriter:
         self._append(self._file, line.model_dump_json(exclude_defaults=False))
 
     def attach(self, attachment: Attachment, *, always: bool) -> bool:
-        """Append one diagram; beyond the size limit only failures (``always``) are kept, up to twice the limit."""
+        """Append one diagram; beyond the size limit only failures (``always``) are kept, up to twice the limit.
+
+        The stabilised view is kept once for each implementation, whose name an attachment's id begins with.
+        """
+        implementation = attachment.id.partition("|")[0]
+        if attachment.turns and implementation in self._turned:
+            attachment = attachment.model_copy(update={"turns": ()})
         text = attachment.model_dump_json()
         limit = ATTACHMENTS_LIMIT * (2 if always else 1)
         if attachment.id in self._ids or self._attached + len(text) > limit:
             return False
         self._ids.add(attachment.id)
         self._attached += len(text)
+        self._turned |= {implementation} if attachment.turns else set()
         self._append(self._side, text)
         return True
 

@@ -9,7 +9,7 @@ from equiharness.kernels import LiftingConv
 from equiharness.suites.equivariance import equivariance
 
 TITLES = ["x", "g x", "f(x)", "g f(x)", "f(g x)", "f(g x) - g f(x)"]
-ASIDE = ["space alone", "f(g x) - space alone"]
+ASIDE = ["space alone", "f(g x) - space alone", "g on the fibre"]
 
 
 def panels(function, target):

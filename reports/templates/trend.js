@@ -1,0 +1,5 @@
+// The trend page: one view alone.
+(async () => {
+  const root = document.getElementById("series");
+  if (root) { await trendsView(root, await unpackData("data")); }
+})();

@@ -64,7 +64,9 @@ def render_markdown(run: Run, pasts: Iterable[Past] = ()) -> str:
 
 def _broke(fault: Fault) -> str:
     cells = (fault.rows[0].implementation, fault.worst.property, f"{len(fault.rows)} {'/'.join(fault.verdicts)}")
-    return "| " + " | ".join(map(_text, (*cells, "; ".join(fault.since[:2]) or "unknown"))) + " |"
+    return (
+        "| " + " | ".join(map(_text, (*cells, "; ".join(onset.text for onset in fault.since[:2]) or "unknown"))) + " |"
+    )
 
 
 def _failure(row: Row) -> str:

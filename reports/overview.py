@@ -21,7 +21,7 @@ class Fault:
 
     rows: tuple[Row, ...]
     #: Distinct onsets, the earliest first; empty without earlier runs.
-    since: tuple[str, ...] = ()
+    since: tuple[Onset, ...] = ()
 
     @property
     def worst(self) -> CheckResult:
@@ -80,9 +80,9 @@ def faults_of(rows: Iterable[Row], since: Mapping[Key, Onset]) -> list[Fault]:
     return [Fault(tuple(group), _distinct(group, since)) for group in groups.values()]
 
 
-def _distinct(rows: Sequence[Row], since: Mapping[Key, Onset]) -> tuple[str, ...]:
+def _distinct(rows: Sequence[Row], since: Mapping[Key, Onset]) -> tuple[Onset, ...]:
     found = [onset for row in rows if (onset := since.get(key_of(row.result))) is not None]
-    return tuple(dict.fromkeys(onset.text for onset in sorted(found, key=lambda onset: onset.first.started)))
+    return tuple(dict.fromkeys(sorted(found, key=lambda onset: onset.first.started)))
 
 
 def slowest(rows: Sequence[Row]) -> Row | None:

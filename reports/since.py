@@ -49,11 +49,16 @@ class Onset:
     checked: bool
 
     @property
-    def text(self) -> str:
-        """For people."""
+    def before(self) -> str:
+        """What is known of the time before."""
         if self.held is not None:
-            return f"{self.first} (held on {self.held})"
-        return f"{self.first} or before" if self.checked else "first checked in this run"
+            return f"held on {self.held}"
+        return "or before: no record in which it held" if self.checked else "first checked in this run"
+
+    @property
+    def text(self) -> str:
+        """In one line."""
+        return f"{self.first} ({self.before})"
 
 
 def when_of(environment: dict[str, Any], started: str) -> When:

@@ -5,6 +5,7 @@ const RANKS = { FAIL: 0, UNSURE: 1, WARN: 2, EXPECTED: 3, PASS: 4, SKIP: 5 };
 function column(title, key, draw, order) {
   return {
     title, data: null, name: key, type: order ? "num" : "string", className: order ? "n" : "",
+    orderSequence: order && key !== "label" ? ["desc", "asc", ""] : ["asc", "desc", ""], // the largest number first
     render: (check, kind) => (kind === "display" ? draw(check) : kind === "sort" || kind === "type" ? (order ? order(check) : escaped(check[key]).slice(0, 200)) : escaped(key === "label" ? check.label + " " + check.verdict : check[key] === undefined ? "" : check[key]))
   };
 }

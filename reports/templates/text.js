@@ -39,7 +39,7 @@ function plainTable(head, rows, caption) {
       make("tbody", {}, rows.map((cells) => make("tr", {}, cells.map((cell) => make("td", {}, cell)))))));
 }
 function select(title, options, chosen, changed) {
-  const box = make("select", {}, options.map(([value, text]) => make("option", { value }, text)));
+  const box = make("select", { "aria-label": title }, options.map(([value, text]) => make("option", { value }, text)));
   box.value = chosen;
   box.addEventListener("change", () => changed(box.value));
   return make("label", {}, title + " ", box);

@@ -19,8 +19,8 @@ def test_a_fault_is_as_old_as_the_first_run_in_a_row_that_has_it(make):
 def test_a_fault_that_was_never_checked_before_is_new_and_one_that_never_held_has_no_beginning(make):
     old, new, sound = make.check(Verdict.BROKEN, case="old"), make.check(Verdict.BROKEN, case="new"), make.check()
     found = onsets(make.run(old, new, sound), [Past(When("2025-12-01", "c"), {key_of(old): True})])
-    assert found[key_of(old)].text == "2025-12-01, c or before"
-    assert found[key_of(new)].text == "first checked in this run"
+    assert found[key_of(old)].text == "2025-12-01, c (or before: no record in which it held)"
+    assert found[key_of(new)].before == "first checked in this run"
     assert key_of(sound) not in found
 
 

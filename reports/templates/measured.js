@@ -26,9 +26,9 @@ function rooflinePlot(entries, ceilings, quantity) {
       const attainable = (x) => Math.min(top.flops_per_second, x * top.bytes_per_second);
       const x = own.map((e) => e.at["intensity of " + quantity]);
       const line = [Math.min.apply(null, x) / 3, top.flops_per_second / top.bytes_per_second, Math.max.apply(null, x) * 3].sort((a, b) => a - b);
-      traces.push({ type: "scatter", mode: "lines", name: "limit, " + label(dtype, 12), x: line, y: line.map(attainable), line: { color: COLOURS[k % 8], width: 2 }, hoverinfo: "skip" });
+      traces.push({ type: "scatter", mode: "lines", name: "limit, " + label(dtype, 12), x: line, y: line.map(attainable), line: { color: hue(k), width: 2 }, hoverinfo: "skip" });
       const y = own.map((e, i) => (attainable(x[i]) * e.at["floor of " + quantity]) / e.at[quantity]);
-      traces.push({ type: "scatter", mode: "markers", name: label(dtype, 12), x, y, hoverinfo: "text", marker: { symbol: SHAPES[k % 8], size: 9, color: COLOURS[k % 8] },
+      traces.push({ type: "scatter", mode: "markers", name: label(dtype, 12), x, y, hoverinfo: "text", marker: { symbol: SHAPES[k % 8], size: 9, color: hue(k) },
         text: own.map((e, i) => entryName(e) + "<br>" + label(e.operator, 40) + "<br>" + show(y[i] / 1e9) + " Gflop/s, " + Math.round((100 * e.at["floor of " + quantity]) / e.at[quantity]) + " % of the limit") });
     });
     return { traces, empty: "The record does not say how much work its layers are: measure again with this version.",
@@ -44,7 +44,7 @@ function floorPlot(entries, quantity) {
     names.forEach((dtype, k) => {
       const mine = own.filter((e) => e.dtype === dtype);
       traces.push({ type: "scatter", mode: "markers", name: label(dtype, 12), x: mine.map((e) => e.at["floor of " + quantity]), y: mine.map((e) => e.at[quantity]), hoverinfo: "text",
-        text: mine.map((e) => entryName(e) + "<br>" + label(e.operator, 40) + "<br>" + duration(e.at[quantity]) + ", floor " + duration(e.at["floor of " + quantity])), marker: { symbol: SHAPES[k % 8], size: 9, color: COLOURS[k % 8] } });
+        text: mine.map((e) => entryName(e) + "<br>" + label(e.operator, 40) + "<br>" + duration(e.at[quantity]) + ", floor " + duration(e.at["floor of " + quantity])), marker: { symbol: SHAPES[k % 8], size: 9, color: hue(k) } });
     });
     return { traces: own.length ? traces : [], empty: "Nothing was measured against its floor.",
       layout: { xaxis: { type: "log", exponentformat: "power", title: { text: "floor (s)" } }, yaxis: { type: "log", exponentformat: "power", title: { text: "time (s)" } } } };
@@ -58,7 +58,7 @@ function peersPlot(entries, quantity) {
     const traces = names.flatMap((title, k) => {
       const mine = own.filter((e) => e.implementation === title);
       return points(label(title, 40), mine.map((e) => e.at[quantity]), mine.map((e) => e.at["equivariance error"]),
-        mine.map((e) => entryName(e) + ", " + label(e.dtype, 12) + "<br>" + duration(e.at[quantity]) + ", error " + show(e.at["equivariance error"])), range, { symbol: SHAPES[k % 8], size: 11, color: COLOURS[k % 8] });
+        mine.map((e) => entryName(e) + ", " + label(e.dtype, 12) + "<br>" + duration(e.at[quantity]) + ", error " + show(e.at["equivariance error"])), range, { symbol: SHAPES[k % 8], size: 11, color: hue(k) });
     });
     return { traces, empty: "Nothing was timed.", layout: { xaxis: { type: "log", exponentformat: "power", title: { text: quantity + " (s), left is faster" } }, yaxis: logAxis(range, "equivariance error, lower is better") } };
   });

@@ -31,7 +31,7 @@ function flat(panel) {
 // The sphere seen from 35 degrees above its equator: beta runs from the north pole, alpha around it.
 function globe(panel) {
   const shades = shadesOf(panel), tilt = (35 * Math.PI) / 180, sin = Math.sin(tilt), cos = Math.cos(tilt);
-  return canvasOf(SIDE, SIDE, (px, py) => {
+  const canvas = canvasOf(SIDE, SIDE, (px, py) => {
     const u = (2 * (px + 0.5)) / SIDE - 1, v = 1 - (2 * (py + 0.5)) / SIDE, rest = 1 - u * u - v * v;
     if (rest < 0) { return null; }
     const depth = Math.sqrt(rest), z = v * cos + depth * sin, x = depth * cos - v * sin;
@@ -39,6 +39,8 @@ function globe(panel) {
     const row = Math.min(panel.rows - 1, Math.floor(beta * panel.rows)), column = Math.min(panel.columns - 1, Math.floor(alpha * panel.columns));
     return PALETTE[shades[row * panel.columns + column]];
   });
+  canvas.className = "globe";
+  return canvas;
 }
 // Points at their first two coordinates; the third is their colour.
 function cloud(panel) {

@@ -1,5 +1,7 @@
 // Plots. Colours are those of Okabe and Ito, told apart by readers who see no red or green; shapes tell them apart too.
-const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f"];
+const LIGHT = ["#0072b2", "#d55e00", "#009e73", "#b5518a", "#c98a00", "#2f9bd6", "#7a57a8", "#6b6b6b"];
+const DARK = ["#56b4e9", "#ff8b4d", "#2fc59b", "#e39ac4", "#f0b429", "#9ecae1", "#b9a3d6", "#aaaaaa"];
+function hue(k) { return (window.matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT)[k % 8]; }
 const SHAPES = ["circle", "square", "diamond", "cross", "x", "triangle-up", "star", "hexagon"];
 const CONFIG = { displaylogo: false, responsive: true, displayModeBar: false };
 function positive(value) { return typeof value === "number" && value > 0; }
@@ -62,13 +64,13 @@ function elementPlot(check) {
       "<br>bound " + show(r[2]) + "<br>error in " + label(check.dtype, 20) + " " + show(r[3])));
     const width = Math.max(10, Math.min(40, 500 / rows.length));
     const traces = approximate ? [] : points("bound", x, bounds, hover, range,
-      { symbol: "line-ew", size: width, color: "#e69f00", line: { width: 3, color: "#e69f00" } });
+      { symbol: "line-ew", size: width, color: hue(4), line: { width: 3, color: hue(4) } });
     const step = Math.ceil(rows.length / Math.max(4, Math.floor(box.clientWidth / 26)));
-    const ticks = x.filter((i) => i % step === 0);
+    const ticks = x.filter((i) => i % step === 0), letters = Math.max(14, Math.min(60, Math.floor(box.clientWidth / ticks.length / 7)));
     return {
-      traces: traces.concat(points("error", x, errors, hover, range, { symbol: "circle", size: 9, color: "#0072b2" })),
+      traces: traces.concat(points("error", x, errors, hover, range, { symbol: "circle", size: 9, color: hue(0) })),
       layout: {
-        xaxis: { title: { text: "element" }, tickvals: ticks, ticktext: ticks.map((i) => label(rows[i][0], 14)), range: [-0.6, rows.length - 0.4] },
+        xaxis: { title: { text: "element" }, tickvals: ticks, ticktext: ticks.map((i) => label(rows[i][0], letters)), range: [-0.6, rows.length - 0.4] },
         yaxis: logAxis(range, "relative error")
       }
     };
@@ -78,7 +80,7 @@ function resolutionPlot(check) {
   const rows = check.resolutions, x = rows.map((r) => r[0]);
   return plot("Error over grid sizes; the table above says the same in numbers.", () => {
     const range = span([1, 2, 3].map((k) => rows.map((r) => r[k]))), traces = [];
-    [["error", "circle", "#0072b2"], ["interpolation floor", "square", "#e69f00"], ["unconstrained control", "diamond", "#cc79a7"]].forEach((s, k) => {
+    [["error", "circle", hue(0)], ["interpolation floor", "square", hue(4)], ["unconstrained control", "diamond", hue(3)]].forEach((s, k) => {
       const hover = rows.map((r) => "size " + r[0] + "<br>" + s[0] + " " + show(r[k + 1]));
       points(s[0], x, rows.map((r) => r[k + 1]), hover, range, { symbol: s[1], size: 9, color: s[2] }).forEach((trace) => {
         if (trace.name === s[0]) { trace.mode = "lines+markers"; trace.line = { color: s[2] }; }
@@ -103,7 +105,7 @@ function linesPlot(title, checks, pointsOf, xtitle) {
         x: line.at.map((p) => p[0]), y: line.at.map((p) => (positive(p[1]) ? p[1] : null)),
         text: line.at.map((p) => label(line.check.implementation, 40) + ", " + label(line.check.dtype, 12) + "<br>" + label(line.check.case, 80) + "<br>" + xtitle + " " + p[0] + ": " + show(p[1])),
         hoverinfo: "text", customdata: line.at.map(() => line.check.id),
-        line: { color: COLOURS[k % 8], width: 1.5, dash: line.check.dtype === "float64" ? "dot" : "solid" }, marker: { symbol: SHAPES[k % 8], size: 7 }
+        line: { color: hue(k), width: 1.5, dash: line.check.dtype === "float64" ? "dot" : "solid" }, marker: { symbol: SHAPES[k % 8], size: 7 }
       };
     });
     const range = span(found.map((line) => line.at.map((p) => p[1])));
@@ -134,13 +136,13 @@ function scatterPlot(checks, parameter, quantity) {
       // Points of one value lie beside each other, in an order that a check keeps.
       const x = own.map((c) => values.indexOf(parametersOf(c)[parameter]) + 0.7 * (parseInt(c.id.slice(0, 4), 16) / 65536 - 0.5));
       const hover = own.map((c) => label(c.implementation, 40) + "<br>" + label(c.property, 30) + ", " + label(c.dtype, 12) + "<br>" + label(c.case, 90) + "<br>" + quantity + " " + show(c[quantity]));
-      points(label(kind, 50), x, own.map((c) => c[quantity]), hover, range, { symbol: SHAPES[k % 8], size: 6, opacity: 0.7, color: COLOURS[k % 8] })
+      points(label(kind, 50), x, own.map((c) => c[quantity]), hover, range, { symbol: SHAPES[k % 8], size: 6, opacity: 0.7, color: hue(k) })
         .forEach((trace) => { trace.customdata = trace.customdata.map((i) => own[i].id); traces.push(trace); });
     });
     const shapes = quantity === "ratio" ? [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 1, y1: 1, line: { dash: "dash", color: "#d55e00" } }] : [];
     return {
       traces, click: (p) => { location.hash = "check/" + p.customdata; }, empty: "No check of this selection has both.",
-      layout: { shapes, xaxis: { title: { text: parameter }, tickvals: values.map((_, i) => i), ticktext: values.map((v) => label(v, 12)) }, yaxis: logAxis(range, quantity === "ratio" ? "error / bound" : quantity) }
+      layout: { shapes, xaxis: { title: { text: parameter }, tickvals: values.map((_, i) => i), ticktext: values.map((v) => label(v, 12)), range: [-0.6, values.length - 0.4] }, yaxis: logAxis(range, quantity === "ratio" ? "error / bound" : quantity) }
     };
   });
 }

@@ -14,7 +14,8 @@ function name(text) { return make("bdi", { class: "name" }, String(text)); }
 function show(value) {
   if (value === null || value === undefined) { return "–"; }
   if (typeof value === "string" || value === 0) { return String(value); }
-  return Number(value).toPrecision(3).replace(/\.?0+(e|$)/, "$1");
+  const text = Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6 ? Number(value).toExponential(2) : Number(value).toPrecision(3);
+  return text.includes(".") ? text.replace(/\.?0+(e|$)/, "$1") : text;
 }
 function duration(seconds) {
   if (typeof seconds !== "number") { return show(seconds); }

@@ -9,7 +9,7 @@ function trendsView(root, data) {
     const unit = data.units[state.quantity];
     return {
       traces: shown.map((s, k) => ({ x: dates, y: s.values, text: runs.commits.map((c) => label(c, 12)), name: label(s.layer, 60), mode: "lines+markers", connectgaps: true,
-        marker: { size: 5, symbol: SHAPES[k % 8] }, line: { color: COLOURS[k % 8] }, hovertemplate: "%{text}<br>%{y}<extra>%{fullData.name}</extra>" })),
+        marker: { size: 5, symbol: SHAPES[k % 8] }, line: { color: hue(k) }, hovertemplate: "%{text}<br>%{y}<extra>%{fullData.name}</extra>" })),
       layout: { yaxis: { title: { text: label(state.quantity, 60) + (unit ? ", " + unit : "") }, rangemode: "tozero" },
         shapes: shown.flatMap((s) => s.steps.map((i) => ({ type: "line", x0: dates[i], x1: dates[i], yref: "paper", y0: 0, y1: 1, line: { dash: "dot", width: 1.5, color: "#d55e00" } }))) }
     };

@@ -17,14 +17,14 @@ from .cli_bench import bench
 from .cli_common import console as _console
 from .cli_compare import compare
 from .cli_merge import merge
+from .cli_report import report
 from .cli_run import PROPERTIES, Manner, Selection, results_of, resumed, selection, verified
 from .cli_search import search
 from .cli_trend import trend
 from .harness.errors import HarnessError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
-    from .harness.baseline import Entry
-    from .harness.record import Run
+    from .harness.baseline import Entry, Worse
     from .harness.registry import Implementation
     from .harness.verdict import CheckResult
 
@@ -44,6 +44,7 @@ app.command()(bench)
 app.command()(compare)
 app.command()(merge)
 app.command()(trend)
+app.command()(report)
 app.command()(search)
 
 #: A report holds every result at once. Reading a record takes 22 kB a check at its peak (3,864 checks, all libraries),
@@ -130,13 +131,13 @@ def verify(
         named = any((names, prop, dtype, case != "*", device, seed is not None, profile))
         again = selection(names, prop, dtype or settings.dtype, case, settings, threads) if named else None
         chosen, tally = resumed(again, record, how, shard=shard)
+    worse = _worse(accepted, record, chosen) if against is not None else None
     if tally.checks <= REPORTED or html:
-        _write_reports(record, record.parent, html=html)
+        _write_reports(record, record.parent, html=html, worse=worse, against=str(against))
     else:
         text = f"No report of more than {REPORTED} checks is written unasked: equiharness report {record}"
         _console().print(text, markup=False)
-    worse = _worse(accepted, record, chosen) if against is not None else []
-    for line in worse:
+    for line in worse or ():
         _console().print(f"worse than {against}: {line}", markup=False)
     raise typer.Exit(1 if worse else tally.exit_code(strict=strict or settings.strict))
 
@@ -185,26 +186,11 @@ def _by_key(record: Path) -> dict[str, CheckResult]:
     return worst_by_key((key_of(result), result) for result in results_of(record))
 
 
-def _worse(accepted: dict[str, Entry], record: Path, chosen: Selection) -> list[str]:
-    """One line for each check that got worse; what a run was not asked for has not vanished."""
+def _worse(accepted: dict[str, Entry], record: Path, chosen: Selection) -> list[Worse]:
+    """Each check that got worse; what a run was not asked for has not vanished."""
     from .harness import baseline as baselines
 
-    return [str(line) for line in baselines.compare(accepted, _by_key(record), chosen.expects)]
-
-
-@app.command()
-def report(
-    record: Annotated[Path, typer.Argument(help="A run.jsonl written by verify.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for report.html and report.md; beside the record.")] = None,
-    html: Annotated[bool, typer.Option(help="Write the HTML report (needs equiharness[report]).")] = True,
-) -> None:
-    """Render a record again as HTML and Markdown.
-
-    Example: `equiharness report out/run.jsonl`
-    """
-    run = _write_reports(record, out or record.parent, html=html)
-    if run.truncated:
-        raise UsageError(f"{run.truncated} The report says so; verify again for a whole one.")
+    return baselines.compare(accepted, _by_key(record), chosen.expects)
 
 
 @app.command()
@@ -225,7 +211,9 @@ def doctor() -> None:
         ("torch", "every layer", "pip install torch"),
         ("jinja2", "HTML and Markdown reports", "pip install 'equiharness[report]'"),
         ("plotly", "plots in the HTML report", "pip install 'equiharness[report]'"),
-        ("matplotlib", "pictures in the HTML report", "pip install 'equiharness[report]'"),
+        ("itables", "tables in the HTML report", "pip install 'equiharness[report]'"),
+        ("matplotlib", "figures of a report", "pip install 'equiharness[report]'"),
+        ("pandas", "tables of a report as files", "pip install 'equiharness[report]'"),
     ]
     for adapter in implementations():
         need = (adapter.library, f"the {adapter.library} adapters", adapter.install or f"pip install {adapter.library}")
@@ -250,27 +238,15 @@ def _devices() -> str:
     )
 
 
-def _write_reports(record: Path, out: Path, *, html: bool | None) -> Run:
-    """Render a record; ``html=None`` writes the page where its libraries are installed, and says what is missing."""
-    from .harness.record import read_run, write_atomically
-    from .reports.markdown import render_markdown
+def _write_reports(record: Path, out: Path, *, html: bool | None, worse: list[Worse] | None, against: str) -> None:
+    """The reports of a run, with what got worse than its baseline where it has one."""
+    from .cli_report import write_reports
+    from .harness.record import read_run
+    from .reports.html import Beside
 
-    run = read_run(record)
-    console = _console()
-    write_atomically(out / "report.md", render_markdown(run))
-    if html is False:
-        return run
-    try:
-        from .reports.html import render_html
-
-        write_atomically(out / "report.html", render_html(run))
-    except MissingDependencyError as error:
-        if html:
-            raise
-        console.print(f"No HTML report: {error}", markup=False)
-    else:
-        console.print(f"{record} and {out / 'report.html'}", markup=False)
-    return run
+    lines = [{"change": "WORSE", "what": line.check, "cause": line.cause} for line in worse or ()]
+    beside = Beside(changes={"lines": lines} if worse is not None else None, against=against)
+    write_reports(read_run(record), record, out, html=html, beside=beside)
 
 
 def main() -> None:

@@ -104,30 +104,47 @@ _LINE: TypeAdapter[Line] = TypeAdapter(Line)
 
 
 class Panel(Data):
-    """One small picture: a title and a row-major array of float32, base64."""
+    """One small picture: a title, a row-major array of float32 in base64, and what its rows and columns are.
+
+    ``kind`` is "plane", "volume" (its middle slice), "sphere" (beta by alpha), "rotations" (the slice gamma = 0),
+    "cloud" (three coordinates by points), "channels" (channels by points), "matrix" (of a representation), or empty.
+    """
 
     title: str
     rows: int
     columns: int
     data: str
+    kind: str = ""
 
     @classmethod
-    def of(cls, title: str, rows: int, columns: int, values: bytes) -> Self:
+    def of(cls, title: str, rows: int, columns: int, values: bytes, kind: str = "") -> Self:
         """A panel from the raw bytes of float32 values."""
-        return cls(title=title, rows=rows, columns=columns, data=base64.b64encode(values).decode())
+        return cls(title=title, rows=rows, columns=columns, data=base64.b64encode(values).decode(), kind=kind)
 
     def raw(self) -> bytes:
         """The float32 values, row-major, native little-endian."""
         return base64.b64decode(self.data)
 
 
+class Turn(Data):
+    """One element of the stabilised view: g x, and g^-1 f(g x), which has to be the same picture for every g."""
+
+    element: str
+    moved: Panel
+    stabilised: Panel
+
+
 class Attachment(Data):
-    """The commuting diagram of one claim: x, gx, f(x), g f(x), f(gx) and their difference; how to read its panels."""
+    """The commuting diagram of one claim: x, gx, f(x), g f(x), f(gx) and their difference; how to read its panels.
+
+    ``turns`` is the stabilised view of the first claim of each implementation, empty elsewhere.
+    """
 
     id: str
     element: str
     panels: tuple[Panel, ...]
     note: str = ""
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclass
@@ -162,6 +179,7 @@ class RecordWriter:
         self._attached = 0
         self._ids: set[str] = set()
         mode: Literal["wb", "ab"] = "ab" if header is None else "wb"
+        self._turned: set[str] = set()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open(mode, buffering=0)
@@ -184,13 +202,20 @@ class RecordWriter:
         return offset
 
     def attach(self, attachment: Attachment, *, always: bool) -> bool:
-        """Append one diagram; beyond the size limit only failures (``always``) are kept, up to twice the limit."""
+        """Append one diagram; beyond the size limit only failures (``always``) are kept, up to twice the limit.
+
+        The stabilised view is kept once for each implementation, whose name an attachment's id begins with.
+        """
+        implementation = attachment.id.partition("|")[0]
+        if attachment.turns and implementation in self._turned:
+            attachment = attachment.model_copy(update={"turns": ()})
         text = attachment.model_dump_json()
         limit = ATTACHMENTS_LIMIT * (2 if always else 1)
         if attachment.id in self._ids or self._attached + len(text) > limit:
             return False
         self._ids.add(attachment.id)
         self._attached += self._append(self._side, text)
+        self._turned |= {implementation} if attachment.turns else set()
         return True
 
     def rewind(self, size: int, pictures: Collection[str]) -> None:
@@ -209,6 +234,7 @@ class RecordWriter:
         except OSError as error:
             raise RecordError(f"Cannot write {self.path}: {error.strerror}. Copy it to where it can be.") from error
         self._size, self._attached, self._ids = size, sum(map(len, kept)), {_name_of(text) for text in kept}
+        self._turned = {_name_of(text).partition("|")[0] for text in kept if Attachment.model_validate_json(text).turns}
         if not self._side.tell():  # there was something to drop
             for text in kept:
                 self._append(self._side, text[:-1].decode())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 from ..harness.errors import MissingDependencyError
@@ -21,7 +23,28 @@ def require(module: str, purpose: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        name = module.partition(".")[0]
-        raise MissingDependencyError(
-            f"{purpose} needs {name}, which is not installed: pip install 'equiharness[report]'"
-        ) from error
+        raise _missing(module, purpose) from error
+
+
+def folder_of(module: str, purpose: str) -> Path:
+    """Where a package lies, without importing it: for the files that it carries.
+
+    Args:
+        module: top-level name.
+        purpose: what needs it, the beginning of a sentence.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        found = importlib.util.find_spec(module)
+    except ValueError:  # a module that was set to None
+        found = None
+    if found is None or not found.submodule_search_locations:
+        raise _missing(module, purpose)
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def _missing(module: str, purpose: str) -> MissingDependencyError:
+    name = module.partition(".")[0]
+    return MissingDependencyError(f"{purpose} needs {name}, which is not installed: pip install 'equiharness[report]'")

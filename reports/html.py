@@ -1,29 +1,28 @@
-"""One self-contained HTML page: the overall answer, what fails, a matrix, every check with its pictures."""
+"""One self-contained HTML page: what broke and since when, a matrix, every check with its pictures, costs, trends.
+
+What is on the first screen, the matrix and the lists are plain HTML. Checks, plots and pictures are drawn by the page's
+own script from data that the page carries compressed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..harness.record import Run
+from ..harness.record import Measurement, Run
+from ..harness.validity import ValidityMap
 from ..harness.verdict import Verdict
-from . import numbers
+from . import bundles, numbers, overview
 from ._require import require
-from .pictures import Diagram, diagram
-from .plots import plot_data, script_json
+from .history import History
+from .payload import checks_of, maps_of, measurements_of, strict_json
 from .proof import committed_proof
-from .rows import (
-    SIGNS,
-    Row,
-    attention,
-    by_implementation,
-    declared,
-    environment_rows,
-    matrix_of,
-    rows_of,
-    summary_of,
-)
+from .rows import SIGNS, declared, environment_rows, matrix_of, rows_of, summary_of
+from .since import Past, onsets, when_of
+from .throughput import tables_of
+from .trend import data_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -39,19 +38,45 @@ MEANINGS = {
     Verdict.TIMED_OUT: "The check ran past its time limit.",
     Verdict.CRASHED: "The layer or its adapter raised an error.",
 }
+#: Lines of the first screen, and of the whole list of faults; the rest is in the table of checks.
+FIRST, LISTED = 6, 500
 
 
-def render_html(run: Run) -> str:
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside the run itself, each part empty where there is none.
+
+    Args:
+        pasts: earlier runs, in any order: since when does what fails now?
+        changes: ``Changes.data()`` of a comparison with an earlier run.
+        against: what that run is called.
+        measurements: figures of a bench record, beside those of the run.
+        ceilings: of the machine that they were measured on: dtype -> flops and bytes per second.
+        maps: validity maps.
+        history: series over many runs.
+    """
+
+    pasts: tuple[Past, ...] = ()
+    changes: Mapping[str, Any] | None = None
+    against: str = ""
+    measurements: tuple[Measurement, ...] = ()
+    ceilings: Mapping[str, Any] | None = None
+    maps: tuple[ValidityMap, ...] = ()
+    history: History | None = None
+
+
+def render_html(run: Run, beside: Beside | None = None) -> str:
     """The report of a run as one HTML page that needs no network.
 
     Args:
         run: a record in memory; interrupted, truncated and empty ones are shown as such.
+        beside: earlier runs, a comparison, measurements, validity maps, trends.
 
     Returns:
-        The page, UTF-8 text of about 5 MB: the plotting script is inside.
+        The page, UTF-8 text of about 3 MB and 0.5 kB for each check: the libraries are inside.
 
     Raises:
-        MissingDependencyError: jinja2, plotly or matplotlib is not installed.
+        MissingDependencyError: jinja2, plotly or itables is not installed.
 
     Example:
         >>> from equiharness.harness.record import Run, RunLine
@@ -60,23 +85,51 @@ def render_html(run: Run) -> str:
         True
     """
     jinja2 = require("jinja2", "The HTML report")
+    beside = beside or Beside()
     rows = rows_of(run)
-    data = plot_data(rows)
+    since = onsets(run, beside.pasts)
+    measurements = (*run.measurements, *beside.measurements)
+    script = bundles.own_script(*bundles.PAGE)
+    checks, pictures = checks_of(rows, run.attachments, since)
+    data = {
+        "checks": checks,
+        "meanings": {str(verdict): text for verdict, text in MEANINGS.items()},
+        "measurements": measurements_of(measurements),
+        "ceilings": beside.ceilings or run.header.environment.get("ceilings", {}),
+        "maps": maps_of(beside.maps),
+        "trend": data_of(beside.history) if beside.history is not None else None,
+    }
+    faults = overview.faults_of(rows, since)
     page: str = _template(jinja2).render(
         run=run,
+        when=when_of(run.header.environment, run.header.started),
         summary=summary_of(run, rows),
-        attention=attention(rows),
+        broken=[f for f in faults if f.worst.fails][:LISTED],
+        warned=[f for f in faults if not f.worst.fails][:LISTED],
+        hidden=max(0, len(faults) - LISTED),
+        first=FIRST,
+        known_since=bool(beside.pasts),
+        slowest=overview.slowest(rows),
+        changes=overview.changes_of(beside.changes, rows) if beside.changes is not None else None,
+        against=beside.against,
+        listed=overview.LISTED,
         declared=declared(rows),
         matrix=matrix_of(rows),
-        implementations=by_implementation(rows),
-        diagrams=_diagrams(run, rows),
+        tables=tables_of(measurements),
+        history=beside.history,
+        maps=beside.maps,
         environment=environment_rows(run.header.environment),
         proof=committed_proof(),
         meanings=MEANINGS,
-        plotted=data,
-        # The only two texts that are not escaped: JSON that cannot end its tag, and the plotting library.
-        data=jinja2.utils.markupsafe.Markup(script_json(data)),
-        plotly=jinja2.utils.markupsafe.Markup(_plotly() if data else ""),
+        policy=bundles.policy(script),
+        # The only texts that are not escaped: base64, and our own script.
+        script=jinja2.utils.markupsafe.Markup(script),
+        packed={
+            "data": bundles.packed(strict_json(data)),
+            "pictures": bundles.packed(strict_json(pictures)),
+            "plotly-packed": bundles.packed(bundles.plotly_script()) if rows or measurements or beside.maps else "",
+            "tables-packed": bundles.packed(bundles.table_script()) if rows else "",
+        },
     )
     return page
 
@@ -90,24 +143,10 @@ def _template(jinja2: Any) -> Any:
         lstrip_blocks=True,
     )
     environment.filters.update(number=numbers.number, fixed=numbers.fixed, duration=numbers.seconds)
-    environment.globals.update(signs=SIGNS)
+    environment.globals.update(
+        signs=SIGNS,
+        check_link=overview.check_link,
+        cell_link=overview.cell_link,
+        implementation_link=overview.implementation_link,
+    )
     return environment.get_template("report.html.j2")
-
-
-def _plotly() -> str:
-    script: str = require("plotly.offline", "The HTML report").get_plotlyjs()
-    # A newer library could contain the one text that ends a script tag; inside its strings this reads the same.
-    return script.replace("</script", "<\\/script")
-
-
-def _diagrams(run: Run, rows: Sequence[Row]) -> dict[str, Diagram]:
-    """Pictures by row id, made once where checks share an attachment."""
-    made: dict[str, Diagram] = {}
-    found: dict[str, Diagram] = {}
-    for row in rows:
-        name = row.result.attachment
-        if name and name in run.attachments:
-            if name not in made:
-                made[name] = diagram(run.attachments[name])
-            found[row.id] = made[name]
-    return found

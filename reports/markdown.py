@@ -7,24 +7,35 @@ from collections.abc import Iterable, Sequence
 
 from ..harness.record import Run
 from .numbers import fixed, number, seconds
+from .overview import Fault, faults_of
 from .proof import committed_proof
 from .rows import SIGNS, Row, attention, declared, environment_rows, matrix_of, rows_of, summary_of
+from .since import Past, onsets
 
 #: Code hosts refuse comments of 65,536 characters; the rest is room for a heading around the report.
 LIMIT = 60_000
 #: Shares of the limit; what does not fit is counted, never dropped in silence.
-FAILURES, MATRIX, DECLARED, ENVIRONMENT = 30_000, 14_000, 5_000, 6_000
+BROKE, FAILURES, MATRIX, DECLARED, ENVIRONMENT = 6_000, 24_000, 14_000, 5_000, 6_000
 NAME, SENTENCE = 80, 400
 #: Characters that change the direction or order of the text around them.
 DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
 
 
-def render_markdown(run: Run) -> str:
-    """The report of a run as Markdown of at most 60,000 characters."""
+def render_markdown(run: Run, pasts: Iterable[Past] = ()) -> str:
+    """The report of a run as Markdown of at most 60,000 characters.
+
+    Args:
+        run: a record in memory.
+        pasts: earlier runs: since when does what fails now?
+    """
     rows = rows_of(run)
     summary = summary_of(run, rows)
     lines = [f"# equiharness: {SIGNS[summary.kind]} {summary.label}", "", summary.sentence, ""]
     lines += [line for note in summary.notes for line in (f"> {_text(note, SENTENCE)}", "")]
+    broken = [fault for fault in faults_of(rows, onsets(run, pasts)) if fault.worst.fails]
+    if broken:
+        lines += ["## What broke", "", "| implementation | property | checks | since |", "|---|---|---|---|"]
+        lines += [*_within(BROKE, map(_broke, broken), len(broken), "implementations and properties broke"), ""]
     if summary.worst is not None:
         lines += [f"- worst ratio (error / bound): {number(summary.worst.result.ratio)}, {_title(summary.worst)}"]
     overhead = f" (total is {fixed(summary.overhead, 2)} times that)" if summary.overhead is not None else ""
@@ -49,6 +60,13 @@ def render_markdown(run: Run) -> str:
     lines += ["| | |", "|---|---|", *_within(ENVIRONMENT, table, len(facts), "entries")]
     text = "\n".join(lines).rstrip() + "\n"
     return text if len(text) <= LIMIT else text[: LIMIT - 20] + "\n\n(cut here)\n"
+
+
+def _broke(fault: Fault) -> str:
+    cells = (fault.rows[0].implementation, fault.worst.property, f"{len(fault.rows)} {'/'.join(fault.verdicts)}")
+    return (
+        "| " + " | ".join(map(_text, (*cells, "; ".join(onset.text for onset in fault.since[:2]) or "unknown"))) + " |"
+    )
 
 
 def _failure(row: Row) -> str:

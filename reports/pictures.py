@@ -1,10 +1,10 @@
-"""Panels of the commuting diagram as PNG data URIs, with colour limits that can be compared."""
+"""Panels of the commuting diagram: one byte a value for the page's script, or a figure for a file."""
 
 from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,73 +13,100 @@ from ..harness.record import Attachment, Panel
 from ._require import require
 from .numbers import number
 
-#: Pixels of a picture's longer side on the page, and the least of its shorter one.
-SIDE, LEAST = 144, 14
-#: Shades of the palette; odd, so that zero is exactly white, and one entry is left for NaN.
+#: Shades of the palette; odd, so that zero is exactly white, and one is left for what is not a number.
 SHADES = 255
 #: Panels that share colour limits: the two sides of the source, and everything in the target that is compared.
 SHARED = {"x": "source", "g x": "source"}
 SHARED |= dict.fromkeys(("f(x)", "g f(x)", "f(g x)", "space alone"), "target")
-#: Where a panel stands in the diagram, and the sentence under it.
-PLACES = {
-    "x": ("x", "the input"),
-    "g x": ("gx", "the input, moved"),
-    "f(g x)": ("fgx", "moved, then the layer"),
-    "f(x)": ("fx", "the layer's output"),
-    "g f(x)": ("gfx", "the layer, then moved"),
-    "f(g x) - g f(x)": ("difference", "should be zero"),
+#: The sentence under each panel.
+CAPTIONS = {
+    "x": "the input",
+    "g x": "the input, moved",
+    "f(g x)": "moved, then the layer",
+    "f(x)": "the layer's output",
+    "g f(x)": "the layer, then moved",
+    "f(g x) - g f(x)": "should be zero",
+    "space alone": "f(x) with space moved and channels left: not the action",
+    "f(g x) - space alone": "what is missing: the permutation of the fibre",
+    "g on the fibre": "the matrix that mixes the channels of one block",
 }
-#: What follows the diagram where the output has a fibre that g mixes.
-ASIDE = {
-    "space alone": ("alone", "f(x) with space moved and channels left: not the action"),
-    "f(g x) - space alone": ("aside", "what is missing: the permutation of the fibre"),
-}
+#: Reading order of a picture in rows: the way through the action first, the way through the layer first, the rest.
+ORDER = ("x", "g x", "f(g x)", "f(x)", "g f(x)", "f(g x) - g f(x)", *list(CAPTIONS)[6:])
 
 
-#: Reading order of a picture in two rows: the way through the action first, the way through the layer first.
-GRID = ("x", "g x", "f(g x)", "f(x)", "g f(x)", "f(g x) - g f(x)")
+def shades(attachment: Attachment) -> dict[str, Any]:
+    """One attachment as plain data: each value one of 255 shades between minus and plus a shared limit.
 
-
-@dataclass(frozen=True)
-class Picture:
-    """One panel ready for the page."""
-
-    title: str
-    caption: str
-    place: str
-    uri: str
-    width: int
-    height: int
-    limits: str
-
-
-@dataclass(frozen=True)
-class Diagram:
-    """All panels of one attachment; ``commuting`` when they are the six of the diagram and stand in its places.
-
-    ``aside`` shows what becomes of the diagram where space is moved and the fibre is not.
+    Panels whose data do not fit their shape are left out.
     """
-
-    element: str
-    pictures: tuple[Picture, ...]
-    commuting: bool
-    aside: tuple[Picture, ...] = ()
-    note: str = ""
-
-
-def diagram(attachment: Attachment) -> Diagram:
-    """The pictures of one attachment; panels whose data do not fit their shape are left out."""
     numpy = require("numpy", "A picture")
-    arrays = [(panel, array) for panel in attachment.panels if (array := _array(numpy, panel)) is not None]
-    limits: dict[str, float] = {}
-    for panel, array in arrays:
-        key = SHARED.get(panel.title, panel.title)
-        limits[key] = max(limits.get(key, 0.0), _largest(numpy, array))
-    pictures = [_picture(numpy, panel, array, limits[SHARED.get(panel.title, panel.title)]) for panel, array in arrays]
-    main = [p for p in pictures if p.title not in ASIDE]
-    aside = tuple(p for p in pictures if p.title in ASIDE)
-    commuting = sorted(p.title for p in main) == sorted(PLACES)
-    return Diagram(attachment.element, tuple(_in_reading_order(main)), commuting, aside, attachment.note)
+    arrays = _arrays(numpy, attachment.panels)
+    limits = _limits(numpy, arrays)
+    turns = []
+    for turn in attachment.turns:
+        pair = _arrays(numpy, (turn.moved, turn.stabilised))
+        if len(pair) == 2:
+            turns.append([turn.element, *(_shaded(numpy, panel, array, None) for panel, array in pair)])
+    return {
+        "element": attachment.element,
+        "note": attachment.note,
+        "panels": [_shaded(numpy, p, a, limits[SHARED.get(p.title, p.title)]) for p, a in _ordered(arrays)],
+        "turns": turns,
+    }
+
+
+def figure_of(attachment: Attachment, title: str = "") -> Any:
+    """All panels with their titles, as a matplotlib figure.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    numpy = require("numpy", "A picture")
+    arrays = _ordered(_arrays(numpy, attachment.panels))
+    rows = max(1, -(-len(arrays) // 3))
+    figure = require("matplotlib.figure", "A picture").Figure(figsize=(9, 0.6 + 2.8 * rows))
+    figure.subplots_adjust(left=0.03, right=0.97, bottom=0.03, top=1 - 0.9 / (0.6 + 2.8 * rows), hspace=0.35)
+    limits = _limits(numpy, arrays)
+    for index, (panel, array) in enumerate(arrays):
+        axes = figure.add_subplot(rows, 3, index + 1)
+        limit = limits[SHARED.get(panel.title, panel.title)] or 1.0
+        shown = numpy.ma.masked_invalid(array.astype("f8") / limit)
+        if panel.kind == "cloud":
+            axes.scatter(shown[0], shown[1], c=shown[2], cmap="RdBu_r", vmin=-1, vmax=1, edgecolors="0.5", s=40)
+            axes.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
+        else:
+            axes.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
+        axes.set_title(f"{panel.title}\n{CAPTIONS.get(panel.title, '')}, ±{number(limit)}", fontsize=8)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    # Names are text: a dollar sign in one begins no formula.
+    figure.suptitle(f"{title}{', ' if title else ''}g = {attachment.element}"[:160].replace("$", r"\$"), fontsize=10)
+    return figure
+
+
+def strip_of(attachment: Attachment) -> Any:
+    """The stabilised view: a column for each element, g x above g^-1 f(g x).
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    numpy = require("numpy", "A picture")
+    count = max(1, len(attachment.turns))
+    figure = require("matplotlib.figure", "A picture").Figure(figsize=(1.6 * count, 3.6), layout="constrained")
+    limits = [0.0, 0.0]
+    pairs = [_arrays(numpy, (turn.moved, turn.stabilised)) for turn in attachment.turns]
+    for pair in pairs:
+        limits = [max(limit, _largest(numpy, array)) for limit, (_, array) in zip(limits, pair, strict=False)] or limits
+    for column, (turn, pair) in enumerate(zip(attachment.turns, pairs, strict=True)):
+        for row, (panel, array) in enumerate(pair):
+            axes = figure.add_subplot(2, count, 1 + column + row * count)
+            shown = numpy.ma.masked_invalid(array.astype("f8") / (limits[row] or 1.0))
+            axes.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+            named = f"g = {turn.element}"[:30].replace("$", r"\$") if row == 0 else ""
+            axes.set_title(f"{named}\n{panel.title}" if named else panel.title, fontsize=6)
+            axes.set_xticks([])
+            axes.set_yticks([])
+    return figure
 
 
 def save_png(attachment: Attachment, path: Path) -> None:
@@ -89,26 +116,18 @@ def save_png(attachment: Attachment, path: Path) -> None:
         MissingDependencyError: matplotlib is not installed.
         RecordError: the path cannot be written.
     """
-    numpy = require("numpy", "A picture")
-    figure = require("matplotlib.figure", "A picture").Figure(figsize=(9, 6), layout="constrained")
-    known = {panel.title: panel for panel in attachment.panels}
-    titles = [title for title in GRID if title in known] or list(known)
-    arrays = {title: array for title in titles if (array := _array(numpy, known[title])) is not None}
-    limits: dict[str, float] = {}
-    for title, array in arrays.items():
-        key = SHARED.get(title, title)
-        limits[key] = max(limits.get(key, 0.0), _largest(numpy, array))
-    for index, (title, array) in enumerate(arrays.items()):
-        axes = figure.add_subplot(2, 3, index + 1)
-        limit = limits[SHARED.get(title, title)] or 1.0
-        shown = numpy.ma.masked_invalid(array.astype("f8") / limit)
-        axes.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
-        axes.set_title(f"{title}\n{PLACES.get(title, ('', ''))[1]}, colours ±{number(limit)}", fontsize=9)
-        axes.set_xticks([])
-        axes.set_yticks([])
-    figure.suptitle(f"g = {attachment.element}", fontsize=10)
+    save(figure_of(attachment), path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """A figure as the file's ending says, without the time it was drawn at: the same data give the same bytes.
+
+    Raises:
+        RecordError: the path cannot be written.
+    """
+    kind = path.suffix.removeprefix(".") or "png"
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=100, metadata={"Software": None})
+    figure.savefig(stream, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else {"Software": None})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(stream.getvalue())
@@ -116,10 +135,13 @@ def save_png(attachment: Attachment, path: Path) -> None:
         raise RecordError(f"Cannot write {path}: {error.strerror}. Free the place, or remove the folder.") from error
 
 
-def _in_reading_order(pictures: list[Picture]) -> list[Picture]:
-    """Pictures in the reading order of the diagram, unknown titles last."""
-    order = list(PLACES)
-    return sorted(pictures, key=lambda p: order.index(p.title) if p.title in PLACES else len(order))
+def _ordered(arrays: Sequence[tuple[Panel, Any]]) -> list[tuple[Panel, Any]]:
+    """Panels in reading order, unknown titles last."""
+    return sorted(arrays, key=lambda pair: ORDER.index(pair[0].title) if pair[0].title in ORDER else len(ORDER))
+
+
+def _arrays(numpy: Any, panels: Sequence[Panel]) -> list[tuple[Panel, Any]]:
+    return [(panel, array) for panel in panels if (array := _array(numpy, panel)) is not None]
 
 
 def _array(numpy: Any, panel: Panel) -> Any:
@@ -129,48 +151,34 @@ def _array(numpy: Any, panel: Panel) -> Any:
         return None
 
 
+def _limits(numpy: Any, arrays: Sequence[tuple[Panel, Any]]) -> dict[str, float]:
+    limits: dict[str, float] = {}
+    for panel, array in arrays:
+        key = SHARED.get(panel.title, panel.title)
+        limits[key] = max(limits.get(key, 0.0), _largest(numpy, array))
+    return limits
+
+
 def _largest(numpy: Any, array: Any) -> float:
     finite = numpy.abs(array[numpy.isfinite(array)])
     return float(finite.max()) if finite.size else 0.0
 
 
-def _picture(numpy: Any, panel: Panel, array: Any, limit: float) -> Picture:
-    place, caption = {**PLACES, **ASIDE}.get(panel.title, ("other", ""))
-    longest = max(*array.shape, 1)
-    strange = int(array.size - numpy.isfinite(array).sum())
-    text = f"max |value| {number(_largest(numpy, array))}"
-    if SHARED.get(panel.title):
-        text = f"colours ±{number(limit)}"
-    if strange:
-        text += f", {strange} NaN or inf (grey)"
-    return Picture(
-        title=panel.title,
-        caption=caption,
-        place=place,
-        uri=_png(numpy, array, limit),
-        width=max(LEAST, round(SIDE * array.shape[1] / longest)),
-        height=max(LEAST, round(SIDE * array.shape[0] / longest)),
-        limits=text,
-    )
-
-
-def _png(numpy: Any, array: Any, limit: float) -> str:
-    """A palette image: a quarter of the bytes of a true-colour one, on a page of hundreds."""
-    image = require("PIL.Image", "A picture")
-    scale = limit if limit > 0 else 1.0
+def _shaded(numpy: Any, panel: Panel, array: Any, limit: float | None) -> dict[str, Any]:
+    """One panel for the script; the shade SHADES is what is not a number."""
+    largest = _largest(numpy, array)
+    limit = largest if limit is None else limit
     finite = numpy.isfinite(array)
     # Scaled in float64: a float32 limit near its smallest values would divide by zero.
-    scaled = numpy.where(finite, array, 0).astype("f8") / scale
+    scaled = numpy.where(finite, array, 0).astype("f8") / (limit if limit > 0 else 1.0)
     index = numpy.where(finite, numpy.rint((scaled.clip(-1, 1) + 1) / 2 * (SHADES - 1)), SHADES).astype("u1")
-    picture = image.fromarray(index, mode="P")
-    picture.putpalette(_palette(numpy))
-    stream = io.BytesIO()
-    picture.save(stream, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def _palette(numpy: Any) -> bytes:
-    """Blue through white to red, then grey for what is not a number."""
-    colours = require("matplotlib", "A picture").colormaps["RdBu_r"](numpy.linspace(0, 1, SHADES))[:, :3]
-    rgb = numpy.vstack([colours, [[0.5, 0.5, 0.5]]])
-    return bytes(numpy.rint(rgb * 255).astype("u1"))
+    return {
+        "title": panel.title,
+        "caption": CAPTIONS.get(panel.title, ""),
+        "kind": panel.kind,
+        "rows": panel.rows,
+        "columns": panel.columns,
+        "limit": float(f"{limit:.3g}"),
+        "strange": int(array.size - finite.sum()),
+        "data": base64.b64encode(index.tobytes()).decode(),
+    }

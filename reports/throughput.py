@@ -44,26 +44,43 @@ def render_throughput(run: Run) -> str:
     elif run.end is None:
         lines += ["> The run was interrupted: only what was finished is shown.", ""]
     lines += [_machine(run), ""]
-    groups: dict[tuple[str, str, int], list[Measurement]] = {}
-    for m in run.measurements:
-        groups.setdefault((m.operator, m.dtype, m.batch), []).append(m)
-    for (operator, dtype, batch), found in groups.items():
+    for (operator, dtype, batch), found in grouped(run.measurements).items():
         lines += [f"## {operator}, {dtype}, batch {batch}", "", *table(found), ""]
     lines += ["Times are medians; `!` marks a wide spread. Cold: caches flushed before each call.", ""]
     return "\n".join(lines)
 
 
-def table(measurements: Iterable[Measurement]) -> list[str]:
-    """Rows by implementation, columns by quantity; columns in which nothing was measured are left out."""
+def grouped(measurements: Iterable[Measurement]) -> dict[tuple[str, str, int], list[Measurement]]:
+    """Measurements by operator, precision and batch: those of one group compare."""
+    groups: dict[tuple[str, str, int], list[Measurement]] = {}
+    for m in measurements:
+        groups.setdefault((m.operator, m.dtype, m.batch), []).append(m)
+    return groups
+
+
+def cells(measurements: Iterable[Measurement]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows: a row for each implementation, a column for each quantity that was measured."""
     rows: dict[tuple[str, str, str], dict[str, Measurement]] = {}
     for m in measurements:
         rows.setdefault((m.implementation, m.case, m.setting), {})[m.quantity] = m
     columns = [(head, q) for head, q in COLUMNS if any(q in row for row in rows.values())]
-    lines = [_row(["implementation", *(head for head, _ in columns)]), _row(["---", *("---:" for _ in columns)])]
+    table = []
     for (name, _, setting), row in rows.items():
         label = name if setting in ("", "eager") else f"{name} ({setting})"
-        lines.append(_row([label, *(shown(row.get(q)) for _, q in columns)]))
-    return lines
+        table.append([label, *(shown(row.get(q)) for _, q in columns)])
+    return ["implementation", *(head for head, _ in columns)], table
+
+
+def tables_of(measurements: Iterable[Measurement]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, heads and rows of each group."""
+    groups = grouped(measurements).items()
+    return [(f"{operator}, {dtype}, batch {batch}", *cells(found)) for (operator, dtype, batch), found in groups]
+
+
+def table(measurements: Iterable[Measurement]) -> list[str]:
+    """Rows by implementation, columns by quantity, as Markdown."""
+    heads, rows = cells(measurements)
+    return [_row(heads), _row(["---", *("---:" for _ in heads[1:])]), *map(_row, rows)]
 
 
 def shown(m: Measurement | None) -> str:

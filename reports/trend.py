@@ -6,10 +6,10 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from . import numbers
+from . import bundles, numbers
 from ._require import require
 from .history import UNITS, History, Key, Run
-from .plots import script_json
+from .payload import strict_json
 from .steps import FACTOR, LEAST, steps
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -24,7 +24,7 @@ def render_trend(history: History) -> str:
         history: series by machine, quantity and layer.
 
     Returns:
-        The page: the plotting script (5 MB) and about 8 bytes for each value.
+        The page: the plotting script (2 MB) and about 4 bytes for each value.
 
     Raises:
         MissingDependencyError: jinja2 or plotly is not installed.
@@ -35,16 +35,7 @@ def render_trend(history: History) -> str:
     """
     jinja2 = require("jinja2", "The trend page")
     machines = {name: history.runs(name) for name in history.machines}
-    drawn, changes = _series(history, machines)
-    data = {
-        "machines": {
-            name: {"dates": [round(r.date) for r in runs], "commits": [r.commit[:10] for r in runs]}
-            for name, runs in machines.items()
-        },
-        "quantities": [q for q in UNITS if any(key.quantity == q for key in history.series)],
-        "units": UNITS,
-        "series": drawn,
-    }
+    data, changes = _data(history, machines)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -61,10 +52,33 @@ def render_trend(history: History) -> str:
         units=UNITS,
         least=LEAST,
         factor=FACTOR,
-        data=jinja2.utils.markupsafe.Markup(script_json(data)),
-        plotly=jinja2.utils.markupsafe.Markup(_plotly() if drawn else ""),
+        policy=bundles.policy(script := bundles.own_script(*bundles.TREND)),
+        script=jinja2.utils.markupsafe.Markup(script),
+        data=bundles.packed(strict_json(data)),
+        plotly=bundles.packed(bundles.plotly_script("The trend page")) if history.series else "",
     )
     return page
+
+
+def data_of(history: History) -> dict[str, Any] | None:
+    """What the script draws: machines with their runs, and the series; None where there are no runs."""
+    machines = {name: history.runs(name) for name in history.machines}
+    return _data(history, machines)[0] if machines else None
+
+
+def _data(history: History, machines: dict[str, list[Run]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What is drawn, and the change points of all series."""
+    drawn, changes = _series(history, machines)
+    data = {
+        "machines": {
+            name: {"dates": [round(r.date) for r in runs], "commits": [r.commit[:10] for r in runs]}
+            for name, runs in machines.items()
+        },
+        "quantities": [q for q in UNITS if any(key.quantity == q for key in history.series)],
+        "units": UNITS,
+        "series": drawn,
+    }
+    return data, changes
 
 
 def _series(history: History, machines: dict[str, list[Run]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -124,8 +138,3 @@ def _latest(history: History, machine: str, run: Run) -> dict[str, Any]:
 
 def _day(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d")
-
-
-def _plotly() -> str:
-    script: str = require("plotly.offline", "The trend page").get_plotlyjs()
-    return script.replace("</script", "<\\/script")

@@ -14,6 +14,8 @@ import torch
 
 from ..harness.claim import Claim
 from ..harness.groups import Element
+from ..harness.pictures import turns
+from ..harness.record import Attachment
 from ..harness.subject import Subject
 from ..harness.trees import Tree, tree_map
 from ..harness.verdict import (
@@ -88,7 +90,15 @@ def equivariance(
     if excused:
         result = result.model_copy(update={"verdict": Verdict.SKIPPED, "reason": excuse(claim, result.error)})
     seconds = {"seconds": time.perf_counter() - start, "seconds_in_layer": subject.seconds}
-    return Outcome(result.model_copy(update=seconds), measured.picture)
+    return Outcome(result.model_copy(update=seconds), _picture(measured, name))
+
+
+def _picture(measured: Measured, name: str) -> Attachment | None:
+    """The diagram; that of equivariance itself has the stabilised view too."""
+    picture = measured.picture
+    if picture is None or name != "equivariance":
+        return picture
+    return picture.model_copy(update={"turns": turns(measured.claim, measured.turned)})
 
 
 def _nothing_exact(claim: Claim, everything: bool) -> Reason:

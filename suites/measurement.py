@@ -20,7 +20,7 @@ from ..harness.error import Scale
 from ..harness.errors import HarnessError, UsageError
 from ..harness.fields import Field
 from ..harness.groups import Element, haar_independent
-from ..harness.pictures import diagram
+from ..harness.pictures import TURNS, diagram
 from ..harness.record import Attachment
 from ..harness.subject import Subject
 from ..harness.trees import Tree, leaves, tree_map
@@ -70,6 +70,8 @@ class Measured:
     estimated: bool
     samples: int
     picture: Attachment | None
+    #: (g, g x, f(g x)) of the first sample at the first elements, for the stabilised view.
+    turned: tuple[tuple[Element, Tree, Tree], ...] = ()
 
 
 def measure(subject: Subject, elements: Sequence[Element], x: Tree, rng: np.random.Generator) -> Measured:
@@ -104,6 +106,7 @@ def measure(subject: Subject, elements: Sequence[Element], x: Tree, rng: np.rand
         estimated=estimated,
         samples=SAMPLES,
         picture=loop.picture,
+        turned=tuple(loop.turned),
     )
 
 
@@ -127,6 +130,7 @@ class _Loop:
         self.working = [v for _, v in leaves(y_p)]
         self.finite = True
         self.picture: Attachment | None = None
+        self.turned: list[tuple[Element, Tree, Tree]] = []
         self._worst = -1.0
         #: P and I at x together: x is exact in the working precision, but for the projection on a band.
         self.loss_at_x = [t.scale.relative(a - b) for t, a, b in zip(tallies, self.working, self.outputs, strict=True)]
@@ -277,6 +281,8 @@ class _Loop:
 
     def _keep_picture(self, g: Element, gx: Tree, fgx: Tree, targets: list[torch.Tensor]) -> None:
         error = max(float(t.errors[-1].nan_to_num(torch.inf).max()) for t in self.tallies)
+        if not g.is_identity and len(self.turned) < TURNS:
+            self.turned.append((g, tree_map(lambda v: v[:1], gx), tree_map(lambda v: v[:1], fgx)))
         if not g.is_identity and error > self._worst:
             self._worst = error
             moving = iter(targets)

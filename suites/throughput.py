@@ -147,6 +147,8 @@ def floors(entry: Entry, ceilings: Ceilings) -> Iterator[Measurement]:
             floor = ceilings.floor(flops, moved)
             yield entry.measured(f"floor of {quantity}", floor, "s")
             yield entry.measured(f"share of floor, {quantity}", floor / entry.taken[quantity].median, "")
+            if moved > 0:
+                yield entry.measured(f"intensity of {quantity}", flops / moved, "flop/B")
 
 
 def memory(entry: Entry) -> Iterator[Measurement]:

@@ -25,7 +25,7 @@ LIBRARIES = {
     "kernels": ("torch", "numpy", "cupy", "platformdirs", "matplotlib"),
     "impls": ("torch", "numpy"),
     "suites": ("torch", "numpy"),
-    "reports": ("numpy", "jinja2", "plotly", "matplotlib", "markupsafe"),
+    "reports": ("numpy", "jinja2", "plotly", "matplotlib", "markupsafe", "itables", "pandas", "tabulate"),
 }
 #: Modules that listing, records and reports need: they load no array library.
 LIGHT = (

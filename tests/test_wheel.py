@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOORS = {"__init__.py", "cli.py", "pytest_plugin.py", "cli_search.py", "testing.py", "py.typed"}
-DOORS |= {f"cli_{name}.py" for name in ("against", "bench", "common", "compare", "merge", "run", "trend")}
+DOORS |= {f"cli_{name}.py" for name in ("against", "bench", "common", "compare", "merge", "report", "run", "trend")}
 ROOMS = {"harness", "kernels", "impls", "suites", "reports"}
 SOURCES = {".py", ".cu", ".cuh", ".j2", ".css", ".js", ".json"}
 

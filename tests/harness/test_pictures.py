@@ -9,7 +9,7 @@ from equiharness.kernels import LiftingConv
 from equiharness.suites.equivariance import equivariance
 
 TITLES = ["x", "g x", "f(x)", "g f(x)", "f(g x)", "f(g x) - g f(x)"]
-ASIDE = ["space alone", "f(g x) - space alone"]
+ASIDE = ["space alone", "f(g x) - space alone", "g on the fibre"]
 
 
 def panels(function, target):
@@ -35,3 +35,42 @@ def test_points_alone_of_a_box_that_turns_have_its_turned_shape():
     turn = next(g for g in field.group if field.act(g, torch.zeros(1, 4, 3, 5)).shape[-1] == 3)
     assert field.move_points_alone(turn, torch.zeros(1, 4, 3, 5)).shape == (1, 4, 5, 3)
     assert eh.Field(eh.Vector(), "C4", "regular").move_points_alone(turn, torch.zeros(1, 4)) is None
+
+
+def turned(function, target="trivial"):
+    """The pictures moved back, one for each element."""
+    source = eh.Field(eh.Grid(7, 7), "C4", "trivial")
+    picture = equivariance(Claim(function, "C4", source, eh.Field(eh.Grid(7, 7), "C4", target))).picture
+    return [np.frombuffer(turn.stabilised.raw(), "<f4") for turn in picture.turns]
+
+
+def test_the_stabilised_view_of_an_equivariant_layer_stands_still():
+    torch.manual_seed(0)
+    first, *rest = turned(LiftingConv("C4", 1, 1, 3, padding=1), "regular")
+    assert len(rest) == 2
+    assert all(np.allclose(first, other, atol=1e-6) for other in rest)
+
+
+def test_the_stabilised_view_of_a_plain_layer_moves():
+    torch.manual_seed(0)
+    first, *rest = turned(torch.nn.Conv2d(1, 1, 3, padding=1))
+    assert not any(np.allclose(first, other, atol=1e-2) for other in rest)
+
+
+def test_only_equivariance_itself_has_a_stabilised_view():
+    field = eh.Field(eh.Grid(7, 7), "C4", "trivial")
+    assert equivariance(Claim(torch.relu, "C4", field, field), name="rotations").picture.turns == ()
+
+
+def test_panels_say_what_their_rows_and_columns_are():
+    kinds = {
+        "plane": eh.Field(eh.Grid(7, 7), "C4", "trivial"),
+        "volume": eh.Field(eh.Grid(5, 5, 5), "O", "trivial"),
+        "sphere": eh.Field(eh.Sphere(4), "SO3", "trivial"),
+        "rotations": eh.Field(eh.Rotations(4), "SO3", "trivial"),
+        "cloud": eh.Field(eh.Points(6), "SO3", "irrep(1)"),
+        "channels": eh.Field(eh.Points(6), "SO3", "2*irrep(1)"),
+    }
+    for kind, field in kinds.items():
+        picture = equivariance(Claim(lambda x: 2 * x, field.group.name, field, field)).picture
+        assert {panel.kind for panel in picture.panels} - {"matrix"} == {kind}

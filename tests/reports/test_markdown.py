@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from equiharness.harness.verdict import Reason, Verdict
 from equiharness.reports.markdown import LIMIT, render_markdown
+from equiharness.reports.since import Past, When, key_of
 
 
 def test_what_fails_comes_before_the_matrix_and_that_before_the_environment(make):
     text = render_markdown(make.run(make.check(), make.check(Verdict.BROKEN, case="bad")))
-    places = [text.index(t) for t in ("✗ FAIL", "case bad", "| implementation |", "| versions.torch | 2.8 |")]
+    places = [text.index(t) for t in ("✗ FAIL", "case bad", "## Implementations", "| versions.torch | 2.8 |")]
     assert places == sorted(places)
 
 
@@ -57,3 +58,11 @@ def test_declared_deviations_are_listed_with_their_reason_and_missing_ones_are_f
     assert "attention" not in text
     gone = make.check(Verdict.EXACT, expected="no weight is shared.", expected_verdict=Verdict.BROKEN)
     assert "declared BROKEN (no weight is shared.) and found EXACT" in render_markdown(make.run(gone))
+
+
+def test_what_broke_is_said_first_and_since_when(make):
+    broken = make.check(Verdict.BROKEN)
+    past = Past(When("2025-12-31T10:00", "abcdef"), {key_of(broken): False})
+    text = render_markdown(make.run(broken), [past])
+    assert "| ours | equivariance | 1 BROKEN | 2026-01-01 (held on 2025-12-31, abcdef) |" in text
+    assert "| ours | equivariance | 1 BROKEN | unknown |" in render_markdown(make.run(broken))

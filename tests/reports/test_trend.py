@@ -1,5 +1,7 @@
 """The history reads asv's files and records, says what it could not read, and finds real steps alone."""
 
+import base64
+import gzip
 import json
 import math
 import random
@@ -147,12 +149,12 @@ def test_the_page_holds_its_series_and_change_points(tmp_path):
     assert "40 runs on 1 machine, 3 series" in page
     assert "✗ worse" in page
     assert f"{20:040x}"[:10] in page
-    assert "http://" not in page.partition("Plotly")[0]
+    assert 'src="http' not in page
 
 
 def test_names_cannot_leave_the_page(tmp_path):
     history = read_history(None, [record(tmp_path / "a.jsonl", operator="</script><b>x")])
     page = render_trend(history)
     data = page.partition('id="data">')[2].partition("</script>")[0]
-    assert json.loads(data)["series"][0]["layer"] == "</script><b>x: a"
+    assert json.loads(gzip.decompress(base64.b64decode(data)))["series"][0]["layer"] == "</script><b>x: a"
     assert "<td></script>" not in page

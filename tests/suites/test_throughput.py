@@ -45,7 +45,8 @@ def test_every_figure_of_a_layer_with_weights_is_there():
     assert set(found) == {
         "build", "first call", "forward", "forward cold", "forward training", "backward", "backward cold",
         "samples per second", "floor of forward", "share of floor, forward", "floor of backward",
-        "share of floor, backward", "memory", "training memory", "error against float64", "equivariance error",
+        "share of floor, backward", "intensity of forward", "intensity of backward",
+        "memory", "training memory", "error against float64", "equivariance error",
     }  # fmt: skip
     assert found["forward"].samples == (1.0, 1.0)
     assert found["samples per second"].value == 4.0

@@ -1,0 +1,138 @@
+"""``equiharness report``: a record as a page, as Markdown, as figures and tables, as marks on a change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .cli_common import console
+from .harness.errors import MissingDependencyError, UsageError
+
+if TYPE_CHECKING:
+    from .harness.record import Run
+    from .reports.html import Beside
+
+
+def report(
+    record: Annotated[Path, typer.Argument(help="A run.jsonl written by verify.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html and report.md; beside the record.")] = None,
+    html: Annotated[bool, typer.Option(help="Write the HTML report (needs equiharness[report]).")] = True,
+    before: Annotated[
+        list[Path] | None, typer.Option(help="Records of earlier runs, or folders of them (repeatable): since when?")
+    ] = None,
+    bench: Annotated[Path | None, typer.Option(help="A bench.jsonl: what the layers cost.")] = None,
+    maps: Annotated[Path | None, typer.Option(help="Validity maps, from benchmarks/validity_map.py.")] = None,
+    trend: Annotated[Path | None, typer.Option(help="asv's results folder, e.g. .asv/results.")] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Folder for every picture as PNG and SVG, and every table as CSV, LaTeX, Markdown."),
+    ] = None,
+    only: Annotated[str, typer.Option(help="Glob pattern on implementations, for --figures.")] = "*",
+    annotations: Annotated[
+        bool, typer.Option("--annotations", help="Print failures and warnings as GitHub's workflow commands.")
+    ] = False,
+) -> None:
+    """Render a record: HTML and Markdown, and where asked for figures, tables and annotations.
+
+    Example: `equiharness report out/run.jsonl --before yesterday/run.jsonl --figures out/figures`
+    """
+    from .harness.record import read_run
+
+    run = read_run(record)
+    beside = _beside(run, record, before or (), bench, maps, trend)
+    write_reports(run, record, out or record.parent, html=html, beside=beside)
+    if figures is not None:
+        _write_figures(run, beside, figures, only)
+    if annotations:
+        from .reports.annotations import render_annotations
+
+        console().print(render_annotations(run), end="", markup=False)
+    if run.truncated:
+        raise UsageError(f"{run.truncated} The report says so; verify again for a whole one.")
+
+
+def write_reports(run: Run, record: Path, out: Path, *, html: bool | None, beside: Beside | None = None) -> None:
+    """Render a record; ``html=None`` writes the page where its libraries are installed, and says what is missing."""
+    from .harness.record import write_atomically
+    from .reports.markdown import render_markdown
+
+    write_atomically(out / "report.md", render_markdown(run, beside.pasts if beside is not None else ()))
+    if html is False:
+        return
+    try:
+        from .reports.html import render_html
+
+        write_atomically(out / "report.html", render_html(run, beside))
+    except MissingDependencyError as error:
+        if html:
+            raise
+        console().print(f"No HTML report: {error}", markup=False)
+    else:
+        console().print(f"{record} and {out / 'report.html'}", markup=False)
+
+
+def _beside(
+    run: Run,
+    record: Path,
+    before: tuple[Path, ...] | list[Path],
+    bench: Path | None,
+    maps: Path | None,
+    trend: Path | None,
+) -> Beside:
+    """Everything that was given beside the record; the newest earlier run is the one to compare with."""
+    from .harness.changes import changes
+    from .harness.record import read_run
+    from .harness.validity import read_maps
+    from .reports.history import read_history
+    from .reports.html import Beside
+    from .reports.since import read_past
+
+    earlier = [path for path in _records(before) if path.resolve() != record.resolve()]
+    pasts = {path: read_past(path) for path in earlier}
+    newest = max(pasts, key=lambda path: pasts[path].when.started, default=None)
+    timed = read_run(bench) if bench is not None else None
+    return Beside(
+        pasts=tuple(pasts.values()),
+        changes=changes(read_run(newest), run).data() if newest is not None else None,
+        against=f"{newest} of {pasts[newest].when}" if newest is not None else "",
+        measurements=tuple(timed.measurements) if timed is not None else (),
+        ceilings=timed.header.environment.get("ceilings") if timed is not None else None,
+        maps=tuple(read_maps(maps)) if maps is not None else (),
+        history=read_history(trend, [*earlier, record]) if trend is not None or earlier else None,
+    )
+
+
+def _records(given: tuple[Path, ...] | list[Path]) -> list[Path]:
+    """Records as given, and those of folders.
+
+    Raises:
+        UsageError: a folder without any.
+    """
+    found: list[Path] = []
+    for path in given:
+        inside = (
+            sorted(p for p in path.rglob("*.jsonl") if not p.name.endswith(".attachments.jsonl"))
+            if path.is_dir()
+            else [path]
+        )
+        if not inside:
+            raise UsageError(f"{path} holds no record (*.jsonl). Give a run.jsonl, or a folder of them.")
+        found += inside
+    return found
+
+
+def _write_figures(run: Run, beside: Beside, folder: Path, only: str) -> None:
+    import fnmatch
+    from dataclasses import replace
+
+    from .reports.figures import write_figures
+    from .reports.tables import write_tables
+
+    chosen = [r for r in run.checks if fnmatch.fnmatchcase(r.implementation, only)]
+    timed = tuple(m for m in beside.measurements if fnmatch.fnmatchcase(m.implementation, only))
+    run = replace(run, checks=chosen)
+    drawn = write_figures(run, folder, measurements=timed, maps=beside.maps, history=beside.history)
+    written = write_tables(run, folder, timed)
+    console().print(f"{folder}: {len(drawn)} files of figures and captions, {len(written)} of tables.", markup=False)

@@ -1,0 +1,128 @@
+"""What the page's script draws from: checks, pictures, measurements, validity maps, trends, as strict JSON.
+
+Everything is numbers and names. Numbers keep four digits, which is what a screen can show; NaN and infinities are
+strings, because strict JSON has no others.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ..harness.record import Attachment, Measurement
+from ..harness.validity import ValidityMap
+from ..harness.verdict import CheckResult
+from .pictures import shades
+from .rows import Row, worst_first
+from .since import Key, Onset, key_of
+
+#: Numbers of a check that the page shows by name.
+NUMBERS = ("error", "bound", "ratio", "power", "seen", "precision", "error_max", "kappa", "defect", "lost_bits")
+#: What a check says in words, beside its names.
+WORDS = ("group", "source", "target", "element", "leaf", "reproduce", "expected", "contradiction")
+#: Names by which rows are grouped and found.
+NAMES = ("implementation", "property", "case", "dtype")
+
+
+def strict_json(data: Any) -> str:
+    """JSON as browsers read it.
+
+    Raises:
+        ValueError: a NaN was not made a string.
+    """
+    return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def rounded(value: float | None) -> float | str | None:
+    """Four digits, and strings for what JSON has no numbers for.
+
+    Example:
+        >>> rounded(1 / 3), rounded(float("nan")), rounded(None)
+        (0.3333, 'NaN', None)
+    """
+    if value is None:
+        return None
+    if math.isfinite(value):
+        return float(f"{value:.4g}")
+    return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
+
+
+def checks_of(
+    rows: Iterable[Row], attachments: Mapping[str, Attachment], since: Mapping[Key, Onset]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Every check, worst first, and the pictures that they point to, each once."""
+    pictures: dict[str, int] = {}
+    drawn: list[dict[str, Any]] = []
+    checks = []
+    for row in worst_first(rows):
+        result = row.result
+        data = _check(row)
+        name = result.attachment
+        if name and name in attachments:
+            if name not in pictures:
+                pictures[name] = len(drawn)
+                drawn.append(shades(attachments[name]))
+            data["picture"] = pictures[name]
+        if result.fails and (onset := since.get(key_of(result))) is not None:
+            data["since"] = onset.text
+        checks.append(data)
+    return checks, drawn
+
+
+def measurements_of(measurements: Iterable[Measurement]) -> list[dict[str, Any]]:
+    """Figures without their samples."""
+    names = ("implementation", "operator", "case", "quantity", "unit", "dtype", "device", "batch", "setting", "note")
+    return [{**{name: getattr(m, name) for name in names}, "value": rounded(m.value)} for m in measurements]
+
+
+def maps_of(maps: Sequence[ValidityMap]) -> list[dict[str, Any]]:
+    """Validity maps, each point a row of five parameters and a verdict."""
+    return [
+        {
+            "name": f"{m.library}.{m.layer}",
+            "group": m.group,
+            "law": m.law.text,
+            "agree": m.law.agree,
+            "of": m.law.of,
+            "points": [[*asdict(p.geometry).values(), p.verdict] for p in m.points],
+        }
+        for m in maps
+    ]
+
+
+def _check(row: Row) -> dict[str, Any]:
+    result = row.result
+    data: dict[str, Any] = {"id": row.id, "label": result.label, "verdict": result.verdict.value}
+    data |= {name: row.implementation if name == "implementation" else getattr(result, name) for name in NAMES}
+    data |= {name: value for name in NUMBERS if (value := rounded(getattr(result, name))) is not None}
+    data |= {name: value for name in WORDS if (value := getattr(result, name))}
+    data["code"], data["message"] = result.reason.code, result.reason.message
+    data["run"] = [
+        result.samples,
+        result.seed,
+        result.device,
+        rounded(result.seconds),
+        rounded(result.seconds_in_layer),
+    ]
+    if result.elements:
+        data["elements"] = [
+            [e.element, rounded(e.error), rounded(e.bound), rounded(e.seen), rounded(e.power)] for e in result.elements
+        ]
+    if result.resolutions:
+        data["resolutions"] = [
+            [r.size, rounded(r.error), rounded(r.floor), rounded(r.control)] for r in result.resolutions
+        ]
+        data["limit"] = [rounded(v) for v in result.limit] if result.limit else None
+        data["order"], data["gain"] = rounded(result.order), rounded(result.gain)
+    if result.parts:
+        data["parts"] = [_part(part) for part in result.parts]
+    return data
+
+
+def _part(part: CheckResult) -> dict[str, Any]:
+    found = {"property": part.property, "label": part.label, "verdict": part.verdict.value}
+    found |= {"message": part.reason.message}
+    return found | {name: rounded(getattr(part, name)) for name in NUMBERS[:4]}

@@ -1,0 +1,136 @@
+"""Since when: the records of earlier runs, and for each check that fails the run that it failed in first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..harness.errors import RecordError
+from ..harness.record import READABLE, SCHEMA, Run
+from ..harness.verdict import CheckResult, Verdict
+
+#: What a check is called across runs.
+Key = tuple[str, str, str, str, str, int]
+
+
+class When(NamedTuple):
+    """A run: its day, and the commit that it was of."""
+
+    started: str
+    commit: str
+
+    def __str__(self) -> str:
+        return ", ".join(part for part in (self.started[:10], self.commit[:10]) if part) or "an unnamed run"
+
+
+@dataclass(frozen=True)
+class Past:
+    """One earlier run: which checks failed, and which did not."""
+
+    when: When
+    fails: dict[Key, bool] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Onset:
+    """When a check that fails now began to.
+
+    Args:
+        first: the first run in which it fails, this one included.
+        held: the last run in which it did not; None where it never held, or was never checked before.
+        checked: whether any earlier run has it.
+    """
+
+    first: When
+    held: When | None
+    checked: bool
+
+    @property
+    def before(self) -> str:
+        """What is known of the time before."""
+        if self.held is not None:
+            return f"held on {self.held}"
+        return "or before: no record in which it held" if self.checked else "first checked in this run"
+
+    @property
+    def text(self) -> str:
+        """In one line."""
+        return f"{self.first} ({self.before})"
+
+
+def when_of(environment: dict[str, Any], started: str) -> When:
+    """The run that a record's first line describes."""
+    commit = environment.get("commit") or (environment.get("git") or {}).get("commit") or ""
+    return When(started, str(commit))
+
+
+def key_of(result: CheckResult) -> Key:
+    """Who, what, in which precision, where."""
+    return (result.implementation, result.case, result.property, result.dtype, result.device, result.seed)
+
+
+def read_past(path: Path) -> Past:
+    """The verdicts of a record. Its numbers are not looked at, and a last line that was cut off is left out.
+
+    Raises:
+        RecordError: no such file, another schema version, or no record.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise RecordError(f"Cannot read {path}: {error.strerror}. Give a record written by equiharness.") from error
+    found: dict[Key, bool] = {}
+    when: When | None = None
+    for number, text in enumerate(lines, 1):
+        try:
+            line = json.loads(text)
+            if number == 1:
+                if line["schema_version"] not in READABLE:
+                    raise RecordError(f"{path}: schema {line['schema_version']}, and this equiharness reads {SCHEMA}.")
+                when = when_of(line["environment"], line["started"])
+            elif line["kind"] == "check":
+                _add(found, line["result"])
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines) and number > 1:
+                break
+            raise RecordError(f"{path}, line {number}: no line of a record. The file is damaged.") from error
+    if when is None:
+        raise RecordError(f"{path} is empty: no run was recorded.")
+    return Past(when, found)
+
+
+def _add(found: dict[Key, bool], r: dict[str, Any]) -> None:
+    verdict, declared = Verdict(r["verdict"]), r.get("expected_verdict")
+    if verdict is not Verdict.SKIPPED:
+        key = (r["implementation"], r["case"], r["property"], r["dtype"], r["device"], r["seed"])
+        found[key] = found.get(key, False) or (verdict != declared if declared else verdict.fails)
+
+
+def onsets(run: Run, pasts: Iterable[Past]) -> dict[Key, Onset]:
+    """For each check that fails in a run, since when; nothing without earlier runs.
+
+    Example:
+        >>> from equiharness.harness.record import RunLine
+        >>> onsets(Run(RunLine(started="2026-01-02", command="", seed=0, planned=0, environment={})), [])
+        {}
+    """
+    ordered = sorted(pasts, key=lambda past: past.when.started, reverse=True)
+    now = when_of(run.header.environment, run.header.started)
+    failing = (key_of(result) for result in run.checks if result.fails)
+    return {key: _onset(key, now, ordered) for key in failing} if ordered else {}
+
+
+def _onset(key: Key, now: When, newest_first: Sequence[Past]) -> Onset:
+    first, checked = now, False
+    for past in newest_first:
+        fails = past.fails.get(key)
+        if fails is None:
+            continue
+        checked = True
+        if not fails:
+            return Onset(first, past.when, checked)
+        first = past.when
+    return Onset(first, None, checked)

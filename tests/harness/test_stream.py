@@ -118,7 +118,7 @@ class Lost(Executor):
 @pytest.mark.parametrize("error", ["cancelled", "closed", BrokenProcessPool("a process"), OSError("no route")])
 def test_a_lost_executor_ends_the_run_after_what_was_finished(cells, error):
     found = []
-    with pytest.raises(ExecutorLostError, match="The executor (is gone|failed)"):
+    with pytest.raises(ExecutorLostError, match=r"The executor (is gone|failed)"):
         found.extend(stream(cells.tasks(), Engine(Lost(error, 3))))
     assert [position for position, _ in found] == [0, 1, 2]
 

@@ -106,7 +106,8 @@ class Selection:
         Raises:
             TypeError: another version gave it.
         """
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in data.items()})
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
+        return cls(**fields)
 
 
 def selection(

@@ -210,10 +210,10 @@ class Station:
         """Check one cell in a process of its own."""
         assert self.pool is not None
         try:
-            [outcome] = self.pool.submit(check, (cell,)).result()
+            outcomes: list[CellOutcome] = self.pool.submit(check, (cell,)).result()
         except LostCellError as error:
             return unmeasured(cell, error.verdict, error.code, error.message)
-        return outcome
+        return outcomes[0]
 
 
 def _plugin(distributed: Any, name: str, limit: float | None, gpus: Mapping[str, str], width: int) -> Any:
@@ -226,7 +226,7 @@ def run_there(cells: Sequence[Cell], name: str) -> list[CellOutcome]:
     """Check a slice of cells; what a worker of the cluster is sent."""
     from distributed import get_worker
 
-    station: Station = get_worker().plugins[name]
+    station: Any = get_worker().plugins[name]
     return run_slice(cells, station.run)
 
 

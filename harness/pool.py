@@ -201,7 +201,8 @@ class _Worker:
 
     def _made(self, call: _Call) -> tuple[bool, Any]:
         """The answer to a call; made once more where its process was killed by another."""
-        for attempt in range(2):
+        again = True
+        while True:
             connection = self._ready()
             try:
                 connection.send(call.order)
@@ -214,14 +215,14 @@ class _Worker:
                 code = self._bury()
                 if self.pool.closing:
                     raise CancelledError from error
-                if -code in OUTSIDE and attempt == 0:
+                if -code in OUTSIDE and again:
+                    again = False
                     continue
                 raise _died(code) from error
             if isinstance(value, Retiring):
                 self._bury()
                 value = value.value
             return good, value
-        raise AssertionError("unreachable")
 
     def _ready(self) -> Connection[Any, Any]:
         """The connection to a process that waits for a call."""
@@ -229,14 +230,16 @@ class _Worker:
             return self.connection
         code = self._bury()
         for _ in range(STARTS):
-            if self.pool.closing:
-                raise CancelledError
             self.process, self.connection = start(self.environment, self.pool.preload)
             try:
                 if self.pool.closing:  # whoever closed it may have missed this process
-                    self.kill()
+                    raise EOFError
                 self.connection.recv()
-            except (EOFError, ConnectionError):
+            except (EOFError, ConnectionError) as error:
+                if self.pool.closing:
+                    self.kill()
+                    self._bury()
+                    raise CancelledError from error
                 code = self._bury()
             else:
                 return self.connection

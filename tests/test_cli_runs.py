@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from collections import Counter
@@ -24,31 +25,43 @@ REAL = ("verify", "equiharness.LiftingConv", "equiharness.GroupPool", "--case", 
 
 
 @pytest.fixture
-def night(cheap, monkeypatch, tmp_path):
-    """A folder to run in; the plugin has thirty cases that sleep."""
+def night(cheap, monkeypatch, tmp_path, capsys):
+    """The command line in a folder of its own; the plugin has thirty cases."""
+    from equiharness import cli_run
+
+    monkeypatch.setattr(cli_run, "SUITE", "cheap:run_property")
     monkeypatch.setenv("CHEAP_SLEEP", "30")
     monkeypatch.setenv("CHEAP_PASS", "0")
-    monkeypatch.setenv("CHEAP_SECONDS", "0.03")
+    monkeypatch.setenv("CHEAP_SECONDS", "0")
     monkeypatch.chdir(tmp_path)
-    return Command(cheap / "driver.py")
+    return Command(cheap / "driver.py", monkeypatch, capsys)
 
 
 class Command:
-    """The command line in processes of its own."""
+    """The command line, here or in a process of its own."""
 
-    def __init__(self, driver):
-        self.driver = driver
+    def __init__(self, driver, monkeypatch, capsys):
+        self.driver, self.monkeypatch, self.capsys = driver, monkeypatch, capsys
 
-    def start(self, *words, **options):
+    def start(self, *words, seconds="0.03"):
+        """A process of its own, whose checks take a while; errors are what it says last."""
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([sys.executable, str(self.driver), *words], **pipes, **options)
+        env = {**os.environ, "CHEAP_SECONDS": seconds}
+        return subprocess.Popen([sys.executable, str(self.driver), *words], env=env, **pipes)
 
-    def __call__(self, *words, code=0, **options):
-        process = self.start(*words, **options)
-        out, errors = process.communicate()
-        assert process.returncode == code, out + errors
-        assert "Traceback" not in errors
-        return out + errors
+    def __call__(self, *words, code=0):
+        """Here; what it says."""
+        from equiharness import cli
+        from equiharness.harness import runner
+
+        runner._claim.cache_clear()  # it knows claims by name
+        self.monkeypatch.setattr("sys.argv", ["equiharness", *words])
+        self.capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = "".join(self.capsys.readouterr())
+        assert (end.value.code or 0) == code, said
+        return said
 
 
 def essence(path):
@@ -108,7 +121,7 @@ def survives(night, whom, dice, *where):
         assert process.returncode == -signal.SIGKILL
         assert not ended(record)
         assert len(essence_of_partial(record)) < 60
-        night("verify", "--resume", str(record), "--no-html", *(where or ("--jobs", "2")))
+        night("verify", "--resume", str(record), "--no-html", "--jobs", "1")
     else:
         assert process.returncode == 0
     assert ended(record) == 1
@@ -127,12 +140,12 @@ def times(ordinary, deep):
 @pytest.mark.parametrize("number", times(1, 10))
 @pytest.mark.parametrize("whom", ["worker", "main"])
 def test_killed_and_continued_a_record_equals_the_undisturbed_one(night, whom, number):
-    night(*CHECKS, "--out", "undisturbed", "--jobs", "1", env={**os.environ, "CHEAP_SECONDS": "0"})
+    night(*CHECKS, "--out", "undisturbed", "--jobs", "1")
     assert survives(night, whom, random.Random(f"{whom} {number}")) == essence("undisturbed/run.jsonl")
 
 
 def test_a_cell_that_was_cut_off_runs_again_and_the_rest_is_kept(night):
-    night(*CHECKS, "--out", "out", "--jobs", "1", env={**os.environ, "CHEAP_SECONDS": "0"})
+    night(*CHECKS, "--out", "out", "--jobs", "1")
     record, whole = Path("out/run.jsonl"), essence("out/run.jsonl")
     lines = record.read_bytes().splitlines(keepends=True)
     record.write_bytes(b"".join(lines[:20]) + lines[20][:100])
@@ -157,14 +170,14 @@ def test_a_cell_that_was_cut_off_runs_again_and_the_rest_is_kept(night):
     ],
 )
 def test_what_cannot_be_run_or_continued_exits_2_and_says_what_to_do(night, words, says):
-    night(*CHECKS, "--out", "out", "--jobs", "1", env={**os.environ, "CHEAP_SECONDS": "0"})
+    night(*CHECKS, "--out", "out", "--jobs", "1")
     before = Path("out/run.jsonl").read_bytes()
     assert says in night("verify", *words, "--no-html", "--out", "other", code=2)
     assert Path("out/run.jsonl").read_bytes() == before
 
 
 def test_a_record_of_another_torch_is_refused(night):
-    night(*CHECKS, "--out", "out", "--jobs", "1", env={**os.environ, "CHEAP_SECONDS": "0"})
+    night(*CHECKS, "--out", "out", "--jobs", "1")
     record = Path("out/run.jsonl")
     header, rest = record.read_text().split("\n", 1)
     data = json.loads(header)
@@ -174,44 +187,50 @@ def test_a_record_of_another_torch_is_refused(night):
 
 
 def test_shards_merged_are_the_whole(night):
-    quick = {"env": {**os.environ, "CHEAP_SECONDS": "0"}}
-    night(*CHECKS, "--out", "whole", "--jobs", "1", **quick)
+    night(*CHECKS, "--out", "whole", "--jobs", "1")
     for part in ("1/2", "2/2"):
-        night(*CHECKS, "--out", part[0], "--shard", part, "--jobs", "1", **quick)
+        night(*CHECKS, "--out", part[0], "--shard", part, "--jobs", "1")
     assert len(essence("1/run.jsonl")) + len(essence("2/run.jsonl")) == 60
     assert "30 of 60 planned checks are in none" in night("merge", "1/run.jsonl", "--out", "half", code=2)
     assert "60 checks" in night("merge", "1/run.jsonl", "2/run.jsonl", "--out", "merged")
     assert essence("merged/run.jsonl") == essence("whole/run.jsonl")
     assert ended("merged/run.jsonl") == 1
     # What a missing shard would have checked, the merged record can be continued with.
-    night("verify", "--resume", "half", "--no-html", "--jobs", "1", **quick)
+    night("verify", "--resume", "half", "--no-html", "--jobs", "1")
     assert essence("half/run.jsonl") == essence("whole/run.jsonl")
     assert "is one of the records" in night("merge", "whole/run.jsonl", "--out", "whole", code=2)
 
 
 def test_a_hanging_check_is_timed_out_and_a_crashing_one_named(night, monkeypatch):
     monkeypatch.setenv("CHEAP_KINDS", "pass,hang,SIGSEGV,pass")
-    told = night(*CHECKS, "--out", "out", "--limit", "2", code=1)
+    told = night(*CHECKS[:4], *CHECKS[6:], "--out", "out", "--limit", "2", code=1)
     assert [r["verdict"] for _, r in sorted(essence("out/run.jsonl").items())] == (
-        ["EXACT"] * 2 + ["TIMED_OUT"] * 2 + ["CRASHED"] * 2 + ["EXACT"] * 2
+        ["EXACT", "TIMED_OUT", "CRASHED", "EXACT"]
     )
     assert "LIMIT: No result within 2 s" in told
     assert "SIGSEGV" in told
 
 
-def limit_files(size):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+@contextlib.contextmanager
+def files_limited_to(size):
+    """What a disk with so much room does, without a disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_is_said_and_what_was_written_can_be_continued(night):
-    quick = {"env": {**os.environ, "CHEAP_SECONDS": "0"}}
-    night(*CHECKS, "--out", "whole", "--jobs", "1", **quick)
-    told = night(*CHECKS, "--out", "full", "--jobs", "1", code=2, preexec_fn=lambda: limit_files(20_000), **quick)
+    night(*CHECKS, "--out", "whole", "--jobs", "1")
+    with files_limited_to(20_000):
+        told = night(*CHECKS, "--out", "full", "--jobs", "1", code=2)
     assert "Cannot write full/run.jsonl: File too large" in told
     assert "of 60 checks. Go on: equiharness verify --resume full/run.jsonl" in told
     assert Path("full/run.jsonl").stat().st_size <= 20_000
     assert 0 < len(read_run(Path("full/run.jsonl")).checks) < 60
-    night("verify", "--resume", "full", "--no-html", "--jobs", "1", **quick)
+    night("verify", "--resume", "full", "--no-html", "--jobs", "1")
     assert essence("full/run.jsonl") == essence("whole/run.jsonl")
 
 
@@ -288,6 +307,26 @@ def test_a_scheduler_that_is_not_there_is_said(night):
 
 
 @pytest.mark.deep
+def test_a_hundred_thousand_checks_run_in_bounded_memory(night, monkeypatch):
+    monkeypatch.setenv("CHEAP_SLEEP", "0")
+    peaks = {}
+    for cases in (667, 6667):  # of fifteen properties each
+        words = ("verify", "cheap.Layer", "--dtype", "float32", "--no-html", "--jobs", "2", "--out", f"{cases}")
+        monkeypatch.setenv("CHEAP_PASS", str(cases))
+        process = night.start(*words)
+        for stream in (process.stdout, process.stderr):  # nobody reads what they say
+            threading.Thread(target=stream.read, daemon=True).start()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        assert lines_of(f"{cases}/run.jsonl") == 15 * cases + 2
+        peaks[cases] = usage.ru_maxrss / 1024
+    assert Path("6667/run.jsonl").stat().st_size > 70e6
+    # A position, a line of the plan: tens of bytes a check, where results weigh kilobytes when they are held.
+    assert peaks[6667] - peaks[667] < 30, peaks
+
+
+@pytest.mark.deep
 @needs_dask
 def test_everywhere_the_same_verdicts_and_errors(night, tmp_path):
     """In this process, on two processes, on a cluster of two, and as two shards: bit for bit."""
@@ -312,7 +351,7 @@ def test_everywhere_the_same_verdicts_and_errors(night, tmp_path):
 @pytest.mark.deep
 @needs_dask
 def test_a_killed_worker_of_a_cluster_takes_no_result_with_it(night):
-    night(*CHECKS, "--out", "undisturbed", "--jobs", "1", env={**os.environ, "CHEAP_SECONDS": "0"})
+    night(*CHECKS, "--out", "undisturbed", "--jobs", "1")
     found = survives(night, "main", random.Random(1), "--scheduler", "local", "--jobs", "2")
     assert found == essence("undisturbed/run.jsonl")
 
@@ -349,7 +388,7 @@ def own_cluster(workers=2):
 @needs_dask
 @pytest.mark.parametrize("number", range(3))
 def test_a_killed_worker_of_a_running_cluster_takes_no_result_with_it(night, number):
-    night(*CHECKS, "--out", "undisturbed", "--jobs", "1", env={**os.environ, "CHEAP_SECONDS": "0"})
+    night(*CHECKS, "--out", "undisturbed", "--jobs", "1")
     dice = random.Random(number)
     with own_cluster() as (address, _, started):
         process = night.start(*CHECKS, "--out", "out", "--scheduler", address)
@@ -365,10 +404,9 @@ def test_a_killed_worker_of_a_running_cluster_takes_no_result_with_it(night, num
 @pytest.mark.deep
 @needs_dask
 def test_a_scheduler_that_disappears_is_said_and_the_record_can_be_continued(night):
-    night(*CHECKS, "--out", "undisturbed", "--jobs", "1", env={**os.environ, "CHEAP_SECONDS": "0"})
+    night(*CHECKS, "--out", "undisturbed", "--jobs", "1")
     with own_cluster() as (address, scheduler, _):
-        slow = {"env": {**os.environ, "CHEAP_SECONDS": "0.3"}}
-        process = night.start(*CHECKS, "--out", "out", "--scheduler", address, **slow)
+        process = night.start(*CHECKS, "--out", "out", "--scheduler", address, seconds="0.3")
         wait_for(lambda: lines_of("out/run.jsonl") >= 10 or process.poll() is not None)
         scheduler.kill()
         out, errors = process.communicate(timeout=180)

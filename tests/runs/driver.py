@@ -1,7 +1,12 @@
-"""The command line on the plugin of cheap checks: ``python driver.py verify cheap.Layer ...``."""
+"""The command line on the plugin of cheap checks, which need no torch: ``python driver.py verify cheap.Layer ...``."""
+
+import functools
 
 from equiharness import cli, cli_run
+from equiharness.harness import pool
 
 if __name__ == "__main__":
     cli_run.SUITE = "cheap:run_property"
+    cli_run.require_device = lambda device: None
+    pool.pooled = functools.partial(pool.pooled, preload=())
     cli.main()

@@ -26,6 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from equiharness import cli
+from equiharness.harness import registry
+from equiharness.testing import Checker
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -39,7 +42,7 @@ FOLDER = re.compile(r"/\S+/(?=\.pytest_cache|[\w-]+\.(jsonl|py)\b)")
 CHECKER = doctest.OutputChecker()
 
 pytest_plugins = "pytester"
-for heavy in ("torch", "equiharness.suites.check", "equiharness.testing", "equiharness.reports.pictures"):
+for heavy in ("torch", "equiharness.suites.check", "equiharness.reports.pictures"):
     importlib.import_module(heavy)  # inner sessions unload what they loaded: extension modules take that ill
 
 
@@ -173,8 +176,6 @@ class Reader:
             yield place, example.want, example.want if same else printed.getvalue()
 
     def execute(self, block):
-        from equiharness.testing import Checker
-
         exec(compile(block.body, str(block), "exec"), self.names)
         for node in ast.parse(block.body).body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
@@ -193,9 +194,6 @@ class Reader:
 
     def equiharness(self, words):
         """Output of the command line; its exit code is kept, and wrong usage is never what a page means."""
-        from equiharness import cli
-        from equiharness.harness import registry
-
         registry.implementations.cache_clear()
         registry.distribution_version.cache_clear()
         printed = io.StringIO()
@@ -211,15 +209,32 @@ class Reader:
 
 
 @pytest.fixture
-def reader(pytester, monkeypatch):
+def kept():
+    """Modules to have again after ``pytester``, which unloads all that were imported beside it."""
+    modules = {}
+    yield modules
+    for name, module in modules.items():
+        sys.modules.setdefault(name, module)
+
+
+@pytest.fixture
+def reader(request, kept, tmp_path, monkeypatch):
+    """A reader of the page that the test is about; an inner pytest only for pages that call it."""
+    about = request.node.callspec.params
+    text = about["path"].read_text(encoding="utf-8") if "path" in about else about["page"]
+    pytester = request.getfixturevalue("pytester") if "$ pytest" in text else None
+    folder = pytester.path if pytester else tmp_path
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    monkeypatch.syspath_prepend(pytester.path)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
     installed = any(p.name == "equiharness" for p in importlib.metadata.entry_points(group="pytest11"))
     plugin = [] if installed else ["-p", "equiharness.pytest_plugin"]
-    yield Reader(pytester.path, lambda *words: pytester.runpytest_inprocess(*plugin, *words))
-    from equiharness.harness import registry
-
+    yield Reader(folder, lambda *words: pytester.runpytest_inprocess(*plugin, *words))
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(str(folder)):
+            del sys.modules[name]
+    kept.update(sys.modules)
     registry.implementations.cache_clear()
     registry.distribution_version.cache_clear()
 
@@ -239,11 +254,11 @@ def test_output_holds_no_command_that_nobody_runs():
 
 
 def test_every_command_in_the_text_exists():
-    from equiharness.cli import app, baseline
-
-    known = {c.name or c.callback.__name__ for t in (app, baseline) for c in t.registered_commands} | {"baseline"}
+    known = {c.name or c.callback.__name__ for t in (cli.app, cli.baseline) for c in t.registered_commands} | {
+        "baseline"
+    }
     text = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
-    named = set(re.findall(r"(?:`|^\$ )equiharness (\w+)", text, re.M))
+    named = set(re.findall(r"(?:`|^\$ )equiharness ([a-z]\w*)", text, re.M))
     assert "verify" in named
     assert named - known == set()
 

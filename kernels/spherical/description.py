@@ -97,4 +97,5 @@ def coordinates(points: Array) -> Array:
     down = np.stack([np.cos(beta) * np.cos(alpha), np.cos(beta) * np.sin(alpha), -np.sin(beta)], 1)
     along = np.stack([-np.sin(alpha), np.cos(alpha), np.zeros_like(alpha)], 1)
     gamma = points[:, 2:]
-    return np.concatenate([np.cos(gamma) * down + np.sin(gamma) * along, z], 1)
+    columns: Array = np.concatenate([np.cos(gamma) * down + np.sin(gamma) * along, z], 1)
+    return columns

@@ -153,7 +153,8 @@ def _waves(rings: _Rings, orders: int) -> Array:
     # Reduce m (k + shift) mod W before multiplying by 2 pi / W: exact angles at every order.
     turns = np.arange(orders)[:, None] * (np.arange(rings[2]) + shift) % rings[2]
     angle = 2 * np.pi / rings[2] * turns
-    return np.stack([np.cos(angle), np.sin(angle)], 1).reshape(2 * orders, rings[2])
+    waves: Array = np.stack([np.cos(angle), np.sin(angle)], 1).reshape(2 * orders, rings[2])
+    return waves
 
 
 def _table(rings: _Rings, degrees: int) -> Array:

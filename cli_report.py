@@ -29,7 +29,9 @@ def report(
         Path | None,
         typer.Option(help="Folder for every picture as PNG and SVG, and every table as CSV, LaTeX, Markdown."),
     ] = None,
-    only: Annotated[str, typer.Option(help="Glob pattern on implementations, for --figures.")] = "*",
+    only: Annotated[
+        str, typer.Option(help="Glob pattern on implementations, for --figures: four files are drawn a second.")
+    ] = "*",
     annotations: Annotated[
         bool, typer.Option("--annotations", help="Print failures and warnings as GitHub's workflow commands.")
     ] = False,

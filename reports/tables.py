@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..harness.record import Measurement, Run, write_atomically
 from ._require import require
+from .numbers import number
 from .payload import NAMES, NUMBERS
 from .proof import committed_proof
 from .rows import Row, attention, matrix_of, rows_of
 from .throughput import tables_of
 
 #: Columns of a check beside its names and numbers.
-BESIDE = ("label", "verdict", "device", "seed", "seconds", "element")
+BESIDE = ("label", "verdict", "device", "seed", "element")
 
 
 def write_tables(run: Run, folder: Path, measurements: Sequence[Measurement] = ()) -> list[Path]:
@@ -37,11 +39,15 @@ def write_tables(run: Run, folder: Path, measurements: Sequence[Measurement] = (
         require(library, "A table")
     paths: list[Path] = []
     for name, caption, frame in _frames(pandas, run, (*run.measurements, *measurements)):
-        latex = frame.to_latex(
-            index=False, escape=True, caption=caption, label=f"tab:{name}", longtable=len(frame) > 40
-        )
-        markdown = frame.map(_one_line).to_markdown(index=False, disable_numparse=True) + "\n"
-        texts = {"csv": frame.map(_no_formula).to_csv(index=False), "tex": latex, "md": markdown}
+        # To be read: three digits. To be computed with: all of them.
+        short = frame.map(lambda value: f"{value:.3g}" if isinstance(value, float) else value)
+        texts = {
+            "csv": frame.map(_no_formula).to_csv(index=False),
+            "tex": short.to_latex(
+                index=False, escape=True, caption=caption, label=f"tab:{name}", longtable=len(frame) > 40
+            ),
+            "md": short.map(_one_line).to_markdown(index=False, disable_numparse=True) + "\n",
+        }
         for ending, text in texts.items():
             paths.append(folder / f"{name}.{ending}")
             write_atomically(paths[-1], text)
@@ -64,8 +70,8 @@ def _frames(pandas: Any, run: Run, measurements: Sequence[Measurement]) -> list[
     listed = attention(rows)
     if listed:
         frames.append(("attention", "Checks that fail, are unsure or warn, worst first.", _checks(pandas, listed)))
-    for number, (title, heads, lines) in enumerate(tables_of(measurements), 1):
-        frames.append((f"throughput-{number}", f"{title}. Times are medians.", pandas.DataFrame(lines, columns=heads)))
+    for place, (title, heads, lines) in enumerate(tables_of(measurements), 1):
+        frames.append((f"throughput-{place}", f"{title}. Times are medians.", pandas.DataFrame(lines, columns=heads)))
     proof = committed_proof()
     if proof is not None:
         caught = pandas.DataFrame(list(proof.by_property.items()), columns=["property", "planted faults"])
@@ -75,18 +81,20 @@ def _frames(pandas: Any, run: Run, measurements: Sequence[Measurement]) -> list[
 
 def _checks(pandas: Any, rows: Sequence[Row]) -> Any:
     lines = [
-        {
-            **{
-                name: row.implementation if name == "implementation" else str(getattr(row.result, name))
-                for name in NAMES
-            },
-            **{name: str(getattr(row.result, name)) for name in BESIDE},
-            **{name: getattr(row.result, name) for name in NUMBERS},
-            "reason": str(row.result.reason),
-        }
+        [
+            *(row.implementation if name == "implementation" else str(getattr(row.result, name)) for name in NAMES),
+            *(str(getattr(row.result, name)) for name in BESIDE),
+            *(_plain(getattr(row.result, name)) for name in (*NUMBERS, "seconds")),
+            str(row.result.reason),
+        ]
         for row in rows
     ]
-    return pandas.DataFrame(lines)
+    return pandas.DataFrame(lines, columns=[*NAMES, *BESIDE, *NUMBERS, "seconds", "reason"], dtype=object)
+
+
+def _plain(value: float | None) -> float | str:
+    """A number; empty where nothing was measured, and NaN by its name: the two differ."""
+    return "" if value is None else value if math.isfinite(value) else number(value)
 
 
 def _one_line(value: Any) -> Any:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import math
 
 from equiharness.harness.record import Measurement
 from equiharness.harness.verdict import Reason, Verdict
@@ -31,3 +32,11 @@ def test_hostile_names_are_text_in_every_format(tmp_path, make):
     assert r"\textbackslash input\{x\} \$a\$ | \_b\_ \& <i>" in latex
     assert r"$a$ \| _b_" in markdown
     assert ",'=cmd()" in (tmp_path / "attention.csv").read_text()
+
+
+def test_nan_is_told_apart_from_what_was_not_measured(tmp_path, make):
+    run = make.run(make.check(Verdict.BROKEN, error=math.nan), make.check(error=None))
+    write_tables(run, tmp_path)
+    with (tmp_path / "checks.csv").open(newline="") as file:
+        assert [row["error"] for row in csv.DictReader(file)] == ["NaN", ""]
+    assert "| NaN" in (tmp_path / "checks.md").read_text()

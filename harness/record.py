@@ -30,7 +30,7 @@ SCHEMA: Literal[2] = 2
 READABLE = (1, 2)
 #: One picture panel is at most this many pixels a side, one side file at most this many bytes.
 PANEL_SIDE = 64
-ATTACHMENTS_LIMIT = 8 << 20
+ATTACHMENTS_LIMIT = 12 << 20
 #: Seconds between two waits for the disk: what a failing machine may cost.
 SYNC = 1.0
 
@@ -137,7 +137,7 @@ class Turn(Data):
 class Attachment(Data):
     """The commuting diagram of one claim: x, gx, f(x), g f(x), f(gx) and their difference; how to read its panels.
 
-    ``turns`` is the stabilised view of the first claim of each implementation, empty elsewhere.
+    ``turns`` is the stabilised view of an equivariance check, empty elsewhere.
     """
 
     id: str
@@ -179,7 +179,6 @@ class RecordWriter:
         self._attached = 0
         self._ids: set[str] = set()
         mode: Literal["wb", "ab"] = "ab" if header is None else "wb"
-        self._turned: set[str] = set()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open(mode, buffering=0)
@@ -202,20 +201,13 @@ class RecordWriter:
         return offset
 
     def attach(self, attachment: Attachment, *, always: bool) -> bool:
-        """Append one diagram; beyond the size limit only failures (``always``) are kept, up to twice the limit.
-
-        The stabilised view is kept once for each implementation, whose name an attachment's id begins with.
-        """
-        implementation = attachment.id.partition("|")[0]
-        if attachment.turns and implementation in self._turned:
-            attachment = attachment.model_copy(update={"turns": ()})
+        """Append one diagram; beyond the size limit only failures (``always``) are kept, up to twice the limit."""
         text = attachment.model_dump_json()
         limit = ATTACHMENTS_LIMIT * (2 if always else 1)
         if attachment.id in self._ids or self._attached + len(text) > limit:
             return False
         self._ids.add(attachment.id)
         self._attached += self._append(self._side, text)
-        self._turned |= {implementation} if attachment.turns else set()
         return True
 
     def rewind(self, size: int, pictures: Collection[str]) -> None:
@@ -234,7 +226,6 @@ class RecordWriter:
         except OSError as error:
             raise RecordError(f"Cannot write {self.path}: {error.strerror}. Copy it to where it can be.") from error
         self._size, self._attached, self._ids = size, sum(map(len, kept)), {_name_of(text) for text in kept}
-        self._turned = {_name_of(text).partition("|")[0] for text in kept if Attachment.model_validate_json(text).turns}
         if not self._side.tell():  # there was something to drop
             for text in kept:
                 self._append(self._side, text[:-1].decode())

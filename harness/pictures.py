@@ -19,9 +19,9 @@ from .groups import Element
 from .record import PANEL_SIDE, Attachment, Panel, Turn
 from .trees import Tree, leaves
 
-#: Elements of a stabilised view, and pixels a side of its pictures: 12 of them weigh as much as the diagram itself.
-TURNS = 6
-TURN_SIDE = 32
+#: Elements of a stabilised view, and pixels a side of its pictures: all of them weigh less than the diagram itself.
+TURNS = 4
+TURN_SIDE = 24
 
 
 def diagram(claim: Any, g: Element, x: Tree, gx: Tree, fx: Tree, gfx: Tree, fgx: Tree) -> Attachment:

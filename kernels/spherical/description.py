@@ -93,7 +93,8 @@ def coordinates(points: Array) -> Array:
     beta, alpha = points[:, 0], points[:, 1]
     z = np.stack([np.sin(beta) * np.cos(alpha), np.sin(beta) * np.sin(alpha), np.cos(beta)], 1)
     if points.shape[1] == 2:
-        return z
+        vectors: Array = z
+        return vectors
     down = np.stack([np.cos(beta) * np.cos(alpha), np.cos(beta) * np.sin(alpha), -np.sin(beta)], 1)
     along = np.stack([-np.sin(alpha), np.cos(alpha), np.zeros_like(alpha)], 1)
     gamma = points[:, 2:]

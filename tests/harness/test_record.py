@@ -15,7 +15,6 @@ from equiharness.harness.record import (
     Panel,
     RecordWriter,
     RunLine,
-    Turn,
     attachments_path,
     counts,
     read_run,
@@ -246,16 +245,3 @@ def test_damaged_pictures_never_cost_the_record(written):
     assert list(read_run(written).attachments) == ["b"]
     attachments_path(written).unlink()
     assert read_run(written).attachments == {}
-
-
-def test_the_stabilised_view_is_kept_once_for_each_implementation(path):
-    turn = Turn(element="g", moved=picture("x").panels[0], stabilised=picture("x").panels[0])
-    writer = RecordWriter(path, HEADER)
-    for name in ("a|1", "a|2", "b|1"):
-        writer.attach(picture(name).model_copy(update={"turns": (turn,)}), always=False)
-    writer.close()
-    assert {name: len(kept.turns) for name, kept in read_run(path).attachments.items()} == {
-        "a|1": 1,
-        "a|2": 0,
-        "b|1": 1,
-    }

@@ -1,7 +1,6 @@
-"""docs/cluster.md is true: its commands run in order, and print what the page shows."""
+"""docs/cluster.md is true: what it says of clusters is run on one; tests/test_docs.py runs the rest of the page."""
 
 import importlib.util
-import os
 import re
 import shlex
 import socket
@@ -12,7 +11,10 @@ from pathlib import Path
 import pytest
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cluster.md"
-BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.S | re.M)
+#: What runs on a cluster, and what it prints.
+BLOCK = re.compile(
+    r"^```sh\n# not run by the tests: tests/test_docs_cluster[^\n]*\n(.*?)^```\n(?:\n```text\n(.*?)^```)", re.S | re.M
+)
 NUMBER = re.compile(r"(?<=in )[\d.]+(?= s)|(?<=\()[\d.]+(?= s inside)")  # times differ from run to run
 #: Console scripts, as they are started where the package is imported from a checkout.
 SCRIPTS = {
@@ -58,12 +60,11 @@ class Reader:
 
     def follow(self, page):
         """(command, output shown, output found) of each command that prints."""
-        for kind, options, body in BLOCK.findall(page):
-            if kind == "sh" and "background" in options:
-                for command in body.splitlines():
-                    self.start(command)
-            elif kind == "console":
-                for command, shown in re.findall(r"^\$ ([^\n]*)\n(.*?)(?=^\$ |\Z)", body, re.S | re.M):
+        for body, shown in BLOCK.findall(page):
+            for command in body.splitlines():
+                if command.endswith(" &"):
+                    self.start(command.removesuffix(" &"))
+                else:
                     yield command, shown, self.run(command)
 
 
@@ -78,40 +79,16 @@ def essence(text):
     return NUMBER.sub("#", text.strip())
 
 
-def parts():
-    """The page up to the cluster, and the rest of it."""
-    before, title, after = PAGE.read_text(encoding="utf-8").partition("## Several machines")
-    return before, title + after
-
-
-def test_one_machine_prints_what_the_page_shows(reader):
-    found = list(reader.follow(parts()[0]))
-    assert len(found) == 7
-    for command, shown, printed in found:
-        assert essence(printed) == essence(shown), command
-
-
 @pytest.mark.deep
 @pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="pip install 'equiharness[distributed]'")
 def test_a_cluster_prints_what_the_page_shows(reader):
-    found = list(reader.follow(parts()[1]))
+    found = list(reader.follow(PAGE.read_text(encoding="utf-8")))
     assert len(found) == 2
     for command, shown, printed in found:
         assert essence(printed) == essence(shown), command
 
 
 def test_a_page_that_lies_would_be_noticed(reader):
-    [(_, shown, printed)] = reader.follow("```console\n$ echo 4 checks\n5 checks\n```\n")
+    page = "```sh\n# not run by the tests: tests/test_docs_cluster.py\necho 4 checks\n```\n\n```text\n5 checks\n```\n"
+    [(_, shown, printed)] = reader.follow(page)
     assert essence(printed) != essence(shown)
-
-
-def test_every_option_of_the_page_exists():
-    help_ = subprocess.run(
-        [sys.executable, "-c", "from equiharness.cli import main; main()", "verify", "--help"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-    ).stdout
-    for option in ("--jobs", "--limit", "--resume", "--shard", "--scheduler", "--device"):
-        assert option in help_
-        assert option in PAGE.read_text(encoding="utf-8")

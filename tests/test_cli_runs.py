@@ -287,16 +287,25 @@ needs_dask = pytest.mark.skipif(
 
 
 @needs_dask
-def test_on_a_cluster_a_record_is_that_of_one_process(night, monkeypatch):
-    monkeypatch.setenv("CHEAP_KINDS", "pass,raise,exit,sleep,SIGSEGV,pass")
-    night(*CHECKS, "--out", "here", "--jobs", "2", code=1)
-    night(*CHECKS, "--out", "there", "--scheduler", "local", "--jobs", "2", code=1)
+def test_on_a_cluster_a_record_is_that_of_this_process(night, monkeypatch):
+    monkeypatch.setenv("CHEAP_KINDS", "pass,sleep")
+    night(*CHECKS, "--out", "here", "--jobs", "1")
+    night(*CHECKS, "--out", "there", "--scheduler", "local", "--jobs", "1")
+    assert essence("there/run.jsonl") == essence("here/run.jsonl")
+
+
+@pytest.mark.deep
+@needs_dask
+def test_on_a_cluster_a_check_that_dies_costs_what_it_costs_here(night, monkeypatch):
+    monkeypatch.setenv("CHEAP_KINDS", "pass,raise,exit,sleep,SIGSEGV,hang,pass")
+    night(*CHECKS, "--out", "here", "--jobs", "2", "--limit", "5", code=1)
+    night(*CHECKS, "--out", "there", "--scheduler", "local", "--jobs", "2", "--limit", "5", code=1)
     here, there = essence("here/run.jsonl"), essence("there/run.jsonl")
     for results in (here, there):
         for result in results.values():
             result["reason"]["message"] = result["reason"]["message"].partition("process")[0]  # whose number it names
     assert here == there
-    assert Counter(r["verdict"] for r in here.values()) == {"EXACT": 6, "CRASHED": 6}
+    assert Counter(r["verdict"] for r in here.values()) == {"EXACT": 6, "CRASHED": 6, "TIMED_OUT": 2}
 
 
 @needs_dask

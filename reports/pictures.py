@@ -11,6 +11,7 @@ from typing import Any
 from ..harness.errors import RecordError
 from ..harness.record import Attachment, Panel
 from ._require import require
+from .globes import pictured
 from .numbers import number
 
 #: Shades of the palette; odd, so that zero is exactly white, and one is left for what is not a number.
@@ -74,6 +75,8 @@ def figure_of(attachment: Attachment, title: str = "") -> Any:
         if panel.kind == "cloud":
             axes.scatter(shown[0], shown[1], c=shown[2], cmap="RdBu_r", vmin=-1, vmax=1, edgecolors="0.5", s=40)
             axes.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
+        elif panel.kind == "sphere":
+            axes.imshow(pictured(numpy, shown.filled(numpy.nan)), cmap="RdBu_r", vmin=-1, vmax=1)
         else:
             axes.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
         axes.set_title(f"{panel.title}\n{CAPTIONS.get(panel.title, '')}, ±{number(limit)}", fontsize=8)
@@ -101,6 +104,8 @@ def strip_of(attachment: Attachment) -> Any:
         for row, (panel, array) in enumerate(pair):
             axes = figure.add_subplot(2, count, 1 + column + row * count)
             shown = numpy.ma.masked_invalid(array.astype("f8") / (limits[row] or 1.0))
+            if panel.kind == "sphere":
+                shown = pictured(numpy, shown.filled(numpy.nan))
             axes.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
             named = f"g = {turn.element}"[:30].replace("$", r"\$") if row == 0 else ""
             axes.set_title(f"{named}\n{panel.title}" if named else panel.title, fontsize=6)

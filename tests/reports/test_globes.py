@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from equiharness.harness.record import Attachment, Panel, Turn
 from equiharness.reports.globes import VIEW, globe, opposite, pictured
+from equiharness.reports.pictures import figure_of, strip_of
 
 ROWS, COLUMNS = 90, 180
 
@@ -60,3 +62,16 @@ def test_what_is_not_a_number_is_masked_like_the_outside():
     array = heights()
     array[: ROWS // 2] = np.inf
     assert pictured(np, array)[:48].mask.all()
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("sphere", (192, 192)), ("rotations", (8, 16)), ("plane", (8, 16))])
+def test_figures_of_a_report_draw_spheres_round_and_all_else_as_it_is(kind, shape):
+    panel = Panel.of("x", 8, 16, np.arange(128, dtype="<f4").tobytes(), kind)
+    attachment = Attachment(
+        id="a", element="g", panels=(panel,), turns=(Turn(element="g", moved=panel, stabilised=panel),)
+    )
+    for figure in (figure_of(attachment), strip_of(attachment)):
+        for axes in figure.axes:
+            [image] = axes.images
+            assert image.get_array().shape == shape
+            assert image.get_array().max() == 1

@@ -49,8 +49,12 @@ def chromium():
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip(f"no browser: install one of {', '.join(BROWSERS)} on PATH, e.g. `apt-get install chromium`.")
-    from playwright.sync_api import sync_playwright
-
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        pytest.fail(
+            "a browser is here and what drives it is not: pip install playwright, or run the tests through tox."
+        )
     with sync_playwright() as playwright:
         # In a container there is no user namespace for Chromium's own sandbox; the pages are ours.
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])

@@ -4,6 +4,7 @@ What a block is, its fence says:
 
 * ``pycon``: a session, run as a doctest (a report of several lines: up to digits); the blocks of a page share names.
 * ``python title="layers.py"``, or any language with a title: a file, written where the page's commands run.
+* ``diff title="layers.py"``: lines of that file, each with the one that takes its place.
 * ``python``: run; a function ``test_*(equivariance)`` in it is called with the fixture's object.
 * ``console``: each ``$ command`` is run and prints what the page shows, up to digits, times and folders; a line ``...``
   says that other lines are left out. ``$ echo $?`` is the exit code of the command before.
@@ -31,7 +32,10 @@ from equiharness.harness import registry
 from equiharness.testing import Checker
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+#: Has a test of its own, which holds the pictures that it draws against those beside it.
+ELSEWHERE = ROOT / "docs" / "spherical.md"
+DOCS = sorted(path for path in (ROOT / "docs").rglob("*.md") if path != ELSEWHERE)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 BLOCK = re.compile(r"^( *)```(\w*)([^\n]*)\n(.*?)^\1```$", re.S | re.M)
 NOT_RUN = re.compile(r"\A\s*(?:#|//|<!--)\s*not run by the tests: \S")
 COMMANDS = ("equiharness", "pytest", "python", "pip", "tox", "git")
@@ -135,10 +139,11 @@ class Reader:
     def write(self, block):
         path = self.folder / block.options["title"]
         body = block.body
-        if "replace" in block.options:
-            before = path.read_text(encoding="utf-8")
-            assert block.options["replace"] in before, f"{path.name} has no {block.options['replace']!r}"
-            body = before.replace(block.options["replace"], block.options["with"])
+        if block.language == "diff":
+            body = path.read_text(encoding="utf-8")
+            for old, new in re.findall(r"^-(.*)\n\+(.*)$", block.body, re.M):
+                assert body.count(old + "\n") == 1, f"{block}: {path.name} has not one line {old!r}"
+                body = body.replace(old + "\n", new + "\n")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(body, encoding="utf-8")
         if path.name == "pyproject.toml":
@@ -250,7 +255,7 @@ def test_output_holds_no_command_that_nobody_runs():
     blocks = [b for path in PAGES for b in blocks_of(path.read_text(encoding="utf-8"), path.name)]
     hidden = [str(b) for b in blocks if b.language == "text" for s in b.body.splitlines() if s.startswith(COMMANDS)]
     assert hidden == []
-    assert {b.language for b in blocks if b.runs} <= {"pycon", "python", "console", "text", "toml", "sh", "ini"}
+    assert {b.language for b in blocks if b.runs} <= {"pycon", "python", "console", "text", "toml", "diff"}
 
 
 def test_every_command_in_the_text_exists():

@@ -26,6 +26,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+import equiharness
+import equiharness.kernels
 import pytest
 from equiharness import cli
 from equiharness.harness import registry
@@ -256,6 +258,13 @@ def test_output_holds_no_command_that_nobody_runs():
     hidden = [str(b) for b in blocks if b.language == "text" for s in b.body.splitlines() if s.startswith(COMMANDS)]
     assert hidden == []
     assert {b.language for b in blocks if b.runs} <= {"pycon", "python", "console", "text", "toml", "diff"}
+
+
+@pytest.mark.parametrize("module", [equiharness, equiharness.kernels], ids=lambda module: module.__name__)
+def test_every_public_name_has_its_place_in_the_reference(module):
+    pages = [path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "reference").glob("*.md")]
+    known = set(re.findall(r"^::: [\w.]+\.(\w+)$", "\n".join(pages), re.M))
+    assert sorted(set(module.__all__) - known) == []
 
 
 def test_every_command_in_the_text_exists():

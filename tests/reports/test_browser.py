@@ -371,14 +371,15 @@ def test_hostile_names_are_shown_and_never_executed(tmp_path, make, open_tab):
     tab.go("checks")
     tab.page.get_by_label("Search", exact=True).fill("onerror")
     assert count(tab) == 2
-    for row, name in zip(rows_of(run), HOSTILE, strict=True):
+    for i, (row, name) in enumerate(zip(rows_of(run), HOSTILE, strict=True)):
         tab.go(f"check/{row.id}")
         title = tab.page.locator("#check h2 bdi").first
         assert title.text_content() == name
         assert tab.page.locator("#check code").first.text_content() == name
         assert tab.page.locator("#check .plot").first.bounding_box()["width"] < 1300
-        tab.follow(tab.page.locator("#check .crumbs a").nth(1))
-        assert tab.page.locator("#implementation h2").text_content() == name
+        if i % 3 == 0:
+            tab.follow(tab.page.locator("#check .crumbs a").nth(1))
+            assert tab.page.locator("#implementation h2").text_content() == name
     assert tab.page.locator("img").count() == 0
     assert "run" not in tab.page.title().split(": equiharness")[-1]
     time.sleep(0.2)  # a handler that was armed would have fired

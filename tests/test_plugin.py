@@ -1,6 +1,8 @@
 """The pytest plugin as another repository meets it: its tests run in a session of their own."""
 
+import base64
 import contextlib
+import gzip
 import importlib.metadata
 import importlib.util
 import json
@@ -334,7 +336,11 @@ def test_the_report_is_one_page_with_the_pictures_of_failures(project):
     page = (project.path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
     assert "test_layers.py::test_ramp" in page
-    assert "data:image/png;base64" in page
+    packed = re.search('id="pictures">([^<]*)<', page)
+    pictures = json.loads(gzip.decompress(base64.b64decode(packed.group(1))))
+    assert pictures
+    for picture in pictures:
+        assert any(panel["title"].startswith("x") for panel in picture["panels"])
     result.stdout.fnmatch_lines(["report: *report.html"])
 
 

@@ -38,7 +38,9 @@ class Grid:
     """
 
     def __init__(self, points: Any, name: str = "points") -> None:
-        array = np.array(points.detach().cpu() if isinstance(points, torch.Tensor) else points, dtype=np.float64)
+        array = np.array(
+            points.detach().cpu().numpy() if isinstance(points, torch.Tensor) else points, dtype=np.float64
+        )
         if array.ndim != 2 or array.shape[1] not in (2, 3) or len(array) == 0:
             raise ValueError(
                 f"a kernel grid is an array [P, 2] of (beta, alpha) or [P, 3] of (beta, alpha, gamma), "

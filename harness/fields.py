@@ -98,6 +98,7 @@ class Field:
 
     Example:
         >>> import torch
+        >>> from equiharness import Grid
         >>> field = Field(Grid(5, 5), "C4", "3*trivial + 2*regular")
         >>> field.act(1, torch.zeros(1, 11, 5, 5)).shape
         torch.Size([1, 11, 5, 5])

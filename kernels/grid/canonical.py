@@ -7,7 +7,8 @@ elements want the same convolution, with the filters as they are; turn the resul
 
 Elements are worked off one by one. What is computed for u g from a moved input is, bit for bit, what is computed for g
 from the input itself: the same calls on the same numbers in the same places. Two calls alike give results alike, and
-more than that is not asked of a library, so the outputs are equivariant to the last bit.
+more than that is not asked of a library, so the outputs are equivariant to the last bit (`frames` puts several elements
+into one call where that is seen to change nothing).
 
 For each g one matrix product gives every tap's share of every voxel, P_t = w(t) F'_g, and the shares are added where
 they belong, tap after tap: no window is ever copied, and a signal with zeros between its voxels costs no more than the
@@ -24,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .frames import by_box, convolve_frames
+
 if TYPE_CHECKING:
     from ..cuda.grid import Geometry
 
@@ -38,6 +41,8 @@ def forward(x: Tensor, weight: Tensor, elements: Tensor, fibre: Tensor, geometry
     y = x.new_empty((x.shape[0], weight.shape[0], len(elements), *geometry.out))
     dtype = accumulator(x.dtype)
     signal, geometry = centred(x, geometry, size)
+    if fibre.shape[1] == 1 and geometry.dilation == 1 and x.device.type == "cpu":
+        return _own_channels(y, signal, weight, elements, fibre, geometry, size)
     taps = weight.permute(3, 0, 1, 2).flatten(2).to(dtype)  # [T, O, I U]
     turned, classes = Turned(signal, elements), functools.cache(_classes)
     for g, element in enumerate(elements):
@@ -52,6 +57,20 @@ def forward(x: Tensor, weight: Tensor, elements: Tensor, fibre: Tensor, geometry
                 for share, (_, to, of) in zip(shares.unbind(1), portion, strict=True):
                     total[to].add_(share[of])
         y[:, :, g] = turn(total.to(y.dtype), element.T)
+    return y
+
+
+def _own_channels(
+    y: Tensor, signal: Tensor, weight: Tensor, elements: Tensor, fibre: Tensor, geometry: "Geometry", size: int
+) -> Tensor:
+    """The convolution where every element reads one channel of a fibre: windows share too little for shares to pay."""
+    turned, dtype, dim = Turned(signal, elements), accumulator(signal.dtype), len(geometry.out)
+    filters = weight[:, :, 0].unflatten(2, (size,) * dim).to(dtype)
+    for members in by_box(elements, lambda element: turn_box(tuple(signal.shape[3:]), element)):
+        frames = torch.stack([turned.select(g, fibre[g])[:, :, 0] for g in members]).to(dtype)
+        results = convolve_frames(frames, filters, geometry.stride, geometry.pad)
+        for g, result in zip(members, results, strict=True):
+            y[:, :, g] = turn(result, elements[g].T)
     return y
 
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ..cuda.grid import Geometry
-from .canonical import accumulator, cover, turn
-from .conv import CONV
+from .canonical import accumulator, cover, turn, turn_box
+from .frames import by_box, convolve_frames
 
 _GEOMETRY = "SymInt[] out, SymInt stride, SymInt dilation, SymInt pad, SymInt[] wrap, int size"
 _LIBRARY = torch.library.Library("equiharness", "FRAGMENT")
@@ -63,23 +63,23 @@ def depthwise(
 def _forward(x: Tensor, s: Tensor, elements: Tensor, *where: Any) -> Tensor:
     geometry, size = _geometry(*where), where[-1]
     y = x.new_empty((*x.shape[:2], len(elements), *geometry.out))
-    for g, signal in _signals(x, elements, geometry, size):
-        y[:, :, g] = turn(_correlation(signal, s.to(signal.dtype), geometry, size).to(y.dtype), elements[g].T)
-    return y
-
-
-def _correlation(signal: Tensor, s: Tensor, geometry: Geometry, size: int) -> Tensor:
-    """sum_t s_c(t) x_c(aX + t) of the signal of one element: the same call for each of them."""
-    dim = len(geometry.out)
-    if signal.device.type == "cpu":
-        filters = s.view(-1, 1, *(size,) * dim)
-        return CONV[dim](signal, filters, stride=geometry.stride, groups=len(filters))
+    if x.device.type == "cpu":
+        wide = cover(x, geometry, size).to(accumulator(x.dtype))
+        filters = s.to(wide.dtype).view(-1, 1, *(size,) * len(geometry.out))
+        for members in by_box(elements, lambda element: turn_box(tuple(wide.shape[3:]), element)):
+            frames = torch.stack([turn(wide[:, :, g], elements[g]) for g in members])
+            results = convolve_frames(frames, filters, geometry.stride, groups=len(filters))
+            for g, result in zip(members, results, strict=True):
+                y[:, :, g] = turn(result, elements[g].T)
+        return y
     # Elsewhere two calls alike may be answered by two algorithms: multiplications and additions leave no choice.
-    taps = s.view(*s.shape, *(1,) * dim)
-    total = torch.zeros((), dtype=signal.dtype, device=signal.device)
-    for t, view in _taps(signal, geometry.stride, size):
-        total = total + view * taps[:, t]
-    return total
+    for g, signal in _signals(x, elements, geometry, size):
+        taps = s.to(signal.dtype).view(*s.shape, *(1,) * len(geometry.out))
+        total = torch.zeros((), dtype=signal.dtype, device=signal.device)
+        for t, view in _taps(signal, geometry.stride, size):
+            total = total + view * taps[:, t]
+        y[:, :, g] = turn(total, elements[g].T)
+    return y
 
 
 def _weight(x: Tensor, y: Tensor, elements: Tensor, *where: Any) -> Tensor:

@@ -152,7 +152,7 @@ class VectorProjection(_VectorConv):
         return moved.movedim(3, 1).transpose(2, 3).flatten(2, 3).flatten(0, 1)
 
     def exact(self, x: Tensor) -> Tensor:
-        """The layer in canonical order: a vector of every element, turned out of its frame, in a sorted sum."""
+        """The layer in canonical order: every element's vectors, turned out of its frame, summed without rounding."""
         y = self._canonical(x, self.weight.transpose(1, 2).flatten(0, 1))
         vectors = self._turned(y.unflatten(1, (self.out_channels, self.dim)), inverse=False)
         result: Tensor = orbit_sum(vectors.flatten(1, 2)).unflatten(1, (self.out_channels, self.dim))

@@ -1,5 +1,7 @@
 """The exact backend in torch: the formula of the layers, its gradients, and sums that do not depend on an order."""
 
+import math
+
 import pytest
 import torch
 from equiharness.kernels import (
@@ -14,6 +16,7 @@ from equiharness.kernels import (
     VectorLift,
     VectorProjection,
 )
+from equiharness.kernels.grid import frames
 from equiharness.kernels.grid.exact import orbit_sum, spread
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -201,14 +204,57 @@ def test_fast_and_exact_agree_to_rounding(grid, kind):
     assert ((fast(x) - exact(x)).abs() <= 2 * terms * 2.0**-24 * size).all()
 
 
-def test_a_sum_over_an_orbit_changes_sign_with_its_terms():
-    torch.manual_seed(0)
-    terms = torch.randn(2, 3, 24, 50) * 10.0 ** torch.randint(-3, 4, (24, 1))
-    assert torch.equal(orbit_sum(-terms.flip(2)), -orbit_sum(terms))
-    ascending = terms.sort(dim=2).values
-    other = (-terms).sort(dim=2).values
-    sums = [sum(t[:, :, h] for h in range(24)) for t in (ascending, other)]
-    assert not torch.equal(sums[1], -sums[0])  # which sorting alone does not give
+def orbits(dtype, spread):
+    """Terms over many orders of magnitude, where a sum that rounds depends on its order."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = 2.0 ** torch.randint(-spread, spread + 1, (2, 3, 24, 50), generator=generator, dtype=torch.float64)
+    return (torch.randn(2, 3, 24, 50, generator=generator, dtype=torch.float64) * sizes).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_sum_over_an_orbit_has_no_order_and_changes_sign_with_its_terms(dtype):
+    terms = orbits(dtype, 20)
+    mixed = terms[:, :, torch.randperm(24, generator=torch.Generator().manual_seed(1))]
+    assert torch.equal(orbit_sum(mixed), orbit_sum(terms))
+    assert torch.equal(orbit_sum(-mixed), -orbit_sum(terms))
+    one_by_one = [sum(t[:, :, h] for h in range(24)) for t in (mixed, terms)]
+    assert not torch.equal(*one_by_one)  # adding with rounding does not give that
+
+
+@pytest.mark.parametrize(("dtype", "cut"), [(torch.float32, 2.0**-46), (torch.float64, 2.0**-92)])
+def test_a_sum_over_an_orbit_is_the_sum_rounded(dtype, cut):
+    """Rounding of the result, and 24 terms cut to multiples of 2^(5 - 52) of the largest, once or twice."""
+    terms = orbits(dtype, 20)
+    columns = terms.double().movedim(2, -1)
+    true = torch.tensor([math.fsum(column) for column in columns.reshape(-1, 24).tolist()], dtype=torch.float64)
+    error = (orbit_sum(terms).double().flatten() - true).abs()
+    bound = torch.finfo(dtype).eps / 2 * true.abs() + 24 * cut * columns.abs().amax(-1).flatten()
+    assert (error <= bound).all()
+
+
+def test_a_sum_over_an_orbit_holds_infinities_and_the_ends_of_the_range():
+    inf, huge, tiny = float("inf"), 2.0**1022, 2.0**-1074
+    orbits = [[inf, 1.0, -huge], [huge, -huge, 2.0**960], [tiny, tiny, -3 * tiny], [0.0, 0.0, 0.0], [huge, huge, huge]]
+    terms = torch.tensor(orbits, dtype=torch.float64).T.reshape(1, 1, 3, 5)
+    assert orbit_sum(terms).flatten().tolist() == [inf, 2.0**960, -tiny, 0.0, 3 * 2.0**1022]
+    assert orbit_sum(torch.tensor([inf, -inf]).view(1, 1, 2, 1)).isnan().all()
+
+
+@pytest.mark.parametrize("kind", ["lifting", "depthwise first"])
+def test_where_a_library_treats_samples_unlike_every_element_has_a_call_of_its_own(kind, monkeypatch):
+    layer = exact_layer(kind, "O", 3, 1, torch.float32)
+    x = torch.randn(2, 1, *(() if kind == "lifting" else (24,)), 4, 4, 4)
+    together, calls, convolution = layer(x), [], frames.CONV[3]
+
+    def unlike(x, weight, **options):
+        calls.append(len(x))
+        return convolution(x, weight, **options) + torch.arange(len(x)).view(-1, 1, 1, 1, 1) * 1e-7
+
+    monkeypatch.setitem(frames.CONV, 3, unlike)
+    monkeypatch.setattr(frames, "_alike", frames._alike.__wrapped__)  # without what it remembers
+    torch.testing.assert_close(layer(x), together, rtol=1e-5, atol=1e-5)
+    assert calls.count(2) == 24  # of two samples, after one of all that showed the difference
+    assert calls.count(48) == 1
 
 
 @pytest.mark.parametrize("kind", ["pointwise first", "depthwise first", "transposed separable", "vector projection"])

@@ -229,7 +229,7 @@ def orbit_sum(x: Tensor) -> Tensor:
 
     Example:
         >>> orbit_sum(torch.tensor([1.0, 1e8, -1e8]).view(1, 1, 3, 1)).item()
-        0.0
+        1.0
     """
     result: Tensor = _OrbitSum.apply(x, x.shape[2])  # type: ignore[no-untyped-call]
     return result

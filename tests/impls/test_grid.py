@@ -34,7 +34,7 @@ def made(adapter, case, dtype="float32", seed=3):
     return adapter.build(case, device="cpu", dtype=dtype, seed=seed)
 
 
-@pytest.mark.parametrize(("adapter", "case"), few())
+@pytest.mark.parametrize(("adapter", "case"), list(few()))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_case_is_exact_or_as_declared(adapter, case, dtype):
     result = run_property("equivariance", made(adapter, case, dtype)).result

@@ -2,8 +2,8 @@
 
     python benchmarks/clock_agreement.py [ROUNDS]
 
-Three layers; both clocks time the same number of calls in turns. The fastest samples are compared: torch's clock is on
-the wall, and the others hold what other processes had. What the harness adds is the time of an empty region, beside
+Three layers; both clocks time the same number of calls in turns, and neighbours are compared: the median of their
+ratios, since a machine whose speed wanders slows both of a pair, and torch's clock is on the wall. What the harness adds is the time of an empty region, beside
 that of a sample.
 """
 
@@ -40,22 +40,26 @@ def main(rounds):
             call = contender.forward()
             repeats = clock.calibrate(call)
             timer = Timer("call()", globals={"call": call}, num_threads=1)
-            least = {True: float("inf"), False: float("inf")}
+            pairs = []
             for turn in range(rounds):
+                taken = {}
                 for ours in (True, False) if turn % 2 else (False, True):
-                    call()
                     with quiet():  # as torch's does
-                        seconds = clock.region(call, repeats)[0] if ours else timer.timeit(repeats).times[0]
-                    least[ours] = min(least[ours], seconds)
+                        # The collection before has emptied the caches; torch's clock warms up by itself.
+                        for _ in range(2):
+                            call()
+                        taken[ours] = clock.region(call, repeats)[0] if ours else timer.timeit(repeats).times[0]
+                pairs.append(taken[True] / taken[False])
             sample = repeats * statistics.median(clock.region(call, repeats)[0] for _ in range(11))
         added = clock._cost() / sample
-        ratio = least[True] / least[False]
+        low, ratio, high = statistics.quantiles(pairs, n=4)
         worst = max(worst, abs(ratio - 1))
         print(
-            f"{operator}, {name}: ours / torch's {ratio:.3f} over {rounds} rounds; the clock adds {100 * added:.3f} %"
+            f"{operator}, {name}: ours / torch's {ratio:.3f} (quartiles {low:.3f} to {high:.3f}) over {rounds} pairs;"
+            f" the clock adds {100 * added:.3f} %"
         )
     print(f"largest disagreement {100 * worst:.1f} %")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 101)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 201)

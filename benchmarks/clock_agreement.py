@@ -3,8 +3,8 @@
     python benchmarks/clock_agreement.py [ROUNDS]
 
 Three layers; both clocks time the same number of calls in turns, and neighbours are compared: the median of their
-ratios, since a machine whose speed wanders slows both of a pair, and torch's clock is on the wall. What the harness adds is the time of an empty region, beside
-that of a sample.
+ratios, since a machine whose speed wanders slows both of a pair, and torch's clock is on the wall. What the harness
+adds is the time of an empty region, beside that of a sample.
 """
 
 import statistics

@@ -108,13 +108,13 @@ def table(
         "inner_row": row[1], "inner_column": column[1], "inner_depth": depth[1],
         "a": a[0], "b": b[0], "c": c[0],
     }  # fmt: skip
-    paired = {
+    paired: Mapping[str, Any] = {
         "a_row": _pair(a[1]), "a_depth": _pair(a[2]), "b_depth": _pair(b[1]), "b_column": _pair(b[2]),
         "c_row": _pair(c[1]), "c_column": _pair(c[2]),
     }  # fmt: skip
     count = max(*(np.size(number) for number in single.values()), *(np.size(pair) // 2 for pair in paired.values()))
     groups = np.zeros(count, GROUP)
-    for name, numbers in (single | paired).items():
+    for name, numbers in {**single, **paired}.items():
         groups[name] = numbers
     if max(int(groups[name].max()) for name in ("rows", "columns", "depth")) >= 2**31:
         raise ValueError("a product has fewer than 2^31 rows, columns and terms; use a smaller batch")

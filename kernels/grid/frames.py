@@ -7,13 +7,18 @@ to give equal bits. Where they do not, every element has a call of its own.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .conv import CONV
+
+#: Two orders of summation round a sum of eight random numbers alike about every second time: never 64 times.
+_SUMS = 64
+
+_Call = Callable[[Tensor, Tensor], Tensor]
 
 
 def by_box(elements: Tensor, turn_box: Callable[[Tensor], tuple[int, ...]]) -> Iterator[list[int]]:
@@ -54,8 +59,8 @@ def convolve_frames(frames: Tensor, filters: Tensor, stride: int, padding: int =
     call = functools.partial(CONV[filters.dim() - 2], **options)
     shape = (*frames.shape[:2], *frames.shape[2:])
     if _alike(shape, tuple(filters.shape), frames.dtype, torch.get_num_threads(), tuple(options.items())):
-        y: Tensor = call(frames.flatten(0, 1), filters)
-        return y.unflatten(0, frames.shape[:2])
+        y: Tensor = call(frames.flatten(0, 1), filters).unflatten(0, frames.shape[:2])
+        return y
     return torch.stack([call(frame.contiguous(), filters) for frame in frames])
 
 
@@ -64,9 +69,48 @@ def _alike(
     frames: tuple[int, ...], filters: tuple[int, ...], dtype: torch.dtype, threads: int, options: tuple[Any, ...]
 ) -> bool:
     """Whether equal frames of a call have equal results. What a library does follows from shapes, not from numbers."""
-    generator = torch.Generator().manual_seed(0)
-    one = torch.randn(frames[1:], generator=generator).to(dtype)
-    weight = torch.randn(filters, generator=generator).to(dtype)
-    call = one.expand(frames).flatten(0, 1).contiguous()
-    y = CONV[len(filters) - 2](call, weight, **dict(options)).unflatten(0, frames[:2])
-    return bool((y == y[:1]).all())
+
+    def call(one: Tensor, weight: Tensor) -> Tensor:
+        together = one.expand(frames).flatten(0, 1).contiguous()
+        y: Tensor = CONV[len(filters) - 2](together, weight, **dict(options)).unflatten(0, frames[:2])
+        return y
+
+    return _same(call, (1, *frames[1:]), filters, dtype, axis=0)
+
+
+def columns_alike(samples: int, depth: int, rows: int, columns: int, dtype: torch.dtype) -> bool:
+    """Whether the matrix product treats all columns alike: equal columns of the second factor give equal bits.
+
+    Args:
+        samples: of the second factor, [samples, depth, columns].
+        depth: terms of a sum.
+        rows: of the first factor, [rows, depth].
+        columns: of the second.
+        dtype: of both.
+
+    Example:
+        >>> columns_alike(2, 8, 4, 1, torch.float32)
+        True
+    """
+    return _columns_alike(samples, depth, rows, columns, dtype, torch.get_num_threads())
+
+
+@functools.cache
+def _columns_alike(samples: int, depth: int, rows: int, columns: int, dtype: torch.dtype, threads: int) -> bool:
+    def call(column: Tensor, first: Tensor) -> Tensor:
+        return torch.matmul(first, column.expand(-1, -1, columns).contiguous())
+
+    return _same(call, (samples, depth, 1), (rows, depth), dtype, axis=2)
+
+
+def _same(call: _Call, one: Sequence[int], weight: Sequence[int], dtype: torch.dtype, axis: int) -> bool:
+    """Whether the results of a call on random numbers repeat along an axis, in at least ``_SUMS`` different sums."""
+    generator, seen = torch.Generator().manual_seed(0), 0
+    while seen < _SUMS:
+        a, b = (torch.randn(shape, generator=generator).to(dtype) for shape in (one, weight))
+        y = call(a, b)
+        first = y.narrow(axis, 0, 1)
+        if not bool((y == first).all()):
+            return False
+        seen += max(1, first.numel())
+    return True

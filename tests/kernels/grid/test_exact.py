@@ -257,6 +257,19 @@ def test_where_a_library_treats_samples_unlike_every_element_has_a_call_of_its_o
     assert calls.count(48) == 1
 
 
+def test_columns_that_are_summed_in_two_orders_are_seen():
+    def unlike(column, rows):
+        y = torch.matmul(rows, column.expand(-1, -1, 5).contiguous())
+        other = torch.matmul(rows.flip(1), column.flip(1))
+        return torch.cat([y[..., :4], other], -1)
+
+    def alike(column, rows):
+        return torch.matmul(rows, column).expand(-1, -1, 5)
+
+    assert frames._same(alike, (1, 16, 1), (1, 16), torch.float32, axis=2)
+    assert not frames._same(unlike, (1, 16, 1), (1, 16), torch.float32, axis=2)
+
+
 @pytest.mark.parametrize("kind", ["pointwise first", "depthwise first", "transposed separable", "vector projection"])
 def test_derivatives_of_the_exact_backend_are_right_twice(kind):
     layer = exact_layer(kind, "C4", 2, 1, torch.float64)

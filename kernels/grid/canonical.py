@@ -23,6 +23,7 @@ from math import gcd
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .frames import by_box, columns_alike, convolve_frames
@@ -84,9 +85,10 @@ def _pointwise(y: Tensor, signal: Tensor, weight: Tensor, fibre: Tensor) -> Tens
     """The convolution with one tap, where voxels are columns of a matrix product: nothing has to be turned."""
     mix = weight.flatten(1).to(accumulator(y.dtype))
     columns = signal.flatten(3).to(mix.dtype)
+    source = columns.new_empty((*columns.shape[:2], fibre.shape[1], columns.shape[3]))  # once: fresh memory is slow
     for g, channels in enumerate(fibre):
-        source = columns.index_select(2, channels).flatten(1, 2)
-        y[:, :, g] = torch.matmul(mix, source).unflatten(2, y.shape[3:])
+        torch.index_select(columns, 2, channels, out=source)
+        y[:, :, g] = torch.matmul(mix, source.flatten(1, 2)).unflatten(2, y.shape[3:])
     return y
 
 
@@ -127,6 +129,9 @@ def centred(x: Tensor, geometry: "Geometry", size: int) -> tuple[Tensor, "Geomet
 
 def cover(x: Tensor, geometry: "Geometry", size: int) -> Tensor:
     """The voxels that the windows cover, and no more: stride (out - 1) + k per axis, centred on the outputs."""
+    if geometry.dilation == 1 and not any(geometry.wrap):  # zeros on both sides, or edges left out
+        ends = ((geometry.stride * (out - 1) + size - n) for out, n in zip(geometry.out, x.shape[3:], strict=True))
+        return F.pad(x, [side for more in reversed(list(ends)) for side in (geometry.pad, more - geometry.pad)])
     for axis, (out, wrap) in enumerate(zip(geometry.out, geometry.wrap, strict=True), start=3):
         n = x.shape[axis]
         at = torch.arange(geometry.stride * (out - 1) + size, device=x.device) - geometry.pad

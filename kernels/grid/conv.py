@@ -159,6 +159,10 @@ class GridConv(GridModule):
         """The layer in canonical order, without bias, in subclasses that list the backend "exact"."""
         raise NotImplementedError(f"{type(self).__name__} has no exact backend")
 
+    def fourier(self, x: Tensor) -> Tensor:
+        """The layer in Fourier coordinates of its group, without bias, in subclasses that list "fourier"."""
+        raise NotImplementedError(f"{type(self).__name__} has no fourier backend")
+
     def reset_parameters(self) -> None:
         """Draw weights that keep the variance of white noise; the bias starts at zero.
 
@@ -172,8 +176,8 @@ class GridConv(GridModule):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve; shapes as in the class description."""
         self.check_input(x, self.in_fibre)
-        if self.backend in ("reference", "exact"):
-            y = self.reference(x) if self.backend == "reference" else self.exact(x)
+        if self.backend in ("reference", "exact", "fourier"):
+            y = getattr(self, self.backend)(x)
             if self.bias is not None:
                 y = y + self.bias.view(-1, *(1,) * (y.dim() - 2))
             return y

@@ -1,12 +1,16 @@
 """Lifting and regular group convolutions."""
 
+from typing import Any
+
 from torch import Tensor
 
 from . import reference
 from .conv import GridConv, GridModule
 from .exact import TABLES, exact_convolution, exact_tables, spread
 from .expansion import joint_table, regular_table, tap_table
-from .groups import IntArray
+from .fourier import TABLES as FOURIER
+from .fourier import fourier_blocks, fourier_convolution, fourier_tables
+from .groups import GroupLike, IntArray
 
 
 class _ExactConv(GridConv):
@@ -97,7 +101,8 @@ class GroupConv(_ExactConv):
         padding_mode: "zeros" or "circular".
         bias: whether to add b_o, shared over the group.
         backend: "auto" or "fast" (one dense convolution with the expanded filters), "exact" (canonical order: on a GPU
-            equivariant to the last bit, forward and for the gradient of the input), "reference" (the formula, slow).
+            equivariant to the last bit, forward and for the gradient of the input), "fourier" (in the irreducible
+            representations of the group: fewer products), "reference" (the formula, slow).
         allow_misaligned: accept boxes that break the symmetry.
         device: of weight [o, i, u, *k], u = g^-1 h, and bias [o].
         dtype: of weight and bias.
@@ -116,13 +121,27 @@ class GroupConv(_ExactConv):
     Winkels & Cohen, 3D G-CNNs for Pulmonary Nodule Detection, MIDL 2018.
     """
 
+    backends = (*_ExactConv.backends, "fourier")
+
+    def __init__(self, group: GroupLike, in_channels: int, out_channels: int, kernel_size: int, **options: Any) -> None:
+        super().__init__(group, in_channels, out_channels, kernel_size, **options)
+        # Numbers beside the tables: a trace sees constants, and asks no cache of groups.
+        self._blocks = fourier_blocks(self.group) if self.backend == "fourier" else ()
+
     def _fibres(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         return (self.order,), (self.order,), (self.order,)
 
     def tables(self) -> dict[str, IntArray]:
         """Index of (g^-1 h, g^-1 t), and of g^-1."""
         table = joint_table(regular_table(self.group), tap_table(self.group, self.kernel_size))
-        return {"table": table, "inverse": self.group.inv, **self._exact_tables()}
+        fourier = fourier_tables(self.group, self.kernel_size) if self.backend == "fourier" else {}
+        return {"table": table, "inverse": self.group.inv, **self._exact_tables(), **fourier}
+
+    def fourier(self, x: Tensor) -> Tensor:
+        """The layer in aligned Fourier coordinates, without bias: [B, o, |G|, *X]."""
+        weight = self.weight.flatten(3)
+        tables = [self.get_buffer(name) for name in FOURIER]
+        return fourier_convolution(x, weight, tables, self._blocks, size=self.kernel_size, **self.geometry())
 
     def filter_bank(self) -> Tensor:
         """W[(o, g), (i, h), t] = w_oi(g^-1 t, g^-1 h), differentiable."""

@@ -5,7 +5,8 @@
 
 They compute what grid_exact and grid_exact_weight compute for a filter with a group axis, with fewer products and to
 rounding only (`grid.aligned` has the formulas). Both are derivatives of one trilinear form; its third is C again, as
-in `grid_operators`. Importing this module registers the operators with torch.
+in `grid_operators`. On a GPU the kernels of grid_fourier.cu gather, transform and multiply; the gradient of the weight
+takes its spectra from them, and its products from torch. Importing this module registers the operators with torch.
 """
 
 from collections.abc import Sequence
@@ -17,10 +18,12 @@ from torch import Tensor
 from ..grid import aligned
 from ..grid.aligned import Transform
 from ..grid.canonical import accumulator
+from . import grid_fourier
 from .grid import Geometry
 from .grid_operators import adjoint_weight
+from .launch import executor_for
 
-_TABLES = "Tensor taps, Tensor adjoint, Tensor basis, Tensor right"
+_TABLES = "Tensor taps, Tensor adjoint, Tensor order, Tensor basis, Tensor right"
 _GEOMETRY = "int[] blocks, SymInt[] out, SymInt stride, SymInt dilation, SymInt pad, SymInt[] wrap, int size"
 
 _LIBRARY = torch.library.Library("equiharness", "FRAGMENT")
@@ -28,16 +31,38 @@ _LIBRARY.define(f"grid_fourier(Tensor x, Tensor weight, {_TABLES}, {_GEOMETRY}) 
 _LIBRARY.define(f"grid_fourier_weight(Tensor x, Tensor y, {_TABLES}, {_GEOMETRY}) -> Tensor")
 
 
-def _forward(x: Tensor, weight: Tensor, taps: Tensor, adjoint: Tensor, basis: Tensor, right: Tensor, *more: Any) -> Any:
-    blocks, *where, size = more
+def _forward(x: Tensor, weight: Tensor, *more: Any) -> Tensor:
+    taps, _, order, basis, right, blocks, *where, size = more
     transform = Transform.of(basis, right, blocks, accumulator(x.dtype))
-    return aligned.forward(x, weight, taps, transform, _geometry(*where), size)
+    geometry, executor = _geometry(*where), executor_for(x)
+    halves = grid_fourier.halves_of(blocks, transform.basis.dtype, geometry)
+    if executor is None or not halves:
+        return aligned.forward(x, weight, taps, transform, geometry, size)
+    index = aligned.aligned_index(taps, size, len(geometry.out))
+    filters = aligned.filter_rows(weight.to(transform.basis.dtype), index, transform, halves)
+    half = grid_fourier.half_basis(transform.basis, order)
+    signal = x.to(transform.basis.dtype)  # 16 bits are widened: their sums are kept in float32
+    return grid_fourier.forward(executor, signal, filters, half, order, taps, geometry).to(x.dtype)
 
 
-def _weight(x: Tensor, y: Tensor, taps: Tensor, adjoint: Tensor, basis: Tensor, right: Tensor, *more: Any) -> Any:
-    blocks, *where, size = more
+def _weight(x: Tensor, y: Tensor, *more: Any) -> Tensor:
+    taps, _, order, basis, right, blocks, *where, size = more
     transform = Transform.of(basis, right, blocks, accumulator(x.dtype))
-    return aligned.weight_gradient(x, y, taps, transform, _geometry(*where), size)
+    geometry, executor = _geometry(*where), executor_for(x)
+    halves = grid_fourier.halves_of(blocks, transform.basis.dtype, geometry)
+    if executor is None or not halves or not y.numel():
+        return aligned.weight_gradient(x, y, taps, transform, geometry, size)
+    index, dtype = aligned.aligned_index(taps, size, len(geometry.out)), transform.basis.dtype
+    half, o, i = grid_fourier.half_basis(transform.basis, order), y.shape[1], x.shape[1]
+    here = Geometry(geometry.out, 1, 1, 0, (0,) * len(geometry.out))  # outputs are read where they are
+    outputs = grid_fourier.spectrum(executor, y.to(dtype), half, order, torch.zeros_like(taps[:, :1]), 0, here)
+    signal, mixed = x.to(dtype), []
+    # One tap after the other: a spectrum of the input is as large as the input, and there are k^d of them.
+    for q in range(taps.shape[1]):
+        inputs = grid_fourier.spectrum(executor, signal, half, order, taps, q, geometry)
+        mixed.append(aligned.block_products(outputs, inputs, transform))
+    stacked = [torch.stack(parts) for parts in zip(*mixed, strict=True)]
+    return aligned.filter_gradient(stacked, index, transform, o, i).to(x.dtype).contiguous()
 
 
 def _geometry(out: Sequence[int], stride: int, dilation: int, pad: int, wrap: Sequence[int]) -> Geometry:
@@ -45,7 +70,7 @@ def _geometry(out: Sequence[int], stride: int, dilation: int, pad: int, wrap: Se
 
 
 def _forward_fake(x: Tensor, weight: Tensor, *rest: Any) -> Tensor:
-    return x.new_empty((x.shape[0], weight.shape[0], x.shape[2], *rest[5]))
+    return x.new_empty((x.shape[0], weight.shape[0], x.shape[2], *rest[6]))
 
 
 def _weight_fake(x: Tensor, y: Tensor, taps: Tensor, *_: Any) -> Tensor:
@@ -53,8 +78,8 @@ def _weight_fake(x: Tensor, y: Tensor, taps: Tensor, *_: Any) -> Tensor:
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:6])
-    ctx.geometry = inputs[6:]
+    ctx.save_for_backward(*inputs[:7])
+    ctx.geometry = inputs[7:]
 
 
 def _exchanged(ctx: Any, x: Tensor) -> tuple[Any, ...]:
@@ -70,7 +95,7 @@ def _forward_backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
         dx = convolve(dy, adjoint_weight(weight, tables[1]), tables, *_exchanged(ctx, x))
     if ctx.needs_input_grad[1]:
         dw = torch.ops.equiharness.grid_fourier_weight(x, dy, *tables, *ctx.geometry)
-    return dx, dw, *(None,) * 11
+    return dx, dw, *(None,) * 12
 
 
 def _weight_backward(ctx: Any, dw: Tensor) -> tuple[Any, ...]:
@@ -80,7 +105,7 @@ def _weight_backward(ctx: Any, dw: Tensor) -> tuple[Any, ...]:
         dx = convolve(y, adjoint_weight(dw, tables[1]), tables, *_exchanged(ctx, x))
     if ctx.needs_input_grad[1]:
         dy = convolve(x, dw, tables, *ctx.geometry)
-    return dx, dy, *(None,) * 11
+    return dx, dy, *(None,) * 12
 
 
 def _register(name: str, function: Any, fake: Any, backward: Any) -> None:
@@ -111,7 +136,8 @@ def convolve(
     Args:
         x: [B, I, G, *N], float16, bfloat16, float32 or float64.
         weight: [O, I, G, T], of the dtype of x.
-        tables: taps int32 [G, T, 3], adjoint int64 [G * T], basis and right of `grid.irreps.packed`.
+        tables: taps int32 [G, T, 3], adjoint int64 [G * T], order int32 [G] of `grid.irreps.inversion_order`, basis and
+            right of `grid.irreps.packed`.
         blocks: copies and size of every block, one after the other.
         out: sizes of the output.
         stride: between windows.

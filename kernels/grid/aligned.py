@@ -77,6 +77,14 @@ def filters(weight: Tensor, index: Tensor, transform: Transform) -> list[Tensor]
     return found
 
 
+def filter_rows(weight: Tensor, index: Tensor, transform: Transform, halves: int) -> Tensor:
+    """The same for the CUDA kernels: [T, halves, I, G / halves, O], rows (a, b) of every block after each other."""
+    o, i, u, t = weight.shape
+    psi = weight.gather(3, index.expand(o, i, u, t)).permute(3, 0, 1, 2).reshape(-1, u)
+    rows = (psi @ torch.cat(transform.right).T).view(t, o, i, halves, -1)
+    return rows.permute(0, 3, 2, 4, 1).contiguous()
+
+
 def filter_gradient(mixed: Sequence[Tensor], index: Tensor, transform: Transform, o: int, i: int) -> Tensor:
     """The adjoint of `filters`: [O, I, U, T]."""
     t, u = index.shape[1], index.shape[0]
@@ -121,10 +129,18 @@ def weight_gradient(
         outputs = (transform.basis @ outputs.flatten(1)).view(x.shape[2], o, -1)
         for q in range(index.shape[1]):
             spectrum = _transformed(wide, [at[q] for at in offsets], samples, slab, geometry, transform)
-            for m, rows, (copies, k) in zip(mixed, transform.rows(), transform.blocks, strict=True):
-                left, right = outputs[rows].view(copies, k * o, -1), spectrum[rows].view(copies, k * i, -1)
-                m[q] += torch.matmul(left, right.mT).sum(0)
+            for m, product in zip(mixed, block_products(outputs, spectrum, transform), strict=True):
+                m[q] += product
     return filter_gradient(mixed, index, transform, o, i).to(x.dtype).contiguous()
+
+
+def block_products(outputs: Tensor, inputs: Tensor, transform: Transform) -> list[Tensor]:
+    """Per block sum_{c,n} outputs[(c, a), o, n] inputs[(c, b), i, n] as [a O, b I], of spectra [G, O or I, n]."""
+    found = []
+    for rows, (copies, k) in zip(transform.rows(), transform.blocks, strict=True):
+        left = outputs[rows].view(copies, k * outputs.shape[1], -1)
+        found.append(torch.matmul(left, inputs[rows].view(copies, k * inputs.shape[1], -1).mT).sum(0))
+    return found
 
 
 def _transformed(

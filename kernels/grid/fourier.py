@@ -5,16 +5,18 @@ the formulas, `cuda.fourier_operators` the operators and their derivatives.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ..cuda.fourier_operators import convolve
 from .exact import exact_tables, in_autocast, wrapped
 from .groups import GridGroup, IntArray
-from .irreps import group_transform, packed
+from .irreps import group_transform, inversion_order, packed
 
 #: Buffers of a layer, in the order in which `fourier_operators.convolve` takes them.
-TABLES = ("fourier_taps", "fourier_adjoint", "fourier_basis", "fourier_right")
+TABLES = ("fourier_taps", "fourier_adjoint", "fourier_order", "fourier_basis", "fourier_right")
 
 
 def fourier_tables(group: GridGroup, kernel_size: int) -> dict[str, IntArray]:
@@ -27,7 +29,8 @@ def fourier_tables(group: GridGroup, kernel_size: int) -> dict[str, IntArray]:
     """
     exact = exact_tables(group, kernel_size, regular=True)
     tables = {"fourier_taps": exact["exact_taps"], "fourier_adjoint": exact["exact_adjoint"]}
-    return {**tables, **packed(group_transform(group))}
+    order: Any = inversion_order(group).astype(np.int32)
+    return {**tables, "fourier_order": order, **packed(group_transform(group))}
 
 
 def fourier_blocks(group: GridGroup) -> tuple[int, ...]:

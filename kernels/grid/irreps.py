@@ -76,6 +76,13 @@ def group_transform(group: GridGroup) -> GroupTransform:
         >>> [(block.copies, block.size) for block in transform.blocks], transform.products
         ([(1, 1), (1, 1), (2, 2), (3, 3), (3, 3)], 64)
     """
+    proper = np.flatnonzero(np.linalg.det(group.elements) > 0)
+    if (
+        group.dim == 3
+        and len(proper) < group.order
+        and (group.elements == -np.eye(3, dtype=np.int64)).all((1, 2)).any()
+    ):
+        return _with_inversion(group, proper)
     found: dict[tuple[int, ...], FloatArray] = {}
     for space in _irreducible_subspaces(group):
         representation = np.einsum("ha,uhb->uab", space, space[group.mul[group.inv]])  # rho(u) = V^T L_u V
@@ -84,6 +91,36 @@ def group_transform(group: GridGroup) -> GroupTransform:
     parts = [_part(representation, group.mul) for representation in found.values()]
     parts.sort(key=lambda part: (part[1].size, part[1].copies))
     return GroupTransform(np.concatenate([rows for rows, _ in parts]), tuple(block for _, block in parts))
+
+
+def inversion_order(group: GridGroup) -> IntArray:
+    """The elements of a group in which kernels read them: rotations, then their products with the inversion.
+
+    Example:
+        >>> from equiharness.kernels.grid.groups import grid_group
+        >>> group = grid_group("Oh")
+        >>> order = inversion_order(group)
+        >>> bool((group.elements[order[24:]] == -group.elements[order[:24]]).all())
+        True
+    """
+    proper = np.flatnonzero(np.linalg.det(group.elements) > 0)
+    inversion = np.flatnonzero((group.elements == -np.eye(group.dim, dtype=np.int64)).all((1, 2)))
+    if group.dim != 3 or not len(inversion):
+        return np.arange(group.order)
+    return np.concatenate([proper, group.mul[inversion[0], proper]])
+
+
+def _with_inversion(group: GridGroup, proper: IntArray) -> GroupTransform:
+    """The transform of rotations times the inversion: even functions, then odd ones, each as those on the rotations."""
+    half, order = group_transform(GridGroup(group.elements[proper])), inversion_order(group)
+    basis, parts = np.empty((group.order, group.order)), []
+    for rows, sign in ((slice(None, len(proper)), 1.0), (slice(len(proper), None), -1.0)):
+        basis[rows, order] = np.concatenate([half.basis, sign * half.basis], 1) / np.sqrt(2)
+        for block in half.blocks:
+            right = np.empty((group.order, block.size, block.size))
+            right[order] = np.concatenate([block.right, sign * block.right])
+            parts.append(Block(block.copies, block.size, right))
+    return GroupTransform(basis, tuple(parts))
 
 
 def _irreducible_subspaces(group: GridGroup) -> list[FloatArray]:

@@ -6,11 +6,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from equiharness.kernels.cuda import compile, grid, grid_expand, ragged, sources
+from equiharness.kernels.cuda import compile, grid, grid_expand, grid_fourier, ragged, sources
 from equiharness.kernels.cuda.resources import Nvrtc, Resources, read_log, resources, wheel_folder
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_90a")
-KERNELS = {kernel.name: kernel for kernel in (*grid.KERNELS, *grid_expand.KERNELS, *ragged.KERNELS)}
+KERNELS = {
+    kernel.name: kernel for kernel in (*grid.KERNELS, *grid_expand.KERNELS, *grid_fourier.KERNELS, *ragged.KERNELS)
+}
 BUDGET = tomllib.loads((Path(__file__).parent / "budget.toml").read_text(encoding="utf-8"))
 
 

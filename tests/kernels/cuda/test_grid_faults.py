@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from equiharness.kernels.cuda import grid_expand, host, sources
+from equiharness.kernels import GroupConv
+from equiharness.kernels.cuda import grid_expand, grid_fourier, host, sources
 from equiharness.kernels.cuda.host import HostExecutor, KernelFault
 from equiharness.kernels.grid.expansion import joint_table, regular_table, tap_table
 from equiharness.kernels.grid.groups import grid_group
 
-KERNELS = {kernel.name: kernel for kernel in grid_expand.KERNELS}
+KERNELS = {kernel.name: kernel for kernel in (*grid_expand.KERNELS, *grid_fourier.KERNELS)}
 EXPAND, CONTRACT = (KERNELS[name] for name in ("grid_expand_32", "grid_contract_f32"))
+FOURIER, SPECTRUM = (KERNELS[name] for name in ("grid_fourier_forward_f32_oh", "grid_fourier_spectrum_f32_oh"))
 DIFFERS = "differs from the formula"
 
 
@@ -55,8 +57,37 @@ FAULTS = {
     "an element beyond the group": Fault(
         CONTRACT, "g < s.order", "g <= s.order", "address", "heap-buffer-overflow"
     ),
+    "the block of another irrep": Fault(
+        FOURIER, "multiply<15, 3, Tile>(sum, left, right);", "multiply<15, 3, Tile>(sum, left - 9 * BX, right);",
+        "plain", DIFFERS,
+    ),
+    "a block transposed": Fault(
+        FOURIER, "&filters[(AT + a * D + b) * Tile::BO]", "&filters[(AT + b * D + a) * Tile::BO]", "plain", DIFFERS
+    ),
+    "odd and even halves exchanged": Fault(
+        FOURIER, "value = half == 0 ? value + other : other - value;",
+        "value = half == 1 ? value + other : other - value;", "plain", DIFFERS,
+    ),
+    "a wrong sign in the odd half": Fault(
+        SPECTRUM, "value + opposite : value - opposite", "value + opposite : opposite - value", "plain", DIFFERS
+    ),
+    "a tap of another element": Fault(
+        FOURIER, "const int *moved = taps + (h * s.taps + q) * 3;", "const int *moved = taps + (j * s.taps + q) * 3;",
+        "plain", DIFFERS,
+    ),
+    "channels beyond the last": Fault(
+        FOURIER, "i0 + i < s.in_channels ? gather", "i0 + i <= s.in_channels ? gather", "address",
+        "heap-buffer-overflow",
+    ),
+    "a column overwritten while it is read": Fault(
+        FOURIER,
+        "IC * ROWS * BX, of, column);\n            __syncthreads();",
+        "IC * ROWS * BX, of, column);",
+        "thread",
+        "data race",
+    ),
 }  # fmt: skip
-SOUND = {kernel.name: Fault(kernel, "", "", "", "") for kernel in (EXPAND, CONTRACT)}
+SOUND = {kernel.name: Fault(kernel, "", "", "", "") for kernel in (EXPAND, CONTRACT, FOURIER, SPECTRUM)}
 
 
 def renamed(name, kernel):
@@ -117,7 +148,26 @@ def expansion_mistake(cases, executor):
     return None if right and wrong is None else DIFFERS
 
 
-MISTAKES = {"grid_expand.cu": expansion_mistake}
+def fourier_mistake(cases, executor):
+    """A convolution of O_h by torch and by the kernels: fewer channels than a step has, and blocks that are not full.
+
+    test_grid_fourier.py has the bounds entry by entry. Here every fault moves a tenth of the result or more, and
+    rounding, of at most 4 * 48 + 3 * 48 * 6 terms and in norm, less than a thousandth: 2 n u = 1.3e-4.
+    """
+    torch.manual_seed(0)
+    layer = GroupConv("Oh", 2, 1, 1, backend="fourier", bias=False)
+    x = torch.randn(1, 2, 48, 2, 3, 1)
+    x.requires_grad_()
+    cotangent = torch.randn(1, 1, 48, 2, 3, 1)
+    wanted = (layer(x), *torch.autograd.grad(layer(x), [x, layer.weight], cotangent))
+    with cases.running_on(executor):
+        y = layer(x)
+        got = (y, *torch.autograd.grad(y, [x, layer.weight], cotangent))
+    close = [bool(((a - b).norm() <= 1e-3 * b.norm()).all()) for a, b in zip(got, wanted, strict=True)]
+    return None if all(close) else DIFFERS
+
+
+MISTAKES = {"grid_expand.cu": expansion_mistake, "grid_fourier.cu": fourier_mistake}
 
 
 def mistake(cases, executor, kernel):

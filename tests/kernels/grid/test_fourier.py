@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from equiharness.kernels import GroupConv, LiftingConv
+from equiharness.kernels.cuda.grid_fourier import CUBE
 from equiharness.kernels.grid import aligned
 from equiharness.kernels.grid.aligned import Transform
 from equiharness.kernels.grid.fourier import TABLES, fourier_blocks
@@ -73,6 +74,11 @@ ROUNDING = 1e-13
 def test_right_translations_are_block_diagonal_and_the_basis_is_orthogonal(name):
     group = group_of(name)
     assert broken(group_transform(group), group.mul) < ROUNDING
+
+
+def test_the_kernels_blocks_are_those_of_the_cube():
+    assert fourier_blocks(grid_group("O")) == CUBE
+    assert fourier_blocks(grid_group("Oh")) == CUBE + CUBE
 
 
 def test_every_cyclic_group_of_the_cube_has_a_transform():

@@ -51,8 +51,8 @@ def _kernel(kind: str, dtype: torch.dtype, halves: int) -> Kernel:
     scalar, short = _SCALARS[dtype]
     name = f"grid_fourier_{kind.lower()}_{short}_{'o' if halves == 1 else 'oh'}"
     if kind == "SPECTRUM":
-        parameters = (scalar, scalar, str(halves), str(_THREADS))
-        return Kernel("grid_fourier.cu", "GRID_FOURIER_SPECTRUM", name, parameters, _THREADS)
+        spectrum = (scalar, scalar, str(halves), str(_THREADS))
+        return Kernel("grid_fourier.cu", "GRID_FOURIER_SPECTRUM", name, spectrum, _THREADS)
     t = _TILES[dtype, halves]
     parameters = (scalar, scalar, *map(str, (halves, t.bx, t.bo, t.tx, t.to, t.ic, t.blocks)))
     return Kernel("grid_fourier.cu", "GRID_FOURIER_FORWARD", name, parameters, t.threads(halves))

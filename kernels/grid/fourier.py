@@ -38,6 +38,24 @@ def fourier_blocks(group: GridGroup) -> tuple[int, ...]:
     return tuple(number for block in group_transform(group).blocks for number in (block.copies, block.size))
 
 
+def fourier_pays(group: GridGroup, in_channels: int, out_channels: int) -> bool:
+    """Whether the backend can be the faster one: it has at most half the products of a dense convolution.
+
+    Per voxel and tap Ci |G|^2 for the transform and Ci Co products of blocks stand against Ci Co |G|^2; the rest is
+    room for its passes over memory.
+
+    Example:
+        >>> from equiharness.kernels.grid.groups import grid_group
+        >>> fourier_pays(grid_group("O"), 16, 16), fourier_pays(grid_group("C4"), 1, 1)
+        (True, False)
+    """
+    dense = in_channels * out_channels * group.order**2
+    if dense < 2 * in_channels * group.order**2:
+        return False  # before any transform is made
+    products = group_transform(group).products
+    return 2 * (in_channels * group.order**2 + in_channels * out_channels * products) <= dense
+
+
 def fourier_convolution(
     x: Tensor,
     weight: Tensor,

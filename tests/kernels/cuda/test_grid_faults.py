@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from equiharness.kernels import GroupConv
-from equiharness.kernels.cuda import grid_expand, grid_fourier, host, sources
+from equiharness.kernels import FusedSeparableConv, GroupBatchNorm, GroupConv, SeparableGroupConv
+from equiharness.kernels.cuda import grid_expand, grid_fourier, grid_separable, host, sources
 from equiharness.kernels.cuda.host import HostExecutor, KernelFault
 from equiharness.kernels.grid.expansion import joint_table, regular_table, tap_table
 from equiharness.kernels.grid.groups import grid_group
 
-KERNELS = {kernel.name: kernel for kernel in (*grid_expand.KERNELS, *grid_fourier.KERNELS)}
+KERNELS = {kernel.name: kernel for kernel in (*grid_expand.KERNELS, *grid_fourier.KERNELS, *grid_separable.KERNELS)}
 EXPAND, CONTRACT = (KERNELS[name] for name in ("grid_expand_32", "grid_contract_f32"))
 FOURIER, SPECTRUM = (KERNELS[name] for name in ("grid_fourier_forward_f32_oh", "grid_fourier_spectrum_f32_oh"))
+SEPARABLE = KERNELS["grid_separable_f32"]
 DIFFERS = "differs from the formula"
 
 
@@ -68,8 +69,8 @@ FAULTS = {
         FOURIER, "value = half == 0 ? value + other : other - value;",
         "value = half == 1 ? value + other : other - value;", "plain", DIFFERS,
     ),
-    "a wrong sign in the odd half": Fault(
-        SPECTRUM, "value + opposite : value - opposite", "value + opposite : opposite - value", "plain", DIFFERS
+    "an odd half that is even": Fault(
+        SPECTRUM, "value + opposite : value - opposite", "value + opposite : value + opposite", "plain", DIFFERS
     ),
     "a tap of another element": Fault(
         FOURIER, "const int *moved = taps + (h * s.taps + q) * 3;", "const int *moved = taps + (j * s.taps + q) * 3;",
@@ -86,8 +87,31 @@ FAULTS = {
         "thread",
         "data race",
     ),
+    "filters that are not turned": Fault(
+        SEPARABLE, "moved[g * s.taps + t]", "moved[t]", "plain", DIFFERS
+    ),
+    "a norm after the ReLU": Fault(
+        SEPARABLE, "if (p.rectified && sum < 0) sum = 0;", "if (p.rectified && sum < widen(shift[o])) sum = 0;",
+        "plain", DIFFERS,
+    ),
+    "the voxels beside the tile left out": Fault(
+        SEPARABLE, "v < p.box[0] * p.box[1] * p.box[2]", "v < p.tile[0] * p.tile[1] * p.tile[2]", "plain", DIFFERS
+    ),
+    "voxels beyond the box": Fault(
+        SEPARABLE, "to >= 0 && to < s.in[c]", "to >= 0", "address", "heap-buffer-overflow"
+    ),
+    "z written while operands are read": Fault(
+        SEPARABLE,
+        "    __syncthreads();\n    UNROLL for (int i = 0; i < Tile::TM; ++i)",
+        "    UNROLL for (int i = 0; i < Tile::TM; ++i)",
+        "thread",
+        "data race",
+    ),
+    "z read before it is there": Fault(
+        SEPARABLE, "    __syncthreads();\n\n    const int64 outputs", "    const int64 outputs", "thread", "data race"
+    ),
 }  # fmt: skip
-SOUND = {kernel.name: Fault(kernel, "", "", "", "") for kernel in (EXPAND, CONTRACT, FOURIER, SPECTRUM)}
+SOUND = {kernel.name: Fault(kernel, "", "", "", "") for kernel in (EXPAND, CONTRACT, FOURIER, SPECTRUM, SEPARABLE)}
 
 
 def renamed(name, kernel):
@@ -152,13 +176,13 @@ def fourier_mistake(cases, executor):
     """A convolution of O_h by torch and by the kernels: fewer channels than a step has, and blocks that are not full.
 
     test_grid_fourier.py has the bounds entry by entry. Here every fault moves a tenth of the result or more, and
-    rounding, of at most 4 * 48 + 3 * 48 * 6 terms and in norm, less than a thousandth: 2 n u = 1.3e-4.
+    rounding, of at most 4 * 48 + 3 * 2 * 8 terms, in norm less than a thousandth: 2 n u = 2.9e-5.
     """
     torch.manual_seed(0)
-    layer = GroupConv("Oh", 2, 1, 1, backend="fourier", bias=False)
-    x = torch.randn(1, 2, 48, 2, 3, 1)
+    layer = GroupConv("Oh", 2, 1, 2, backend="fourier", bias=False)
+    x = torch.randn(1, 2, 48, 3, 2, 2)
     x.requires_grad_()
-    cotangent = torch.randn(1, 1, 48, 2, 3, 1)
+    cotangent = torch.randn(1, 1, 48, 2, 1, 1)
     wanted = (layer(x), *torch.autograd.grad(layer(x), [x, layer.weight], cotangent))
     with cases.running_on(executor):
         y = layer(x)
@@ -167,7 +191,26 @@ def fourier_mistake(cases, executor):
     return None if all(close) else DIFFERS
 
 
-MISTAKES = {"grid_expand.cu": expansion_mistake, "grid_fourier.cu": fourier_mistake}
+def separable_mistake(cases, executor):
+    """A strided layer with norm and ReLU, by torch and by the kernel; the bounds are in test_grid_separable.py."""
+    torch.manual_seed(0)
+    conv, norm = SeparableGroupConv("C4", 2, 3, 3, padding=1, stride=2), GroupBatchNorm("C4", 3)
+    for tensor in (conv.bias, norm.running_mean, norm.bias):
+        torch.nn.init.normal_(tensor)
+    layer = FusedSeparableConv(conv, norm).eval()
+    x = torch.randn(1, 2, 4, 5, 7)
+    with torch.no_grad():
+        wanted = layer(x)
+        with cases.running_on(executor):
+            got = layer(x)
+    return None if (got - wanted).norm() <= 1e-4 * wanted.norm() else DIFFERS
+
+
+MISTAKES = {
+    "grid_expand.cu": expansion_mistake,
+    "grid_fourier.cu": fourier_mistake,
+    "grid_separable.cu": separable_mistake,
+}
 
 
 def mistake(cases, executor, kernel):

@@ -1,11 +1,12 @@
 """What the fourier backend costs on a CPU beside the dense convolution, one thread, calls in turns.
 
-    python benchmarks/fourier_backend.py            its time over that of the fast path, forward, and with all gradients
-    python benchmarks/fourier_backend.py portions   the forward pass by the size of a portion (grid/aligned.py)
+python benchmarks/fourier_backend.py            its time over that of the fast path, forward, and with all gradients
+python benchmarks/fourier_backend.py portions   the forward pass by the size of a portion (grid/aligned.py)
 """
 
 import sys
 import time
+from functools import partial
 
 import torch
 from equiharness.kernels import GroupConv
@@ -51,7 +52,7 @@ def main():
         x = torch.randn(batch, fields, both["fast"].order, *box)
         line = f"{group}, {batch} x {fields} fields, {'x'.join(map(str, box))}:"
         for what, run in (("forward", inference), ("with gradients", training)):
-            seconds = shortest({name: lambda run=run, layer=layer: run(layer, x) for name, layer in both.items()})
+            seconds = shortest({name: partial(run, layer, x) for name, layer in both.items()})
             ratio = seconds["fourier"] / seconds["fast"]
             line += f"  {what} {seconds['fast']:.3f} s, {seconds['fourier']:.3f} s, ratio {ratio:.2f}"
         print(line, flush=True)
@@ -63,7 +64,7 @@ def portions():
         x = torch.randn(batch, fields, both["fast"].order, *box)
         for power in range(18, 27):
             aligned._PORTION_BYTES = 2**power
-            found = shortest({"fourier": lambda: inference(both["fourier"], x)})
+            found = shortest({"fourier": partial(inference, both["fourier"], x)})
             print(f"{group}, {fields} fields, {2**power / 2**20:6.2f} MiB: {found['fourier']:.3f} s", flush=True)
 
 

@@ -103,7 +103,16 @@ def sanitize(tool, device, deadline):
 def small_calls(device):
     """Call every kernel once, forward and backward, on small inputs; returns the names of the kernels that ran."""
     import torch
-    from equiharness.kernels import GroupConv, LiftingConv, S2Conv, SO3Conv, s2_near_identity, so3_near_identity
+    from equiharness.kernels import (
+        FusedSeparableConv,
+        GroupConv,
+        LiftingConv,
+        S2Conv,
+        SeparableGroupConv,
+        SO3Conv,
+        s2_near_identity,
+        so3_near_identity,
+    )
     from equiharness.kernels.cuda import launch
     from equiharness.kernels.cuda import spherical_operators as operators
     from equiharness.kernels.spherical.layout import so3_rows
@@ -118,6 +127,13 @@ def small_calls(device):
     step(GroupConv("C4", 40, 40, 3, padding=1, padding_mode="circular", backend="exact", device=device), 1, 40, 4, 5, 5)
     step(GroupConv("C2", 20, 40, 1, backend="exact", device=device), 1, 20, 2, 5, 5)
     step(LiftingConv("O", 1, 2, 2, backend="exact", device=device), 1, 1, 3, 4, 5)
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        step(LiftingConv("C4", 1, 2, 3, backend="fast", dtype=dtype, device=device), 1, 1, 5, 6)  # expands filters
+        separable = SeparableGroupConv("C4", 2, 3, 3, padding=1, dtype=dtype, device=device).requires_grad_(False)
+        FusedSeparableConv(separable)(torch.randn(1, 2, 4, 5, 6, dtype=dtype, device=device))
+    for group, dtype in (("O", torch.float32), ("Oh", torch.float32), ("O", torch.float64)):
+        layer = GroupConv(group, 5, 3, 2, backend="fourier", dtype=dtype, device=device)
+        step(layer, 1, 5, layer.order, 3, 4, 3)
     for dtype in (torch.float32, torch.float64):
         for layer, axes in ((SO3Conv(2, 3, 3, 3, so3_near_identity()), 3), (S2Conv(2, 3, 3, 3, s2_near_identity()), 2)):
             layer = layer.to(device, dtype)
@@ -233,10 +249,16 @@ def table(rows):
     return "\n".join(lines)
 
 
+def cases(small):
+    """Every case of both files."""
+    import gpu_cases
+    import gpu_grid_cases
+
+    return [*gpu_cases.cases(small), *gpu_grid_cases.grid_cases(small)]
+
+
 def plan(small):
     """What a run does, line by line."""
-    from gpu_cases import cases
-
     lines = ["tests of the marker gpu: pytest -m gpu tests/kernels/cuda"]
     lines += [f"compute-sanitizer --tool {tool} on small calls of every kernel" for tool in SANITIZERS]
     lines.append("ceilings: a large copy; large matrix products in float32, TF32, bfloat16, float64")
@@ -247,7 +269,6 @@ def plan(small):
 def run(device, small, minutes, only=()):
     """All steps; returns the record."""
     import torch
-    from gpu_cases import cases
     from gpu_timing import Clock, describe, measure_ceilings
 
     begin = time.perf_counter()

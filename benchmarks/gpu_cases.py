@@ -104,6 +104,8 @@ def grid_case(name, kind, group, batch, channels, box, k=3):
     def build(device):
         x = sample(device)
         layers = {"exact (ours)": make(device, "exact"), "expanded filters": make(device, "fast")}
+        if group in ("O", "Oh") and probe.in_fibre:
+            layers["fourier (ours)"] = make(device, "fourier")
         contenders = {label: Contender(layer, [layer.weight], x) for label, layer in layers.items()}
         compiled = torch.compile(make(device, "fast"), mode="default") if device == "cuda" else None
         if compiled is not None:

@@ -91,6 +91,12 @@ class Contender:
                     found.setdefault(id(parameter), (name, parameter))
         return {f"{i} {name}": p for i, (name, p) in enumerate(found.values())}
 
+    def backend(self) -> str:
+        """The ways to compute that layers took in their last call, of layers that have several and tell."""
+        layers = (layer for root in self.claim.modules for layer in root.modules())
+        names = (str(getattr(layer, "backend_ran", "")) for layer in layers)
+        return ", ".join(dict.fromkeys(filter(None, names)))
+
     @contextmanager
     def mode(self, *, training: bool) -> Iterator[None]:
         """Every module in training or evaluation mode within: libraries cache filters in the latter."""

@@ -59,8 +59,9 @@ class CheckLine(Data):
 class Measurement(Data):
     """One measured quantity; raw samples are kept and statistics derived from them.
 
-    ``setting`` is how the layer ran ("eager", "channels_last", "compiled"). ``pair`` names the interleaved run that the
-    samples come from: two measurements of one pair have samples that belong together, one by one.
+    ``setting`` is how the layer ran ("eager", "channels_last", "compiled"), ``backend`` which of its own ways to
+    compute it took, where it has several and tells ("fast", "exact", "fourier"). ``pair`` names the interleaved run
+    that the samples come from: two measurements of one pair have samples that belong together, one by one.
     """
 
     kind: Literal["measurement"] = "measurement"
@@ -79,6 +80,7 @@ class Measurement(Data):
     setting: str = ""
     pair: str = ""
     note: str = ""
+    backend: str = ""
 
     @property
     def key(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 _PUBLIC = {
     "AntialiasedPool": ".grid.resample",
     "AnyBandwidth": ".spherical.refinement",
+    "FusedSeparableConv": ".grid.fused",
     "GlobalPool": ".grid.pooling",
     "Grid": ".spherical.grids",
     "GridGroup": ".grid.groups",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..harness.record import Measurement, Run
 from .numbers import MISSING, number
@@ -64,11 +64,26 @@ def cells(measurements: Iterable[Measurement]) -> tuple[list[str], list[list[str
     for m in measurements:
         rows.setdefault((m.implementation, m.case, m.setting), {})[m.quantity] = m
     columns = [(head, q) for head, q in COLUMNS if any(q in row for row in rows.values())]
+    told = any(m.backend for row in rows.values() for m in row.values())
     table = []
     for (name, _, setting), row in rows.items():
         label = name if setting in ("", "eager") else f"{name} ({setting})"
-        table.append([label, *(shown(row.get(q)) for _, q in columns)])
-    return ["implementation", *(head for head, _ in columns)], table
+        table.append([label, *([backend_of(row)] if told else []), *(shown(row.get(q)) for _, q in columns)])
+    return ["implementation", *(["backend"] if told else []), *(head for head, _ in columns)], table
+
+
+def backend_of(row: Mapping[str, Measurement]) -> str:
+    """Which of its own ways to compute a layer took: one name, or that of inference and that of training.
+
+    Example:
+        >>> m = Measurement(case="", quantity="forward", value=1, unit="s", better="lower", backend="fast")
+        >>> backend_of({"forward": m, "backward": m.model_copy(update={"backend": "fourier"})})
+        'fast; training: fourier'
+    """
+    forward, training = (row[q].backend if q in row else "" for q in ("forward", "backward"))
+    if not training or training == forward:
+        return forward or MISSING
+    return f"{forward or MISSING}; training: {training}"
 
 
 def tables_of(measurements: Iterable[Measurement]) -> list[tuple[str, list[str], list[list[str]]]]:

@@ -85,7 +85,8 @@ class Entry:
         """One measurement; lower is better but of rates and shares."""
         better = "higher" if unit == "1/s" or quantity.startswith("share of floor") else "lower"
         changes = {"quantity": quantity, "value": value, "unit": unit, "better": better, "note": note}
-        return self.template.model_copy(update={**changes, "samples": samples})
+        backend = self.contender.backend()  # of the call just timed
+        return self.template.model_copy(update={**changes, "samples": samples, "backend": backend})
 
 
 def throughput(

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Layers choose no backend by the clock here, in no process that tests start, and write into no user's cache folder.
+os.environ["EQUIHARNESS_AUTO"] = "off"
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -152,7 +152,7 @@ def forward(executor: Executor, x: Tensor, weight: Tensor, fibre: Tensor, taps: 
     y = executor.empty(x, (x.shape[0], weight.shape[0], fibre.shape[0], *geometry.out))
     if y.numel():
         kernel, tile = _kernel(x.dtype, "FORWARD", weight.shape[0], geometry.plain)
-        shape = _shape(x, weight.shape, fibre, taps, geometry)
+        shape = shape_of(x, weight.shape, fibre, taps, geometry)
         rows = int(shape["batch"]) * int(np.prod(shape["out"]))
         grid = (-(-rows // tile.bm) * fibre.shape[0], -(-weight.shape[0] // tile.bn), 1)
         executor.launch(kernel, grid, (x, weight.contiguous(), fibre, taps, y, shape))
@@ -188,7 +188,7 @@ def weight_gradient(
     slices = max(1, min(-(-_BLOCKS // tiles), steps // _LEAST_STEPS, most, _GRID_Z))
     per_slice = -(-steps // slices)
     slices = -(-steps // per_slice)
-    shape = _shape(x, size, fibre, taps, geometry, slices, per_slice)
+    shape = shape_of(x, size, fibre, taps, geometry, slices, per_slice)
     partial = executor.empty(x, (slices, *size), accumulator)
     grid = (-(-depth // tile.bm), -(-dy.shape[1] // tile.bn), slices)
     executor.launch(kernel, grid, (x, dy.contiguous(), fibre, taps, partial, shape))
@@ -197,7 +197,7 @@ def weight_gradient(
     return dw
 
 
-def _shape(
+def shape_of(
     x: Tensor,
     weight: Sequence[int],
     fibre: Tensor,

@@ -19,6 +19,7 @@ class GridModule(nn.Module):
 
     # Ways to compute that a layer has; subclasses add "exact".
     backends: tuple[str, ...] = ("auto", "fast", "reference")
+    _ran: str = ""
 
     def __init__(
         self,
@@ -50,6 +51,11 @@ class GridModule(nn.Module):
         self.backend = backend
         self.allow_misaligned = allow_misaligned
         self._flipped = flipped_axes(self.group)
+
+    @property
+    def backend_ran(self) -> str:
+        """The backend of the last call: what "auto" came to. For reports."""
+        return self._ran or ("fast" if self.backend == "auto" else self.backend)
 
     @abstractmethod
     def tables(self) -> dict[str, IntArray]:
@@ -159,6 +165,10 @@ class GridConv(GridModule):
         """The layer in canonical order, without bias, in subclasses that list the backend "exact"."""
         raise NotImplementedError(f"{type(self).__name__} has no exact backend")
 
+    def fourier(self, x: Tensor) -> Tensor:
+        """The layer in Fourier coordinates of its group, without bias, in subclasses that list "fourier"."""
+        raise NotImplementedError(f"{type(self).__name__} has no fourier backend")
+
     def reset_parameters(self) -> None:
         """Draw weights that keep the variance of white noise; the bias starts at zero.
 
@@ -172,8 +182,19 @@ class GridConv(GridModule):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve; shapes as in the class description."""
         self.check_input(x, self.in_fibre)
-        if self.backend in ("reference", "exact"):
-            y = self.reference(x) if self.backend == "reference" else self.exact(x)
+        name = self.backend_for(x)
+        if not torch.compiler.is_compiling():  # a trace must not change the module
+            self._ran = name
+        return self.by_backend(name, x)
+
+    def backend_for(self, x: Tensor) -> str:
+        """The backend that computes this call; "fast" for "auto" where a layer has no other way worth trying."""
+        return "fast" if self.backend == "auto" else self.backend
+
+    def by_backend(self, name: str, x: Tensor) -> Tensor:
+        """The layer on a checked input by one of its backends."""
+        if name in ("reference", "exact", "fourier"):
+            y: Tensor = getattr(self, name)(x)
             if self.bias is not None:
                 y = y + self.bias.view(-1, *(1,) * (y.dim() - 2))
             return y

@@ -78,7 +78,7 @@ def exact_convolution(
     """
     x, weight = in_autocast(x, weight)
     out = [(n + 2 * padding - size) // stride + 1 for n in x.shape[3:]]
-    x, padding, wrap = _wrapped(x, size, padding, mode)
+    x, padding, wrap = wrapped(x, size, padding, mode)
     return convolve(x, weight, tables, out, stride, 1, padding, wrap, size)
 
 
@@ -122,7 +122,7 @@ def exact_depthwise(x: Tensor, s: Tensor, elements: Tensor, *, stride: int, padd
     x, s = in_autocast(x, s)
     size = s.shape[-1]
     out = [(n + 2 * padding - size) // stride + 1 for n in x.shape[3:]]
-    x, padding, wrap = _wrapped(x, size, padding, mode)
+    x, padding, wrap = wrapped(x, size, padding, mode)
     return depthwise(x, s.flatten(1), elements, out, stride, 1, padding, wrap, size)
 
 
@@ -144,7 +144,7 @@ def in_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(x.to(torch.get_autocast_dtype(device)) for x in tensors)
 
 
-def _wrapped(x: Tensor, size: int, padding: int, mode: str) -> tuple[Tensor, int, list[int]]:
+def wrapped(x: Tensor, size: int, padding: int, mode: str) -> tuple[Tensor, int, list[int]]:
     """Input, padding and period per axis of a box that wraps around, or does not."""
     box = x.shape[3:]
     if mode == "circular" and 2 * padding < size:

@@ -6,7 +6,8 @@ A layer's free filter w[o, i, a, t] lives on (fibre index a) x (tap t). The dens
 
 for every g a permutation of the pairs (a, t), so the expansion is an indexed gather. Its adjoint,
 grad_w[j] = sum_g grad_W[g, g j], is a gather with the table of g^-1 and a sum over g: every entry of grad_w is
-computed by its owner in a fixed order, with no atomics, and the result is deterministic on every device.
+computed by its owner in a fixed order, with no atomics, and the result is deterministic on every device. On a GPU both
+are kernels of `cuda.grid_expand`.
 
 Source: Cohen & Welling, Group Equivariant Convolutional Networks, ICML 2016, section 7 (filter transformation).
 """
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cuda.grid_expand import by_kernel, contract_by_torch, expand_by_torch
 from .groups import GridGroup, IntArray
 
 
@@ -69,9 +71,10 @@ class _Expand(torch.autograd.Function):
 
     @staticmethod
     def forward(weight: Tensor, table: Tensor, inverse: Tensor) -> Tensor:
-        o, i, j = weight.shape
-        shape = (o, table.shape[0], i, j)
-        return weight[:, None].expand(shape).gather(3, table[None, :, None].expand(shape))
+        if by_kernel(weight):
+            bank: Tensor = torch.ops.equiharness.grid_expand(weight, table, inverse)
+            return bank
+        return expand_by_torch(weight, table, inverse)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
@@ -103,7 +106,10 @@ class _Contract(torch.autograd.Function):
 
     @staticmethod
     def forward(bank: Tensor, table: Tensor, inverse: Tensor) -> Tensor:
-        return bank.gather(3, table[inverse][None, :, None].expand(bank.shape)).sum(1)
+        if by_kernel(bank):
+            weight: Tensor = torch.ops.equiharness.grid_contract(bank, table, inverse)
+            return weight
+        return contract_by_torch(bank, table, inverse)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:

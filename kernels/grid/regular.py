@@ -1,12 +1,20 @@
 """Lifting and regular group convolutions."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from . import reference
+from .choice import chooser, is_plain_call, key_of, measuring, synchronised, worth_measuring
 from .conv import GridConv, GridModule
 from .exact import TABLES, exact_convolution, exact_tables, spread
 from .expansion import joint_table, regular_table, tap_table
-from .groups import IntArray
+from .fourier import TABLES as FOURIER
+from .fourier import fourier_blocks, fourier_convolution, fourier_pays, fourier_tables
+from .groups import GroupLike, IntArray
 
 
 class _ExactConv(GridConv):
@@ -96,8 +104,10 @@ class GroupConv(_ExactConv):
         padding: p on both sides of all axes.
         padding_mode: "zeros" or "circular".
         bias: whether to add b_o, shared over the group.
-        backend: "auto" or "fast" (one dense convolution with the expanded filters), "exact" (canonical order: on a GPU
-            equivariant to the last bit, forward and for the gradient of the input), "reference" (the formula, slow).
+        backend: "auto" (the faster of "fast" and "fourier", measured once per shape and device and remembered), "fast"
+            (one dense convolution with the expanded filters), "exact" (canonical order: on a GPU equivariant to the
+            last bit, forward and for the gradient of the input), "fourier" (in the irreducible representations of the
+            group: fewer products), "reference" (the formula, slow).
         allow_misaligned: accept boxes that break the symmetry.
         device: of weight [o, i, u, *k], u = g^-1 h, and bias [o].
         dtype: of weight and bias.
@@ -116,13 +126,69 @@ class GroupConv(_ExactConv):
     Winkels & Cohen, 3D G-CNNs for Pulmonary Nodule Detection, MIDL 2018.
     """
 
+    backends = (*_ExactConv.backends, "fourier")
+
+    def __init__(self, group: GroupLike, in_channels: int, out_channels: int, kernel_size: int, **options: Any) -> None:
+        super().__init__(group, in_channels, out_channels, kernel_size, **options)
+        # Numbers beside the tables: a trace sees constants, and asks no cache of groups.
+        self._blocks = fourier_blocks(self.group) if self._has_fourier() else ()
+        self._chosen = "fast"  # what "auto" decided last, for calls in which nothing can be decided
+
+    def _has_fourier(self) -> bool:
+        """Whether the layer carries the tables of that backend."""
+        pays = self.backend == "auto" and fourier_pays(self.group, self.in_channels, self.out_channels)
+        return self.backend == "fourier" or pays
+
+    def backend_for(self, x: Tensor) -> str:
+        """The backend that computes this call: the one asked for, else the fastest, measured once per shape.
+
+        In a trace, a transform of torch.func or the capture of a graph nothing is measured: the last decision of this
+        layer holds, or "fast".
+        """
+        if self.backend != "auto":
+            return self.backend
+        if not is_plain_call(x, self.weight):
+            return self._chosen if torch.compiler.is_compiling() else "fast"
+        voxels = math.prod((n + 2 * self.padding - self.kernel_size) // self.stride + 1 for n in x.shape[3:])
+        products = self.in_channels * self.out_channels * self.order**2 * self.kernel_size**self.dim
+        if not (self._blocks and measuring() and worth_measuring(len(x) * voxels * products)):
+            return "fast"
+        training = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
+        geometry = (self.in_channels, self.out_channels, self.kernel_size, *self.geometry().values())
+        name = key_of(x, type(self).__name__, self.group.elements.tolist(), *geometry, self.weight.dtype, training)
+        self._chosen = chooser().choose(name, self._candidates(x, training))
+        return self._chosen
+
+    def _candidates(self, x: Tensor, training: bool) -> dict[str, Callable[[], object]]:
+        """Calls on a copy of the input: forward, and where gradients are wanted backward too."""
+        x = x.detach()
+
+        def of(name: str) -> Callable[[], object]:
+            def call() -> object:
+                signal = x.requires_grad_(training)
+                with torch.set_grad_enabled(training):
+                    y = self.by_backend(name, signal)
+                    wanted = [t for t in (signal, self.weight) if t.requires_grad]
+                    return torch.autograd.grad(y.sum(), wanted) if training else y
+
+            return synchronised(call, x.device)
+
+        return {name: of(name) for name in ("fast", "fourier")}
+
     def _fibres(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         return (self.order,), (self.order,), (self.order,)
 
     def tables(self) -> dict[str, IntArray]:
         """Index of (g^-1 h, g^-1 t), and of g^-1."""
         table = joint_table(regular_table(self.group), tap_table(self.group, self.kernel_size))
-        return {"table": table, "inverse": self.group.inv, **self._exact_tables()}
+        fourier = fourier_tables(self.group, self.kernel_size) if self._has_fourier() else {}
+        return {"table": table, "inverse": self.group.inv, **self._exact_tables(), **fourier}
+
+    def fourier(self, x: Tensor) -> Tensor:
+        """The layer in aligned Fourier coordinates, without bias: [B, o, |G|, *X]."""
+        weight = self.weight.flatten(3)
+        tables = [self.get_buffer(name) for name in FOURIER]
+        return fourier_convolution(x, weight, tables, self._blocks, size=self.kernel_size, **self.geometry())
 
     def filter_bank(self) -> Tensor:
         """W[(o, g), (i, h), t] = w_oi(g^-1 t, g^-1 h), differentiable."""

@@ -23,6 +23,19 @@ def test_one_row_for_each_implementation_and_setting():
     assert "| a.B (compiled) | 1.00 ms | – |" in text
 
 
+def test_the_backend_that_ran_stands_beside_the_layer_that_tells():
+    text = render_throughput(
+        run(
+            m("forward", 2e-3, backend="fourier"),
+            m("backward", 4e-3, backend="fast"),
+            m("forward", 1e-3, implementation="c.D"),
+        )
+    )
+    assert "| implementation | backend | forward | backward |" in text
+    assert "| a.B | fourier; training: fast | 2.00 ms | 4.00 ms |" in text
+    assert "| c.D | – | 1.00 ms | – |" in text
+
+
 def test_wide_spreads_are_marked():
     assert "2.00 ms !" in render_throughput(run(m("forward", 2e-3, note="wide spread: p90 is 3 times p10")))
 

@@ -55,6 +55,18 @@ def test_every_figure_of_a_layer_with_weights_is_there():
     assert found["memory"].value >= 4 * 4 * 2 * 25
 
 
+def test_every_figure_names_the_backend_of_its_call():
+    class Telling(torch.nn.Conv2d):
+        def forward(self, x):
+            self.backend_ran = "training's" if torch.is_grad_enabled() else "inference's"
+            return super().forward(x)
+
+    found = measured(Telling(2, 2, 3, padding=1))
+    assert found["forward"].backend == "inference's"
+    assert found["forward training"].backend == found["backward"].backend == "training's"
+    assert measured(torch.nn.Conv2d(2, 2, 3, padding=1))["forward"].backend == ""
+
+
 def test_rates_and_shares_are_better_when_higher():
     found = measured(torch.nn.Conv2d(2, 2, 3, padding=1), cost=Cost(1, 1, 3, 3))
     higher = {q for q, m in found.items() if m.better == "higher"}

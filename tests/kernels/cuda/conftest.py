@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from equiharness.kernels import GroupConv, LiftingConv
-from equiharness.kernels.cuda import grid, host, launch, ragged, sources
+from equiharness.kernels.cuda import grid, grid_expand, grid_fourier, grid_separable, host, launch, ragged, sources
 from equiharness.kernels.grid import reference
 
-KERNELS = (*grid.KERNELS, *ragged.KERNELS)
+KERNELS = (*grid.KERNELS, *grid_expand.KERNELS, *grid_fourier.KERNELS, *grid_separable.KERNELS, *ragged.KERNELS)
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from equiharness.kernels.cuda import compile, grid, ragged, sources
+from equiharness.kernels.cuda import compile, grid, grid_expand, grid_fourier, grid_separable, ragged, sources
 from equiharness.kernels.cuda.resources import Nvrtc, Resources, read_log, resources, wheel_folder
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_90a")
-KERNELS = {kernel.name: kernel for kernel in (*grid.KERNELS, *ragged.KERNELS)}
+MODULES = (grid, grid_expand, grid_fourier, grid_separable, ragged)
+KERNELS = {kernel.name: kernel for module in MODULES for kernel in module.KERNELS}
 BUDGET = tomllib.loads((Path(__file__).parent / "budget.toml").read_text(encoding="utf-8"))
 
 

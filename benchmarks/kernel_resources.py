@@ -8,7 +8,7 @@ Needs the wheel nvidia-cuda-nvrtc and no GPU. Look at the difference before you 
 import sys
 import time
 
-from equiharness.kernels.cuda import compile, grid, ragged
+from equiharness.kernels.cuda import compile, grid, ragged, rows, wigner
 from equiharness.kernels.cuda.resources import Nvrtc, resources
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_90a")
@@ -18,7 +18,7 @@ def main():
     nvrtc = Nvrtc()
     print("# What each kernel takes, at most: registers per thread, bytes spilled per thread, bytes shared per block.")
     print(f"# Written by benchmarks/kernel_resources.py with NVRTC {compile.compiler_version(nvrtc)}.")
-    for kernel in (*grid.KERNELS, *ragged.KERNELS):
+    for kernel in (*grid.KERNELS, *ragged.KERNELS, *wigner.KERNELS, *rows.KERNELS):
         print(f"\n[{kernel.name}]")
         for architecture in ARCHITECTURES:
             start = time.perf_counter()

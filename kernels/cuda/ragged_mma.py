@@ -9,7 +9,6 @@ What a number of an operand becomes, and the error of a product a b that follows
 up to terms of higher order. Sums are in float32 in all of them.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +54,7 @@ _TILES = {
 KERNELS = tuple(tile.kernel for tiles in _TILES.values() for tile in tiles)
 
 
-def tiles(precision: str, a_along_depth: bool, b_along_depth: bool, groups: Mapping[str, Any]) -> tuple[Tile, ...]:
+def tiles(precision: str, a_along_depth: bool, b_along_depth: bool, groups: np.ndarray[Any, Any]) -> tuple[Tile, ...]:
     """The large and the small tile for these products; none where ragged_gemm.cu must compute them.
 
     Args:
@@ -70,7 +69,7 @@ def tiles(precision: str, a_along_depth: bool, b_along_depth: bool, groups: Mapp
     return found if found and _in_packs(a_along_depth, b_along_depth, groups) else ()
 
 
-def _in_packs(a_along_depth: bool, b_along_depth: bool, groups: Mapping[str, Any]) -> bool:
+def _in_packs(a_along_depth: bool, b_along_depth: bool, groups: np.ndarray[Any, Any]) -> bool:
     """Whether four neighbours along the fast index of A, B and C are neighbours in memory, 16 bytes from a multiple."""
     fast = {
         "a": "depth" if a_along_depth else "row",

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..cuda.graphs import BELOW, Graphs
 from ..cuda.ragged_mma import PRECISIONS
 from . import checks
 from .grids import Grid, as_grid
@@ -30,6 +31,10 @@ class SphericalLinear(nn.Module):
     alias: bool
     axes_in: int
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.graphs = Graphs()
+
     def degrees(self) -> int:
         """Return how many degrees of its input the layer reads."""
         return self.b_out if self.alias else min(self.b_in, self.b_out)
@@ -49,7 +54,12 @@ class SphericalLinear(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the signal `[B, C_out, 2 b_out, 2 b_out, 2 b_out]`."""
+        """Return the signal `[B, C_out, 2 b_out, 2 b_out, 2 b_out]`; on a GPU, b < 16, no gradient: by a CUDA graph."""
+        if max(self.b_in, self.b_out) >= BELOW or torch.compiler.is_compiling():
+            return self._steps(x)
+        return self.graphs.run(self._steps, x, tuple(self.parameters()))
+
+    def _steps(self, x: Tensor) -> Tensor:
         return so3_synthesise(self.mix(self.analyse(x)), self.b_out)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from equiharness.kernels import GroupConv, LiftingConv
-from equiharness.kernels.cuda import grid, host, launch, ragged, sources
+from equiharness.kernels.cuda import grid, host, launch, ragged, rows, sources, wigner
 from equiharness.kernels.grid import reference
 
-KERNELS = (*grid.KERNELS, *ragged.KERNELS)
+KERNELS = (*grid.KERNELS, *ragged.KERNELS, *wigner.KERNELS, *rows.KERNELS)
 
 
 @pytest.fixture(scope="session")

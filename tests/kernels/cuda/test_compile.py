@@ -6,11 +6,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from equiharness.kernels.cuda import compile, grid, ragged, sources
+from equiharness.kernels.cuda import compile, grid, ragged, rows, sources, wigner
 from equiharness.kernels.cuda.resources import Nvrtc, Resources, read_log, resources, wheel_folder
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_90a")
-KERNELS = {kernel.name: kernel for kernel in (*grid.KERNELS, *ragged.KERNELS)}
+KERNELS = {kernel.name: kernel for kernel in (*grid.KERNELS, *ragged.KERNELS, *wigner.KERNELS, *rows.KERNELS)}
 BUDGET = tomllib.loads((Path(__file__).parent / "budget.toml").read_text(encoding="utf-8"))
 
 
@@ -24,7 +24,7 @@ def over_budget(taken, granted):
 
 
 # Half a second each: of the kernels that have many variants the ordinary run compiles those for one architecture.
-MANY_VARIANTS = ("ragged_mma.cu",)
+MANY_VARIANTS = ("ragged_mma.cu", "wigner.cu")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_the_wheel_is_found_where_pip_puts_it(nvrtc):
 
 
 def test_a_program_includes_each_header_once_and_needs_no_path():
-    text = sources.program([*grid.KERNELS, *ragged.KERNELS])
+    text = sources.program(list(KERNELS.values()))
     assert '#include "' not in text
     assert text.count("struct Tile {") == 1
     assert all(kernel.line in text for kernel in KERNELS.values())

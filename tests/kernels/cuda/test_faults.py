@@ -10,13 +10,17 @@ from dataclasses import dataclass
 import pytest
 import torch
 from equiharness.kernels import GroupConv
-from equiharness.kernels.cuda import grid, host, ragged, sources
+from equiharness.kernels.cuda import grid, host, ragged, sources, wigner
 from equiharness.kernels.cuda.host import HostExecutor, KernelFault
+from equiharness.kernels.cuda.wigner_operators import beta_step
+from equiharness.kernels.spherical.layout import so3_rows
+from equiharness.kernels.spherical.tables import shell_starts
 
 FORWARD = next(k for k in grid.KERNELS if k.name == "grid_exact_forward_f32_n16")
 WEIGHT = next(k for k in grid.KERNELS if k.name == "grid_exact_weight_f32_n16")
 SUM = next(k for k in grid.KERNELS if k.name == "grid_exact_sum_f32")
 RAGGED = next(k for k in ragged.KERNELS if k.name == "ragged_gemm_f32_64")
+OCTANT = next(k for k in wigner.KERNELS if k.name == "wigner_analyse_f32")
 TENSOR = next(k for k in ragged.KERNELS if k.name == "ragged_mma_3xtf32_kn_64")
 
 LOOP = """        if (step + 1 < steps) store(step + 1);
@@ -139,12 +143,27 @@ FAULTS = {
         TENSOR, "const bool present = right_at[r] >= 0 && k < depth;", "const bool present = right_at[r] >= 0;",
         "address", "heap-buffer-overflow",
     ),
+    "wrong symmetry about the equator": Fault(
+        OCTANT, "folded[step % 2][e % DEPTH][128 + e / DEPTH] = north[r] - south[r];",
+        "folded[step % 2][e % DEPTH][128 + e / DEPTH] = north[r] + south[r];", "plain", DIFFERS,
+    ),
+    "wrong symmetry of exchanged orders": Fault(
+        OCTANT, "swap(which && (pair.major - pair.minor) % 2 ? -1 : 1)", "swap(1)", "plain", DIFFERS
+    ),
+    "wrong symmetry of a negative order": Fault(
+        OCTANT, "return !both_odd ? Acc(0) : t ? swap : -swap;", "return !both_odd ? Acc(0) : t ? -swap : swap;",
+        "plain", DIFFERS,
+    ),
+    "shell of the table read beyond its end": Fault(
+        OCTANT, "j < s.b && first + thread / 8 < length ? table_row", "j < s.b ? table_row", "address",
+        "heap-buffer-overflow",
+    ),
     "missing barrier before the fragments": Fault(
         TENSOR, "        wait_for_copies();\n        __syncthreads();\n", "        wait_for_copies();\n", "thread",
         "data race",
     ),
 }  # fmt: skip
-SOUND = {kernel.name: Fault(kernel, "", "", "", "") for kernel in (FORWARD, WEIGHT, SUM, RAGGED, TENSOR)}
+SOUND = {kernel.name: Fault(kernel, "", "", "", "") for kernel in (FORWARD, WEIGHT, SUM, RAGGED, TENSOR, OCTANT)}
 BUILDS = ("plain", "address", "thread")
 
 
@@ -222,11 +241,27 @@ def ragged_mistake(cases, executor, kernel):
     return None if ((c.double() - size[0].double() @ size[1].double()).abs() <= bound).all() else DIFFERS
 
 
+def octant_mistake(cases, executor):
+    """The beta step of integers, with weights: its result is exact."""
+    table, weights, space = (
+        torch.randint(-9, 10, shape).float() for shape in ((shell_starts(3, 3)[-1] * 3,), (3,), (3, 3, 4, 6))
+    )
+    results = []
+    for where, change in ((None, torch.Tensor.double), (executor, torch.Tensor.clone)):
+        out = change(torch.zeros(1, so3_rows(3), 1))
+        with cases.running_on(where):
+            beta_step(change(table), change(weights), change(space), out, 3, True, True)
+        results.append(out.double())
+    return None if torch.equal(*results) else DIFFERS
+
+
 def mistake(cases, executor, kernel, wide):
     """What a build says about a kernel, None if nothing."""
     try:
         if kernel in (RAGGED, TENSOR):
             return ragged_mistake(cases, executor, kernel)
+        if kernel == OCTANT:
+            return octant_mistake(cases, executor)
         return grid_mistake(cases, executor, wide)
     except KernelFault as fault:
         return str(fault)
@@ -242,7 +277,8 @@ def test_the_fault_is_caught_by_its_build(cases, zoo, name):
 
 @pytest.mark.parametrize("kind", BUILDS)
 @pytest.mark.parametrize(
-    ("name", "wide"), [(FORWARD.name, False), (FORWARD.name, True), (RAGGED.name, False), (TENSOR.name, False)]
+    ("name", "wide"),
+    [(FORWARD.name, False), (FORWARD.name, True), (RAGGED.name, False), (TENSOR.name, False), (OCTANT.name, False)],
 )
 def test_the_sound_kernels_pass_the_same_builds(cases, zoo, kind, name, wide):
     assert mistake(cases, zoo(kind, name, SOUND[name]), SOUND[name].kernel, wide) is None

@@ -115,6 +115,7 @@ def small_calls(device):
     )
     from equiharness.kernels.cuda import launch
     from equiharness.kernels.cuda import spherical_operators as operators
+    from equiharness.kernels.cuda.ragged_mma import PRECISIONS
     from equiharness.kernels.spherical.layout import so3_rows
 
     def step(layer, *shape):
@@ -142,6 +143,10 @@ def small_calls(device):
     # Large enough for the large tile of the ragged product.
     wide = torch.randn(160, so3_rows(2), 40, device=device, requires_grad=True)
     operators.spherical_product(wide, torch.randn(so3_rows(2), 40 * 40, device=device), False).sum().backward()
+    for precision in PRECISIONS:
+        x = torch.randn(2, so3_rows(3), 8, device=device, requires_grad=True)
+        y = torch.randn(so3_rows(3), 8 * 8, device=device, requires_grad=True)
+        operators.spherical_product(x, y, False, precision).sum().backward()
     executor = launch.executor_for(wide)
     if device == "cuda":
         torch.cuda.synchronize()

@@ -13,10 +13,15 @@ import torch
 from equiharness.kernels import GroupConv, LiftingConv, S2Conv, SO3Conv, s2_near_identity, so3_near_identity
 from equiharness.kernels.cuda import launch
 from equiharness.kernels.cuda import spherical_operators as operators
+from equiharness.kernels.cuda.wigner_operators import beta_step
 from equiharness.kernels.grid.canonical import turn
+from equiharness.kernels.spherical.basis import so3_basis
 from equiharness.kernels.spherical.contraction import contract
-from equiharness.kernels.spherical.layout import so3_rows
+from equiharness.kernels.spherical.kernelmap import kernel_map
+from equiharness.kernels.spherical.layout import shell_layout, so3_rows
+from equiharness.kernels.spherical.linear import sum_rows
 from equiharness.kernels.spherical.tables import shell_starts
+from equiharness.kernels.spherical.transform import so3_plan
 from gpu_timing import tf32
 from spherical_training import PerDegree
 
@@ -199,6 +204,10 @@ def _peer(library, device, group, batch, channels, box, k):
     return found
 
 
+#: Precisions of the mixing besides its own, and the ceiling that each is held against.
+OTHER_PRECISIONS = {"float32": "float32", "tf32": "tf32", "bf16": "bfloat16"}
+
+
 def so3_case(name, batch, channels, b, compiled):
     """A convolution on SO(3): our layer with and without kernels, and complex FFTs with one einsum per degree."""
     grid = so3_near_identity()
@@ -221,10 +230,14 @@ def so3_case(name, batch, channels, b, compiled):
 
         parameters = [layer.kernel, layer.bias]
         contenders = {
-            "kernels (ours)": Contender(layer, parameters, x),
+            "kernels (ours)": Contender(layer, parameters, x, precision="three_tf32"),
             "ours by torch alone": Contender(layer, parameters, x, around=by_torch),
             "einsum and cuFFT": Contender(call, parameters, x),
         }
+        for precision, ceiling in OTHER_PRECISIONS.items():
+            other = SO3Conv(channels, channels, b, b, grid, precision=precision).to(device)
+            other.load_state_dict(layer.state_dict())
+            contenders[f"kernels, {precision}"] = Contender(other, list(other.parameters()), x, precision=ceiling)
         if compiled and device == "cuda":
             plain = PerDegree(b, points, by_hand=False).to(device)
             contenders["einsum and cuFFT, compiled"] = Contender(
@@ -294,8 +307,16 @@ def mixing_case(name, batch, channels, b):
             z = z.view(b, batch, width, width, channels)
             return torch.cat([z[n, :, : 2 * n + 1, : 2 * n + 1].flatten(1, 2) for n in range(b)], 1)
 
+        def ragged(precision):
+            return lambda x: operators.spherical_product(x, y, False, precision)
+
+        others = {
+            f"ragged, {precision}": Contender(ragged(precision), [y], x, precision=ceiling)
+            for precision, ceiling in OTHER_PRECISIONS.items()
+        }
         return {
-            "ragged (ours)": Contender(lambda x: operators.spherical_product(x, y, False), [y], x),
+            "ragged, 3xtf32 (ours)": Contender(ragged("3xtf32"), [y], x, precision="three_tf32"),
+            **others,
             "one product per degree": Contender(per_degree, [y], x),
             "padded to one batched product": Contender(padded, [y], x),
         }
@@ -312,6 +333,76 @@ def mixing_case(name, batch, channels, b):
         return product
 
     return Case(name, flops, moved, build, reference)
+
+
+def beta_case(name, batch, channels, b):
+    """Space to finished coefficients: one kernel on the octant, against the whole table and a gather."""
+    items, size, layout = batch * channels, 2 * b, shell_layout(b, b)
+    flops = 2 * 4 * items * sum((2 * M + 1) * 2 * (b - M) * b for M in range(b))  # folded: half the colatitudes
+    moved = 4 * (b * b * 4 * items * size + so3_rows(b) * items + shell_starts(b, b)[-1] * b)
+
+    def build(device):
+        torch.manual_seed(0)
+        plan = so3_plan(b, b, b, torch.float32, device)
+        space = torch.randn(b, b, 4 * items, size, device=device)
+        out = space.new_empty(batch, so3_rows(b), channels)
+        whole, products = plan.unfolded(True), space.new_empty(layout.rows, 4 * items)
+
+        def octant(x):
+            beta_step(plan.flat, plan.weights, x, out, b, True, True)
+            return out
+
+        def gathered(function):
+            def call(x):
+                function(whole, x, products, b, b, True)
+                rows = sum_rows(products.view(-1, items), plan.terms, plan.signs[0])
+                return rows.view(-1, batch, channels).transpose(0, 1).contiguous()
+
+            return call
+
+        return {
+            "octant (ours)": Contender(octant, [], space),
+            "ragged, then gathered": Contender(gathered(operators.wigner_product), [], space),
+            "two batched products per shell, then gathered": Contender(gathered(contract), [], space),
+        }
+
+    def reference(device):
+        plan = so3_plan(b, b, b, torch.float64, device)
+
+        def product(space):
+            out = space.new_empty(batch, so3_rows(b), channels, dtype=torch.float64)
+            with launch.running_on(None):
+                beta_step(plan.flat, plan.weights, space.double(), out, b, True, True)
+            return out
+
+        return product
+
+    return Case(name, flops, moved, build, reference, backward=False)
+
+
+def synthesis_case(name, channels, b):
+    """The spectrum of a kernel of 192 points: rings and gather in two launches, by torch, and the whole table."""
+    grid = so3_near_identity()
+    points = len(grid)
+    flops = 2 * channels**2 * (points * (2 * b - 1) ** 2 + 6 * so3_rows(b))
+    moved = 4 * channels**2 * (points + so3_rows(b))
+
+    def build(device):
+        torch.manual_seed(0)
+        weights = torch.randn(points, channels**2, device=device)
+        ours = kernel_map(grid.points, b, torch.float32, torch.device(device))
+        whole = so3_basis(grid.points, b, torch.float32, True).to(device)
+        return {
+            "two launches (ours)": Contender(ours.spectra, [], weights),
+            "by torch": Contender(ours.spectra, [], weights, around=by_torch),
+            "one dense product": Contender(lambda weights: whole.t() @ weights, [], weights),
+        }
+
+    def reference(device):
+        whole = so3_basis(grid.points, b, torch.float64, True).to(device)
+        return lambda weights: whole.t() @ weights.double()
+
+    return Case(name, flops, moved, build, reference, backward=False)
 
 
 def wigner_case(name, items, b):
@@ -364,6 +455,8 @@ def cases(small):
             s2_case("S2Conv, tiny", 2, 2, 3),
             mixing_case("mixing, tiny", 2, 2, 3),
             wigner_case("Wigner stage, tiny", 2, 3),
+            beta_case("beta and gather, tiny", 1, 2, 3),
+            synthesis_case("kernel synthesis, tiny", 2, 3),
         ]
     return [
         grid_case("p4m regular, 64 x 32 fields, 64^2", GroupConv, "D4", 64, (32, 32), (64, 64)),
@@ -374,6 +467,8 @@ def cases(small):
         mixing_case("mixing, 32 x 32 channels, b = 16", 32, 32, 16),
         mixing_case("mixing, 32 x 32 channels, b = 32", 32, 32, 32),
         wigner_case("Wigner stage, 256 items, b = 32", 256, 32),
+        beta_case("beta and gather, 8 x 32 channels, b = 32", 8, 32, 32),
+        synthesis_case("kernel synthesis, 32 x 32 channels, b = 32", 32, 32),
         so3_case("SO3Conv, 32 x 32 channels, b = 8", 32, 32, 8, compiled=True),
         so3_case("SO3Conv, 32 x 32 channels, b = 16", 32, 32, 16, compiled=False),
         so3_case("SO3Conv, 32 x 32 channels, b = 32", 32, 32, 32, compiled=False),

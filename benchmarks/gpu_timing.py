@@ -79,6 +79,11 @@ class Ceilings:
     bfloat16_per_second: float
     float64_per_second: float
 
+    @property
+    def three_tf32_per_second(self):
+        """Of the accuracy of float32, by three products of TF32 numbers."""
+        return self.tf32_per_second / 3
+
     def floor_ms(self, flops, moved, precision="float32"):
         """The larger of the two times that no implementation can beat."""
         rate = getattr(self, f"{precision}_per_second")

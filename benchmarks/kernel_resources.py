@@ -8,10 +8,10 @@ Needs the wheel nvidia-cuda-nvrtc and no GPU. Look at the difference before you 
 import sys
 import time
 
-from equiharness.kernels.cuda import compile, grid, grid_expand, grid_fourier, grid_separable, ragged
+from equiharness.kernels.cuda import compile
+from equiharness.kernels.cuda.catalogue import KERNELS
 from equiharness.kernels.cuda.resources import Nvrtc, resources
 
-MODULES = (grid, grid_expand, grid_fourier, grid_separable, ragged)
 ARCHITECTURES = ("sm_80", "sm_90", "sm_90a")
 
 
@@ -19,13 +19,7 @@ def main():
     nvrtc = Nvrtc()
     print("# What each kernel takes, at most: registers per thread, bytes spilled per thread, bytes shared per block.")
     print(f"# Written by benchmarks/kernel_resources.py with NVRTC {compile.compiler_version(nvrtc)}.")
-    for kernel in (
-        *grid.KERNELS,
-        *grid_expand.KERNELS,
-        *grid_fourier.KERNELS,
-        *grid_separable.KERNELS,
-        *ragged.KERNELS,
-    ):
+    for kernel in KERNELS:
         print(f"\n[{kernel.name}]")
         for architecture in ARCHITECTURES:
             start = time.perf_counter()

@@ -81,22 +81,51 @@ class SharedMemory {
 
 // ---- the threads of one block ----------------------------------------------------------------------------------
 
+// A copy to shared memory that was started and not yet waited for; from nullptr: zeros.
+struct Copy {
+    void *to;
+    const void *from;
+    bool committed;
+};
+
 class Block {
   public:
-    Block(const Launch &launch, Index at) : launch(launch), at(at) {}
+    Block(const Launch &launch, Index at)
+        : launch(launch), at(at), copies(launch.threads), published(launch.threads)
+    {
+    }
     virtual ~Block() = default;
     virtual void run(const std::function<void()> &kernel) = 0;
     virtual void barrier(int line) = 0;
+    // The barrier of one warp; a warp has 32 threads.
+    virtual void warp_barrier(int line) = 0;
 
     const Launch launch;
     const Index at;
     SharedMemory shared;
+    std::vector<std::vector<Copy>> copies; // of each thread
+    std::vector<const void *> published;   // of each thread: what it shows to its warp
+
+    // A mistake of a thread, thrown when the block has ended: not from a fiber, whose stack nobody unwinds.
+    void remember(const std::string &mistake)
+    {
+        std::lock_guard<std::mutex> guard(mistake_mutex_);
+        if (mistake_.empty()) mistake_ = mistake;
+    }
+    void throw_mistake() const
+    {
+        if (!mistake_.empty()) throw Fault{mistake_ + " in " + name_of(at)};
+    }
 
   protected:
     [[noreturn]] void divergent(int line, const std::string &others) const
     {
         throw Fault{"divergent barrier: " + name_of(at) + " waits in line " + std::to_string(line) + ", " + others};
     }
+
+  private:
+    std::mutex mistake_mutex_;
+    std::string mistake_;
 };
 
 struct Context {
@@ -122,32 +151,43 @@ class ThreadedBlock : public Block {
                 kernel();
                 std::lock_guard<std::mutex> guard(mutex_);
                 --running_;
-                stuck_ = stuck_ || waiting_ > 0;
-                changed_.notify_all();
+                stuck_ = stuck_ || all_.waiting > 0 || warps_[i / 32].waiting > 0;
+                all_.changed.notify_all();
+                warps_[i / 32].changed.notify_all();
             });
         for (auto &thread : threads) thread.join();
         if (stuck_) divergent(line_, "other threads have ended");
     }
 
-    void barrier(int line) override
+    void barrier(int line) override { meet(all_, launch.threads, line); }
+
+    void warp_barrier(int line) override { meet(warps_[context.thread.x / 32], 32, line); }
+
+  private:
+    struct Meeting {
+        std::condition_variable changed;
+        unsigned waiting = 0;
+        unsigned long turn = 0;
+    };
+
+    void meet(Meeting &meeting, unsigned expected, int line)
     {
         std::unique_lock<std::mutex> guard(mutex_);
         line_ = line;
-        stuck_ = stuck_ || running_ < launch.threads;
-        const unsigned long turn = turn_;
-        if (++waiting_ == running_) {
-            waiting_ = 0;
-            ++turn_;
-            changed_.notify_all();
+        stuck_ = stuck_ || (&meeting == &all_ && running_ < launch.threads);
+        const unsigned long turn = meeting.turn;
+        if (++meeting.waiting == expected) {
+            meeting.waiting = 0;
+            ++meeting.turn;
+            meeting.changed.notify_all();
         }
-        changed_.wait(guard, [&] { return turn != turn_ || stuck_; });
+        meeting.changed.wait(guard, [&] { return turn != meeting.turn || stuck_; });
     }
 
-  private:
     std::mutex mutex_;
-    std::condition_variable changed_;
-    unsigned running_ = 0, waiting_ = 0;
-    unsigned long turn_ = 0;
+    Meeting all_;
+    std::vector<Meeting> warps_{launch.threads / 32 + 1};
+    unsigned running_ = 0;
     int line_ = 0;
     bool stuck_ = false;
 };
@@ -163,20 +203,20 @@ class Fibers : public Block {
     {
         kernel_ = &kernel;
         for (unsigned i = 0; i < launch.threads; ++i) start(fibers_[i], i);
+        const unsigned warps = (launch.threads + 31) / 32;
         for (unsigned running = launch.threads; running > 0;) {
-            for (unsigned i = 0; i < launch.threads; ++i) {
-                Fiber &fiber = fibers_[launch.backwards ? launch.threads - 1 - i : i];
-                if (!fiber.ended) resume(fiber);
+            for (unsigned w = 0; w < warps; ++w) {
+                const unsigned warp = launch.backwards ? warps - 1 - w : w;
+                do run_warp(warp);
+                while (meets(warp));
             }
             running = check_barrier();
         }
     }
 
-    void barrier(int line) override
-    {
-        current_->line = line;
-        leave(*current_);
-    }
+    void barrier(int line) override { wait(line, false); }
+
+    void warp_barrier(int line) override { wait(line, true); }
 
   private:
     static constexpr size_t STACK = 256 << 10;
@@ -185,9 +225,50 @@ class Fibers : public Block {
         std::unique_ptr<char[]> stack;
         Index thread;
         int line = 0; // of the barrier where it waits
+        bool in_warp = false; // whether that is the barrier of its warp
         bool ended = false;
         void *fake_stack = nullptr; // AddressSanitizer's
     };
+
+    void wait(int line, bool in_warp)
+    {
+        current_->line = line;
+        current_->in_warp = in_warp;
+        leave(*current_);
+    }
+
+    unsigned end_of(unsigned warp) const
+    {
+        const unsigned end = 32 * warp + 32;
+        return end < launch.threads ? end : launch.threads;
+    }
+
+    // Lets each thread of a warp run to its next barrier, of the block or of the warp.
+    void run_warp(unsigned warp)
+    {
+        const unsigned first = 32 * warp, end = end_of(warp);
+        for (unsigned i = first; i < end; ++i) {
+            Fiber &fiber = fibers_[launch.backwards ? end - 1 - (i - first) : i];
+            if (!fiber.ended) resume(fiber);
+        }
+    }
+
+    // Whether all threads of a warp wait for each other, at one place.
+    bool meets(unsigned warp) const
+    {
+        const Fiber &first = fibers_[32 * warp];
+        unsigned waiting = 0;
+        for (unsigned i = 32 * warp; i < end_of(warp); ++i) {
+            const Fiber &fiber = fibers_[i];
+            if (fiber.ended || !fiber.in_warp) continue;
+            ++waiting;
+            if (first.ended || !first.in_warp || first.line != fiber.line)
+                divergent(fiber.line, "and its warp elsewhere");
+        }
+        if (waiting != 0 && waiting != 32)
+            divergent(first.line, "with " + std::to_string(waiting) + " of the 32 threads of a warp");
+        return waiting != 0;
+    }
 
     void start(Fiber &fiber, unsigned thread)
     {
@@ -278,7 +359,11 @@ inline void run_grid(const Launch &launch, const std::function<void()> &kernel)
     Index at;
     for (at.z = 0; at.z < launch.grid.z; ++at.z)
         for (at.y = 0; at.y < launch.grid.y; ++at.y)
-            for (at.x = 0; at.x < launch.grid.x; ++at.x) BlockOfThreads(launch, at).run(kernel);
+            for (at.x = 0; at.x < launch.grid.x; ++at.x) {
+                BlockOfThreads block(launch, at);
+                block.run(kernel);
+                block.throw_mistake();
+            }
 }
 
 using Invoke = std::function<void(const Launch &, void **)>;
@@ -307,6 +392,48 @@ struct Export {
         run_grid(launch, [&] { std::apply(kernel, arguments); });
     }
 };
+
+// ---- what the threads of a warp do together, and copies that take their time (see mma.cuh) ------------------------
+
+// Shows something to the warp; returns what its 32 threads show. Valid until the warp meets again.
+inline const void *const *meet_warp(const void *mine, int line)
+{
+    Block &block = *context.block;
+    block.published[context.thread.x] = mine;
+    block.warp_barrier(line);
+    return &block.published[context.thread.x / 32 * 32];
+}
+
+inline void copy_later(void *to, const void *from)
+{
+    if ((uintptr_t)to % 16 || (uintptr_t)from % 16)
+        context.block->remember("a copy of 16 bytes from or to a misaligned address");
+    context.block->copies[context.thread.x].push_back({to, from, false});
+}
+
+inline void commit_copies()
+{
+    for (Copy &copy : context.block->copies[context.thread.x]) copy.committed = true;
+}
+
+// Waits for the warp, so that nobody goes on and overwrites what others still read.
+inline void leave_warp(int line) { context.block->warp_barrier(line); }
+
+// Makes the copies that this thread has committed.
+inline void finish_copies()
+{
+    std::vector<Copy> later;
+    for (const Copy &copy : context.block->copies[context.thread.x]) {
+        if (!copy.committed) {
+            later.push_back(copy);
+        } else if (copy.from) {
+            memcpy(copy.to, copy.from, 16);
+        } else {
+            memset(copy.to, 0, 16);
+        }
+    }
+    context.block->copies[context.thread.x].swap(later);
+}
 
 } // namespace shim
 

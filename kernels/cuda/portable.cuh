@@ -74,3 +74,9 @@ __device__ __forceinline__ void narrow(float x, BFloat16 &y)
 }
 
 __device__ __forceinline__ int64 ceil_div(int64 a, int64 b) { return (a + b - 1) / b; }
+
+// Neighbours in memory, moved by one instruction.
+template <class T, int N>
+struct alignas(sizeof(T) * N) Pack {
+    T at[N];
+};

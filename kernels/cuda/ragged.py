@@ -1,4 +1,4 @@
-"""Launching ragged_gemm.cu: many matrix products of different sizes, one table, one launch.
+"""Launching ragged_gemm.cu and ragged_mma.cu: many matrix products of different sizes, one table, one launch.
 
 A table is made from shapes alone, kept on the device and used again for every call of the same shapes; making it copies
 a few kilobytes to the device, so the first call of a shape must not be inside the capture of a CUDA graph.
@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import ragged_mma
 from .launch import Executor
+from .ragged_mma import Tile
 from .sources import Kernel
 
 #: An index of a product: how many pairs (outer, inner), and how many inner ones each outer has.
@@ -34,25 +36,16 @@ GROUP = np.dtype(
 SHAPE = np.dtype([("groups", np.int64), ("a_along_depth", np.int64), ("b_along_depth", np.int64)])
 
 
-@dataclass(frozen=True)
-class _Tile:
-    """Rows and columns of a block's tile, and its kernel."""
-
-    rows: int
-    columns: int
-    kernel: Kernel
-
-
-def _tile(name: str, accumulator: str, bm: int, bn: int, bk: int, tm: int, tn: int, blocks: int) -> _Tile:
+def _tile(name: str, accumulator: str, bm: int, bn: int, bk: int, tm: int, tn: int, blocks: int) -> Tile:
     parameters = (accumulator, *map(str, (bm, bn, bk, tm, tn, blocks)))
-    return _Tile(bm, bn, Kernel("ragged_gemm.cu", "RAGGED_GEMM", name, parameters, bm // tm * bn // tn))
+    return Tile(bm, bn, Kernel("ragged_gemm.cu", "RAGGED_GEMM", name, parameters, bm // tm * bn // tn))
 
 
 _SMALL = _tile("ragged_gemm_f32_64", "float", 64, 64, 8, 8, 4, 4)
 _LARGE = _tile("ragged_gemm_f32_128", "float", 128, 128, 8, 8, 8, 2)
 _DOUBLE = _tile("ragged_gemm_f64", "double", 64, 64, 8, 4, 4, 2)
-#: Every kernel of ragged_gemm.cu that a call may choose.
-KERNELS = (_SMALL.kernel, _LARGE.kernel, _DOUBLE.kernel)
+#: Every kernel of ragged_gemm.cu and of ragged_mma.cu that a call may choose.
+KERNELS = (_SMALL.kernel, _LARGE.kernel, _DOUBLE.kernel, *ragged_mma.KERNELS)
 
 # The large tile moves half the bytes per product through shared memory, and pays if it wastes little at the edges and
 # if every multiprocessor of a large GPU (132) gets a block.
@@ -79,11 +72,21 @@ class Table:
     def launch(self, executor: Executor, a: Tensor, b: Tensor, c: Tensor) -> None:
         """Compute C_g = A_g B_g for every group; a, b and c are contiguous and of the table's dtype."""
         if self.tiles:
+            if self.kernel in ragged_mma.KERNELS:  # they read packs of 16 bytes; torch's allocator aligns to more
+                a, b = (t if t.data_ptr() % 16 == 0 else t.clone() for t in (a, b))
             executor.launch(self.kernel, (self.tiles, 1, 1), (self.groups, a, b, c, self.shape))
 
 
 def table(
-    row: Index, column: Index, depth: Index, a: Operand, b: Operand, c: Operand, dtype: torch.dtype, device: str
+    row: Index,
+    column: Index,
+    depth: Index,
+    a: Operand,
+    b: Operand,
+    c: Operand,
+    dtype: torch.dtype,
+    device: str,
+    precision: str = "float32",
 ) -> Table:
     """The table of products C_g[row, column] = sum_depth A_g[row, depth] B_g[depth, column].
 
@@ -96,6 +99,8 @@ def table(
         c: start, strides along row, strides along column.
         dtype: float32 or float64.
         device: where the operands are.
+        precision: one of `ragged_mma.PRECISIONS`, for float32; products whose neighbours do not come in fours are
+            computed in float32 in any case.
 
     Example:
         >>> plain = table((1, 2), (1, 3), (1, 4), (0, (0, 4), (0, 1)), (0, (0, 3), (0, 1)), (0, (0, 3), (0, 1)),
@@ -118,14 +123,15 @@ def table(
         groups[name] = numbers
     if max(int(groups[name].max()) for name in ("rows", "columns", "depth")) >= 2**31:
         raise ValueError("a product has fewer than 2^31 rows, columns and terms; use a smaller batch")
-    tile = _choose(groups, dtype)
+    along = _unit(a[2], a[1]), _unit(b[1], b[2])
+    tile = _choose(groups, dtype, ragged_mma.tiles(precision, *along, groups))
     ends = np.cumsum(_tiles(groups, tile))
     groups["first_tile"] = np.concatenate([[0], ends[:-1]])
     if ends[-1] > _MOST_TILES:
         raise ValueError(f"{ends[-1]} tiles are more than a launch has ({_MOST_TILES}); use a smaller batch")
     shape = np.zeros((), SHAPE)
     shape["groups"] = count
-    shape["a_along_depth"], shape["b_along_depth"] = _unit(a[2], a[1]), _unit(b[1], b[2])
+    shape["a_along_depth"], shape["b_along_depth"] = along
     on_device = torch.from_numpy(groups.view(np.int64).reshape(count, -1)).to(device)
     return Table(tile.kernel, int(ends[-1]), on_device, shape)
 
@@ -140,17 +146,18 @@ def _unit(along: tuple[Any, Any], across: tuple[Any, Any]) -> bool:
     return bool(np.max(along[1]) <= np.max(across[1]))
 
 
-def _tiles(groups: np.ndarray[Any, Any], tile: _Tile) -> Any:
+def _tiles(groups: np.ndarray[Any, Any], tile: Tile) -> Any:
     """Tiles of each group."""
     return -(-groups["rows"] // tile.rows) * -(-groups["columns"] // tile.columns)
 
 
-def _choose(groups: np.ndarray[Any, Any], dtype: torch.dtype) -> _Tile:
+def _choose(groups: np.ndarray[Any, Any], dtype: torch.dtype, on_tensor_cores: tuple[Tile, ...]) -> Tile:
     if dtype == torch.float64:
         return _DOUBLE
+    large, small = on_tensor_cores or (_LARGE, _SMALL)
     work = {
         tile: float((_tiles(groups, tile) * groups["depth"]).sum()) * tile.rows * tile.columns
-        for tile in (_LARGE, _SMALL)
+        for tile in (large, small)
     }
-    fills = _tiles(groups, _LARGE).sum() >= _FILLS
-    return _LARGE if fills and work[_LARGE] <= _WASTE * work[_SMALL] else _SMALL
+    fills = _tiles(groups, large).sum() >= _FILLS
+    return large if fills and work[large] <= _WASTE * work[small] else small

@@ -3,28 +3,8 @@
 // A group reads its operands where they are. An index of a product (row m, column n, depth k) is a pair (outer, inner)
 // of indices of a tensor: its offset is outer * stride_outer + inner * stride_inner. So (batch, m), (order, channel) or
 // a transposed operand need no copy, and forward product and both gradients of a degree are three tables.
+#include "ragged.cuh"
 #include "tile.cuh"
-
-// One product. The host fills the table in this order (ragged.py).
-struct RaggedGroup {
-    int64 first_tile; // of the tiles of all groups, numbered through
-    int64 rows, columns, depth;
-    int64 inner_row, inner_column, inner_depth; // how many inner indices an outer one has
-    int64 a, a_row[2], a_depth[2];              // where the operand starts, strides (outer, inner)
-    int64 b, b_depth[2], b_column[2];
-    int64 c, c_row[2], c_column[2];
-};
-
-struct RaggedShape {
-    int64 groups;
-    int64 a_along_depth, b_along_depth; // whether consecutive k, not m or n, are neighbours in memory
-};
-
-// Sizes fit in 31 bits (ragged.py refuses others), offsets need not.
-__device__ __forceinline__ int64 place(int64 index, int64 inner, const int64 (&stride)[2])
-{
-    return (unsigned)index / (unsigned)inner * stride[0] + (unsigned)index % (unsigned)inner * stride[1];
-}
 
 template <class Tile>
 __device__ __forceinline__ void ragged_gemm(const RaggedGroup *groups, const typename Tile::Acc *a,
@@ -43,12 +23,7 @@ __device__ __forceinline__ void ragged_gemm(const RaggedGroup *groups, const typ
     SHARED_ARRAY(int64, right_at, [2][BK]);
 
     const int thread = (int)threadIdx.x;
-    int64 low = 0;
-    for (int64 high = s.groups; high - low > 1;) {
-        const int64 middle = (low + high) / 2;
-        if (groups[middle].first_tile <= (int64)blockIdx.x) low = middle; else high = middle;
-    }
-    const RaggedGroup &group = groups[low]; // read where it is needed: a copy would hold 44 registers
+    const RaggedGroup &group = group_of_block(groups, s);
     const int64 tile_at = blockIdx.x - group.first_tile, tiles_across = ceil_div(group.columns, BN);
     const int64 row0 = tile_at / tiles_across * BM, column0 = tile_at % tiles_across * BN;
     const int64 steps = ceil_div(group.depth, BK);

@@ -6,6 +6,7 @@ the names of CuPy's binding, so that both go through `compile.compile_program`.
 
 import ctypes
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -146,3 +147,35 @@ def read_log(log: str) -> Resources:
         raise ValueError(f"no report of the assembler in this log: {log!r}")
     spilled = number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads")
     return Resources(registers, number(r"(\d+) bytes stack frame"), spilled, number(r"(\d+) bytes smem"))
+
+
+# The low 12 bits of an instruction of 16 bytes (sm_70 and newer) say what it does, whatever its operands.
+_OPERATIONS = {0x23C: "HMMA", 0xFAE: "LDGSTS", 0x223: "FFMA", 0x22B: "DFMA", 0xB1D: "BAR"}
+_ELF_SECTIONS = struct.Struct(
+    "<40x q 10x h h h"
+)  # of a 64-bit ELF file: where its section headers are, size, number, names
+_SECTION = struct.Struct("<I I Q Q Q Q")  # name, type, flags, address, offset, size
+
+
+def instructions(cubin: bytes, kernel: str) -> dict[str, int]:
+    """How many instructions of each kind the code of a kernel has: tensor cores, asynchronous copies, multiply-adds.
+
+    Args:
+        cubin: from `compile.compile_program`.
+        kernel: its name.
+
+    Returns:
+        Counts by the assembler's names, of those in the code, however often they are executed.
+
+    Raises:
+        ValueError: the cubin has no such kernel.
+    """
+    start, size, count, names = _ELF_SECTIONS.unpack_from(cubin)
+    headers = [_SECTION.unpack_from(cubin, start + i * size) for i in range(count)]
+    strings = headers[names][4]
+    wanted = b".text." + kernel.encode() + b"\0"
+    for name, _, _, _, offset, length in headers:
+        if cubin.startswith(wanted, strings + name):
+            code = [int.from_bytes(cubin[at : at + 2], "little") & 0xFFF for at in range(offset, offset + length, 16)]
+            return {operation: code.count(number) for number, operation in _OPERATIONS.items()}
+    raise ValueError(f"the cubin has no kernel {kernel}")

@@ -25,7 +25,9 @@ from .launch import executor_for
 from .ragged import Index, Operand, Table, table
 
 _LIBRARY = torch.library.Library("equiharness", "FRAGMENT")
-_LIBRARY.define("spherical_product(Tensor first, Tensor second, int wanted, bool on_sphere) -> Tensor")
+_LIBRARY.define(
+    "spherical_product(Tensor first, Tensor second, int wanted, bool on_sphere, str precision='3xtf32') -> Tensor"
+)
 _LIBRARY.define(
     "wigner_product(Tensor table, Tensor source, Tensor(a!) out, int degrees, int orders, bool analyse) -> ()"
 )
@@ -67,7 +69,15 @@ def _result_shape(first: Tensor, second: Tensor, wanted: int, on_sphere: bool) -
 
 @lru_cache(maxsize=256)
 def _product_table(
-    batch: int, degrees: int, c_in: int, c_out: int, wanted: int, on_sphere: bool, dtype: torch.dtype, device: str
+    batch: int,
+    degrees: int,
+    c_in: int,
+    c_out: int,
+    wanted: int,
+    on_sphere: bool,
+    dtype: torch.dtype,
+    device: str,
+    precision: str,
 ) -> Table:
     """One group per degree: rows, columns and depth are the pairs (b, m), (k, i), (n, o) in the order of `wanted`."""
     degree = np.arange(degrees)
@@ -101,10 +111,11 @@ def _product_table(
         operand(result, row, column),
         dtype,
         device,
+        precision,
     )
 
 
-def _product(first: Tensor, second: Tensor, wanted: int, on_sphere: bool) -> Tensor:
+def _product(first: Tensor, second: Tensor, wanted: int, on_sphere: bool, precision: str = "3xtf32") -> Tensor:
     executor = executor_for(first)
     shape = _result_shape(first, second, wanted, on_sphere)
     if executor is None:
@@ -114,7 +125,8 @@ def _product(first: Tensor, second: Tensor, wanted: int, on_sphere: bool) -> Ten
     result = executor.empty(first, shape)
     if batch == 0:
         return result.zero_()  # the gradient of y is a sum over nothing
-    products = _product_table(batch, degrees, c_in, c_out, wanted, on_sphere, first.dtype, str(first.device))
+    device = str(first.device)
+    products = _product_table(batch, degrees, c_in, c_out, wanted, on_sphere, first.dtype, device, precision)
     products.launch(executor, first.contiguous(), second.contiguous(), result)
     return result
 
@@ -148,12 +160,12 @@ def _degree(name: str, tensor: Tensor, degree: int, c_in: int, on_sphere: bool) 
     return pairs.unflatten(2, (c_in, -1))  # type: ignore[no-any-return]
 
 
-def _product_fake(first: Tensor, second: Tensor, wanted: int, on_sphere: bool) -> Tensor:
+def _product_fake(first: Tensor, second: Tensor, wanted: int, on_sphere: bool, precision: str = "3xtf32") -> Tensor:
     return first.new_empty(_result_shape(first, second, wanted, on_sphere))
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    first, second, ctx.wanted, ctx.on_sphere = inputs
+    first, second, ctx.wanted, ctx.on_sphere, ctx.precision = inputs
     ctx.save_for_backward(first, second)
 
 
@@ -165,27 +177,29 @@ def _product_backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     for name, needed in zip(_GIVEN[ctx.wanted], ctx.needs_input_grad[:2], strict=True):
         wanted = {"z": Z, "x": X, "y": Y}[name]
         left, right = _GIVEN[wanted]
-        gradients.append(_call(known[left], known[right], wanted, ctx.on_sphere) if needed else None)
-    return *gradients, None, None
+        operands = known[left], known[right]
+        gradients.append(_call(*operands, wanted, ctx.on_sphere, ctx.precision) if needed else None)
+    return *gradients, None, None, None
 
 
-def _call(first: Tensor, second: Tensor, wanted: int, on_sphere: bool) -> Tensor:
-    result: Tensor = torch.ops.equiharness.spherical_product(first, second, wanted, on_sphere)
+def _call(first: Tensor, second: Tensor, wanted: int, on_sphere: bool, precision: str) -> Tensor:
+    result: Tensor = torch.ops.equiharness.spherical_product(first, second, wanted, on_sphere, precision)
     return result
 
 
-def spherical_product(spectrum: Tensor, kernel: Tensor, on_sphere: bool) -> Tensor:
+def spherical_product(spectrum: Tensor, kernel: Tensor, on_sphere: bool, precision: str = "3xtf32") -> Tensor:
     """The spectrum Z of the convolution, differentiable to every order; commutes with SO(3).
 
     Args:
         spectrum: [B, so3_rows(b), C_in], or [B, b^2, C_in] on the sphere; float32 or float64.
         kernel: [so3_rows(b), C_in C_out], each degree [k, n], or [C_in, b^2, C_out] on the sphere.
         on_sphere: which of the two.
+        precision: of the kernels in float32, forward and backward: one of `ragged_mma.PRECISIONS`.
 
     Returns:
         [B, so3_rows(b), C_out].
     """
-    return _call(spectrum, kernel, Z, on_sphere)
+    return _call(spectrum, kernel, Z, on_sphere, precision)
 
 
 @lru_cache(maxsize=256)

@@ -5,11 +5,6 @@
 #pragma once
 #include "portable.cuh"
 
-template <class T, int N>
-struct alignas(sizeof(T) * N) Pack {
-    T at[N];
-};
-
 template <class Acc_, int BM_, int BN_, int BK_, int TM_, int TN_>
 struct Tile {
     typedef Acc_ Acc;

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cuda.launch import executor_for
+from ..cuda.synthesis_operators import ring_product, weighted_rows
 from .basis import orders_last, so3_basis
 from .layout import so3_rows
 from .linear import linear, sum_rows
@@ -56,7 +58,14 @@ class ByRings:
     offsets: Tensor
 
     def spectra(self, weights: Tensor) -> Tensor:
-        """Return the spectra of kernels."""
+        """Return the spectra of kernels, on a GPU in two launches."""
+        if executor_for(weights) is not None:
+            order = torch.cat([points for points, _ in self.rings])
+            waves = torch.cat([waves for _, waves in self.rings])
+            sums = ring_product(waves, weights.index_select(0, order), [len(points) for points, _ in self.rings])
+            return weighted_rows(
+                sums, (self.terms, self.weights, None), (self.source, self.source_weights, self.offsets)
+            )  # fmt: skip
         sums = torch.cat([torch.mm(waves.t(), weights.index_select(0, points)) for points, waves in self.rings])
         return linear(
             sums,

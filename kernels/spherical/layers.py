@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..cuda.graphs import BELOW, Graphs
+from ..cuda.ragged_mma import PRECISIONS
 from . import checks
 from .grids import Grid, as_grid
 from .initialisation import spherical_uniform_
@@ -29,6 +31,10 @@ class SphericalLinear(nn.Module):
     alias: bool
     axes_in: int
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.graphs = Graphs()
+
     def degrees(self) -> int:
         """Return how many degrees of its input the layer reads."""
         return self.b_out if self.alias else min(self.b_in, self.b_out)
@@ -48,7 +54,12 @@ class SphericalLinear(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the signal `[B, C_out, 2 b_out, 2 b_out, 2 b_out]`."""
+        """Return the signal `[B, C_out, 2 b_out, 2 b_out, 2 b_out]`; on a GPU, b < 16, no gradient: by a CUDA graph."""
+        if max(self.b_in, self.b_out) >= BELOW or torch.compiler.is_compiling():
+            return self._steps(x)
+        return self.graphs.run(self._steps, x, tuple(self.parameters()))
+
+    def _steps(self, x: Tensor) -> Tensor:
         return so3_synthesise(self.mix(self.analyse(x)), self.b_out)
 
 
@@ -56,13 +67,26 @@ class _Convolution(SphericalLinear):
     """What S2Conv and SO3Conv share: parameters, scale, bias."""
 
     def __init__(
-        self, cin: int, cout: int, b_in: int, b_out: int, grid: Grid | Any, *, alias: bool, bias: bool, axes_in: int
+        self,
+        cin: int,
+        cout: int,
+        b_in: int,
+        b_out: int,
+        grid: Grid | Any,
+        *,
+        alias: bool,
+        bias: bool,
+        precision: str,
+        axes_in: int,
     ) -> None:
         super().__init__()
         for name, value in (("cin", cin), ("cout", cout)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1 channel, got {value}")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is one of {', '.join(map(repr, PRECISIONS))}; got {precision!r}")
         self.in_channels, self.out_channels, self.alias, self.axes_in = cin, cout, alias, axes_in
+        self.precision = precision
         self.b_in, self.b_out = checks.bandwidth(b_in, "b_in"), checks.bandwidth(b_out, "b_out")
         self.grid = as_grid(grid, "s2" if axes_in == 2 else "so3")
         growth = b_out**4 / b_in**2 if axes_in == 2 else b_out**3 / b_in**3
@@ -96,10 +120,10 @@ class _Convolution(SphericalLinear):
 
     def extra_repr(self) -> str:
         """Say what the layer is."""
+        sizes = f"{self.in_channels}, {self.out_channels}, b_in={self.b_in}, b_out={self.b_out}, grid={self.grid!r}"
         alias = ", alias=True" if self.alias else ""
-        return (
-            f"{self.in_channels}, {self.out_channels}, b_in={self.b_in}, b_out={self.b_out}, grid={self.grid!r}{alias}"
-        )
+        precision = f", precision={self.precision!r}" if self.precision != PRECISIONS[0] else ""
+        return sizes + alias + precision
 
 
 class S2Conv(_Convolution):
@@ -119,15 +143,17 @@ class S2Conv(_Convolution):
             from
             b_out = b_in + 2 on. Without, they are zero and the layer is exact.
         bias: learn a bias.
+        precision: how the CUDA kernels multiply float32 spectra on tensor cores, forward and backward: "3xtf32" keeps
+            the accuracy of float32 (error 7e-7 of the sum of absolute products), "tf32" (1e-3) and "bf16" (8e-3) are
+            faster, "float32" leaves the tensor cores alone. Where torch computes it has no effect.
 
     Shape:
         `[B, C_in, 2 b_in, 2 b_in]` -> `[B, C_out, 2 b_out, 2 b_out, 2 b_out]`, float32 or float64, like the parameters
         `kernel [C_in, C_out, P]`, drawn from U(-1, 1), and `bias [1, C_out, 1, 1, 1]`, 0.
 
     Raises:
-        ValueError: for a bandwidth or a channel count below 1, a grid that is not one of S2, and, in the forward pass,
-            a
-            signal of another size.
+        ValueError: for a bandwidth or a channel count below 1, a precision that is none of these, a grid that is not
+            one of S2, and, in the forward pass, a signal of another size.
         TypeError: for a signal that is neither float32 nor float64, or not like the parameters.
 
     Example:
@@ -139,9 +165,17 @@ class S2Conv(_Convolution):
     """
 
     def __init__(
-        self, cin: int, cout: int, b_in: int, b_out: int, grid: Grid | Any, alias: bool = False, bias: bool = True
+        self,
+        cin: int,
+        cout: int,
+        b_in: int,
+        b_out: int,
+        grid: Grid | Any,
+        alias: bool = False,
+        bias: bool = True,
+        precision: str = "3xtf32",
     ) -> None:
-        super().__init__(cin, cout, b_in, b_out, grid, alias=alias, bias=bias, axes_in=2)
+        super().__init__(cin, cout, b_in, b_out, grid, alias=alias, bias=bias, precision=precision, axes_in=2)
 
     @property
     def factor(self) -> float:
@@ -150,7 +184,7 @@ class S2Conv(_Convolution):
 
     def _product(self, spectrum: Tensor, kernel: Tensor) -> Tensor:
         table = self.grid.s2_table(self.degrees(), spectrum.dtype, spectrum.device)
-        return s2_mix(spectrum, kernel, table, self.bias)
+        return s2_mix(spectrum, kernel, table, self.bias, self.precision)
 
 
 class SO3Conv(_Convolution):
@@ -170,16 +204,17 @@ class SO3Conv(_Convolution):
             from
             b_out = b_in + 2 on. Without, they are zero and the layer is exact.
         bias: learn a bias.
+        precision: how the CUDA kernels multiply float32 spectra on tensor cores, forward and backward: "3xtf32" keeps
+            the accuracy of float32 (error 7e-7 of the sum of absolute products), "tf32" (1e-3) and "bf16" (8e-3) are
+            faster, "float32" leaves the tensor cores alone. Where torch computes it has no effect.
 
     Shape:
         `[B, C_in, 2 b_in, 2 b_in, 2 b_in]` -> `[B, C_out, 2 b_out, 2 b_out, 2 b_out]`, float32 or float64, like the
         parameters `kernel [C_in, C_out, P]`, drawn from U(-1, 1), and `bias [1, C_out, 1, 1, 1]`, 0.
 
     Raises:
-        ValueError: for a bandwidth or a channel count below 1, a grid that is not one of SO(3), and, in the forward
-            pass,
-            a
-            signal of another size.
+        ValueError: for a bandwidth or a channel count below 1, a precision that is none of these, a grid that is not
+            one of SO(3), and, in the forward pass, a signal of another size.
         TypeError: for a signal that is neither float32 nor float64, or not like the parameters.
 
     Example:
@@ -191,9 +226,17 @@ class SO3Conv(_Convolution):
     """
 
     def __init__(
-        self, cin: int, cout: int, b_in: int, b_out: int, grid: Grid | Any, alias: bool = False, bias: bool = True
+        self,
+        cin: int,
+        cout: int,
+        b_in: int,
+        b_out: int,
+        grid: Grid | Any,
+        alias: bool = False,
+        bias: bool = True,
+        precision: str = "3xtf32",
     ) -> None:
-        super().__init__(cin, cout, b_in, b_out, grid, alias=alias, bias=bias, axes_in=3)
+        super().__init__(cin, cout, b_in, b_out, grid, alias=alias, bias=bias, precision=precision, axes_in=3)
 
     def _product(self, spectrum: Tensor, kernel: Tensor) -> Tensor:
         if len(self.grid) == 1 and not self.grid.points.any():
@@ -201,7 +244,7 @@ class SO3Conv(_Convolution):
             z = spectrum @ kernel[..., 0]
             return joined([z[:, :1], z[:, 1:]], self.bias)
         kernel_map = self.grid.so3_map(so3_degrees(spectrum.shape[1]), spectrum.dtype, spectrum.device)
-        return so3_mix(spectrum, kernel, kernel_map, self.bias)
+        return so3_mix(spectrum, kernel, kernel_map, self.bias, self.precision)
 
 
 class SO3Shortcut(SphericalLinear):

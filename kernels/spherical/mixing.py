@@ -16,7 +16,9 @@ from ..cuda.spherical_operators import spherical_product
 from .kernelmap import KernelMap
 
 
-def so3_mix(spectrum: Tensor, kernel: Tensor, kernel_map: KernelMap, bias: Tensor | None) -> Tensor:
+def so3_mix(
+    spectrum: Tensor, kernel: Tensor, kernel_map: KernelMap, bias: Tensor | None, precision: str = "3xtf32"
+) -> Tensor:
     """Return the spectrum of the convolution on SO(3); commutes with rotations, which act on the first order.
 
     Args:
@@ -24,6 +26,7 @@ def so3_mix(spectrum: Tensor, kernel: Tensor, kernel_map: KernelMap, bias: Tenso
         kernel: `[C_in, C_out, P]`, scaled.
         kernel_map: the map from kernels to spectra of the same degrees.
         bias: a constant per output channel, C_out numbers, or None.
+        precision: of the CUDA kernels in float32, see `layers.SO3Conv`; torch multiplies in the dtype of its operands.
 
     Returns:
         `[B, so3_rows(b), C_out]`.
@@ -32,7 +35,7 @@ def so3_mix(spectrum: Tensor, kernel: Tensor, kernel_map: KernelMap, bias: Tenso
     c_out = kernel.shape[1]
     spectra = kernel_map.spectra(kernel.flatten(0, 1).t())
     if executor_for(spectrum) is not None:
-        return joined([spherical_product(spectrum, spectra, False)], bias)
+        return joined([spherical_product(spectrum, spectra, False, precision)], bias)
     sizes, out = _sizes(rows, 2), []
     for l, (x, y) in enumerate(zip(torch.split(spectrum, sizes, 1), torch.split(spectra, sizes), strict=True)):
         width = 2 * l + 1
@@ -42,7 +45,7 @@ def so3_mix(spectrum: Tensor, kernel: Tensor, kernel_map: KernelMap, bias: Tenso
     return joined(out, bias)
 
 
-def s2_mix(spectrum: Tensor, kernel: Tensor, basis: Tensor, bias: Tensor | None) -> Tensor:
+def s2_mix(spectrum: Tensor, kernel: Tensor, basis: Tensor, bias: Tensor | None, precision: str = "3xtf32") -> Tensor:
     """Return the SO(3) spectrum of the correlation of a signal and a kernel on S2; commutes with rotations.
 
     Args:
@@ -50,6 +53,7 @@ def s2_mix(spectrum: Tensor, kernel: Tensor, basis: Tensor, bias: Tensor | None)
         kernel: `[C_in, C_out, P]`, scaled.
         basis: `[P, b'^2]`, b' >= b.
         bias: a constant per output channel, C_out numbers, or None.
+        precision: of the CUDA kernels in float32, see `layers.SO3Conv`; torch multiplies in the dtype of its operands.
 
     Returns:
         `[B, so3_rows(b), C_out]`.
@@ -58,7 +62,7 @@ def s2_mix(spectrum: Tensor, kernel: Tensor, basis: Tensor, bias: Tensor | None)
     c_out = kernel.shape[1]
     y_all = torch.matmul(basis[:, :rows].t(), kernel.transpose(1, 2))  # [i, rows, o]
     if executor_for(spectrum) is not None:
-        return joined([spherical_product(spectrum, y_all, True)], bias)
+        return joined([spherical_product(spectrum, y_all, True, precision)], bias)
     sizes, out = _sizes(rows, 1), []
     for l, (x, y) in enumerate(zip(torch.split(spectrum, sizes, 1), torch.split(y_all, sizes, 1), strict=True)):
         width = 2 * l + 1

@@ -4,6 +4,8 @@
     beta      O[m] = T[m] F[m]^T               (batched over the orders; T: sqrt 2 d^l_m0, zero for l < m)
     gather    X = +-O[cells]                   (the real form, or the real and imaginary parts of the complex rows)
 
+On a GPU beta and gather of the real form are one kernel, and it reads the northern half of T alone.
+
 Synthesis is the transpose, step by step. Weights: the quadrature 2b w_j on the table, the inverse's 2l+1 on the rows.
 """
 
@@ -14,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cuda.launch import executor_for
+from ..cuda.wigner_operators import beta_step
 from .layout import fourier_matrix
 from .linear import linear, sum_rows
 from .quadrature import quadrature_weights, soft_betas
@@ -42,6 +46,8 @@ class S2Plan:
     fourier: Tensor
     real_form: Gather  # rows l^2 + index(m)
     complex_form: Gather  # rows 2 (l^2 + l + m) + (0 for the real part, 1 for the imaginary)
+    north: Tensor  # the table at the b northern colatitudes without its zeros: order by order, l = m, m + 1, ..
+    weights: Tensor  # 2b w_j of the north
 
 
 @lru_cache(maxsize=32)
@@ -54,6 +60,7 @@ def s2_plan(b: int, degrees: int, orders: int, dtype: torch.dtype, device: str) 
     numpy_dtype = np.dtype(np.float32 if dtype == torch.float32 else np.float64)
     table = without_denormals(table, numpy_dtype)
     weights = (2 * b * quadrature_weights(b)).to(dtype)
+    north = np.concatenate([table[m, m:, :b].reshape(-1) for m in range(orders)])
     degree = np.repeat(np.arange(degrees), 2 * np.arange(degrees) + 1)
     index = np.arange(degrees * degrees) - degree * degree
     size, sine = (index + 1) // 2, (index % 2 == 0) & (index > 0)
@@ -72,6 +79,8 @@ def s2_plan(b: int, degrees: int, orders: int, dtype: torch.dtype, device: str) 
         _gather(
             np.repeat(degree, 2), *parts, np.stack([sign, imaginary], 1).reshape(-1), (orders, degrees), dtype, device
         ),
+        torch.from_numpy(north).to(device),
+        weights[:b].to(device),
     )
 
 
@@ -142,6 +151,10 @@ def s2_analyse(x: Tensor, degrees: int) -> Tensor:
     Returns:
         `[B, degrees^2, C]`.
     """
+    if executor_for(x) is not None:
+        b = x.shape[-1] // 2
+        plan = s2_plan(b, degrees, min(b, degrees), x.dtype, str(x.device))
+        return linear(x, lambda x: _to_rows(x, plan, True), lambda z: _from_rows(z, plan, True))
     return _forward(x.flatten(0, 1), degrees, False).view(degrees**2, *x.shape[:2]).transpose(0, 1)
 
 
@@ -156,10 +169,31 @@ def s2_synthesise(spectrum: Tensor, b: int) -> Tensor:
         `[B, C, 2b, 2b]`.
     """
     degrees = min(b, round(spectrum.shape[1] ** 0.5))
+    if executor_for(spectrum) is not None:
+        plan = s2_plan(b, degrees, degrees, spectrum.dtype, str(spectrum.device))
+        kept = spectrum[:, : degrees * degrees]
+        return linear(kept, lambda z: _from_rows(z, plan, False), lambda x: _to_rows(x, plan, False))
     rows = spectrum[:, : degrees * degrees].transpose(0, 1)
     return _backward(rows.reshape(degrees * degrees, -1), degrees, b, False).view(
         spectrum.shape[0], spectrum.shape[2], 2 * b, 2 * b
     )
+
+
+def _to_rows(x: Tensor, plan: S2Plan, quadrature: bool) -> Tensor:
+    """`_analyse` to the real form by the kernel: [B, C, 2b, 2b] -> [B, rows, C]."""
+    size, batch, channels = 2 * plan.b, *x.shape[:2]
+    space = torch.mm(plan.fourier, x.reshape(-1, size).t()).view(plan.orders, -1, size)
+    rows = x.new_zeros(batch, plan.degrees**2, channels)  # where orders are missing, nobody writes
+    beta_step(plan.north, plan.weights, space, rows, plan.degrees, True, quadrature)
+    return rows
+
+
+def _from_rows(spectrum: Tensor, plan: S2Plan, quadrature: bool) -> Tensor:
+    """Return the transpose of `_to_rows`: [B, rows, C] -> [B, C, 2b, 2b]."""
+    size, batch, channels = 2 * plan.b, spectrum.shape[0], spectrum.shape[2]
+    space = spectrum.new_empty(plan.orders, 2 * batch * channels, size)
+    beta_step(plan.north, plan.weights, spectrum.contiguous(), space, plan.degrees, False, quadrature)
+    return torch.mm(space.view(2 * plan.orders, -1).t(), plan.fourier).view(batch, channels, size, size)
 
 
 def s2_analyse_complex(x: Tensor, degrees: int) -> Tensor:

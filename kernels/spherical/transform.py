@@ -4,7 +4,7 @@ SO(3) analysis, on blocks of channels small enough to stay in cache:
 
     gamma     Y[n] = E f^T,  alpha  F[n][m] = E Y[n]^T     (E: cosines and sines; no complex numbers)
     beta      O[m, n] = T[m, n] F[m, n]^T                  (batched over the pairs of a shell; T: the Wigner table)
-    gather    X = +-O[plus] +- O[minus]                    (`layout`, formula (1))
+    gather    X = +-O[plus] +- O[minus]                    (`layout`, formula (1); on a GPU one kernel with beta)
 
 Each product leaves its result in the order that the next one reads: nothing is transposed in between. Synthesis is the
 transpose, step by step. Weights: the quadrature w_j on the table, the inverse's 2l+1 on the rows.
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..cuda.launch import executor_for
-from ..cuda.spherical_operators import wigner_product
+from ..cuda.wigner_operators import beta_step
 from .contraction import contract
 from .layout import fourier_matrix, shell_layout, so3_degrees, so3_rows
 from .linear import empty, linear, sum_rows
@@ -54,6 +54,12 @@ class Plan:
     source: Tensor  # the transpose: the coefficient of each cell of the products
     source_signs: tuple[Tensor, Tensor]
     rows: int
+
+    @property
+    def flat(self) -> Tensor:
+        """The table as it is stored, all shells one after the other: views of one tensor."""
+        first = self.table[0]
+        return first.as_strided((shell_starts(self.degrees, self.orders)[-1] * self.b,), (1,), first.storage_offset())
 
     def unfolded(self, quadrature: bool) -> Tensor:
         """Return the table at all 2b colatitudes, times w_j with quadrature: shells [pairs, 2 (degrees - M), 2b]."""
@@ -129,27 +135,30 @@ def _work_space(like: Tensor, plan: Plan, c: int) -> tuple[Tensor, Tensor]:
     return empty(like, 2 * orders, c * size * size), empty(like, orders, orders, 4 * c, size)
 
 
-def _contract(table: Tensor, source: Tensor, out: Tensor, plan: Plan, analyse: bool) -> None:
-    """Multiply by the table, on a GPU in one launch: see `contraction`."""
-    function = contract if executor_for(source) is None else wigner_product
-    function(table, source, out, plan.degrees, plan.orders, analyse)
-
-
 def _analyse(x: Tensor, plan: Plan, quadrature: bool) -> Tensor:
     """Return X = sum_g f(g) conj D(g), times w_beta (quadrature) or 2l+1 (not): [B, C, 2b, 2b, 2b] -> [B, rows, C]."""
     batch, channels, size, orders = x.shape[0], x.shape[1], 2 * plan.b, plan.orders
     out = empty(x, batch, so3_rows(plan.degrees), channels)
-    table, signs = plan.unfolded(quadrature), plan.signs[0 if quadrature else 1]
+    kernels = executor_for(x) is not None
+    if kernels and orders < plan.degrees:
+        out.zero_()  # orders that are not there have no pair that would write them
+    table = plan.flat if kernels else plan.unfolded(quadrature)
+    signs = plan.signs[0 if quadrature else 1]
     y = order_space = products = x.new_empty(0)
     for which, part in blocks(batch, channels, size**3 * x.element_size(), x.device.type):
         f = x[which, part].reshape(-1, size)
         c = f.shape[0] // size**2
-        if products.shape != (plan.rows, 4 * c):
-            (y, order_space), products = _work_space(f, plan, c), empty(f, plan.rows, 4 * c)
+        if y.numel() != 2 * orders * c * size * size:
+            y, order_space = _work_space(f, plan, c)
         torch.mm(plan.fourier, f.t(), out=y)
         columns = y.view(orders, 2 * c * size, size).transpose(1, 2)
         torch.bmm(plan.fourier.expand(orders, -1, -1), columns, out=order_space.view(orders, 2 * orders, -1))
-        _contract(table, order_space, products, plan, True)
+        if kernels:
+            beta_step(table, plan.weights, order_space, out[which, :, part], plan.degrees, True, quadrature)
+            continue
+        if products.shape != (plan.rows, 4 * c):
+            products = empty(f, plan.rows, 4 * c)
+        contract(table, order_space, products, plan.degrees, orders, True)
         spectrum = sum_rows(products.view(-1, c), plan.terms, signs)
         rows = out[which, :, part]
         rows.copy_(spectrum.view(-1, rows.shape[0], rows.shape[2]).transpose(0, 1))
@@ -160,15 +169,23 @@ def _synthesise(spectrum: Tensor, plan: Plan, quadrature: bool) -> Tensor:
     """Return the transpose of `_analyse`: [B, rows, C] -> [B, C, 2b, 2b, 2b]."""
     batch, channels, size, orders = spectrum.shape[0], spectrum.shape[2], 2 * plan.b, plan.orders
     out = empty(spectrum, batch, channels, size, size, size)
-    table, signs = plan.unfolded(quadrature), plan.source_signs[0 if quadrature else 1]
+    kernels = executor_for(spectrum) is not None
+    if kernels and spectrum.stride(2) != 1:
+        spectrum = spectrum.contiguous()
+    table = plan.flat if kernels else plan.unfolded(quadrature)
+    signs = plan.source_signs[0 if quadrature else 1]
     y = order_space = spectrum.new_empty(0)
     for which, part in blocks(batch, channels, size**3 * spectrum.element_size(), spectrum.device.type):
-        z = spectrum[which, :, part].transpose(0, 1).flatten(1)
-        c = z.shape[1]
+        given = spectrum[which, :, part]
+        c = given.shape[0] * given.shape[2]
         if y.numel() != 2 * orders * c * size * size:
-            y, order_space = _work_space(z, plan, c)
-        products = sum_rows(z.contiguous(), plan.source, signs).view(plan.rows, 4 * c)
-        _contract(table, products, order_space, plan, False)
+            y, order_space = _work_space(spectrum, plan, c)
+        if kernels:
+            beta_step(table, plan.weights, given, order_space, plan.degrees, False, quadrature)
+        else:
+            z = given.transpose(0, 1).flatten(1)
+            products = sum_rows(z.contiguous(), plan.source, signs).view(plan.rows, 4 * c)
+            contract(table, products, order_space, plan.degrees, orders, False)
         columns = order_space.view(orders, 2 * orders, 2 * c * size).transpose(1, 2)
         torch.bmm(columns, plan.fourier.expand(orders, -1, -1), out=y.view(orders, 2 * c * size, size))
         f = out[which, part]  # whole batch items, or some channels of one: contiguous

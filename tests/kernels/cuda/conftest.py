@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from equiharness.kernels import GroupConv, LiftingConv
-from equiharness.kernels.cuda import grid, grid_expand, grid_fourier, grid_separable, host, launch, ragged, sources
+from equiharness.kernels.cuda import host, launch, sources
+from equiharness.kernels.cuda.catalogue import KERNELS
 from equiharness.kernels.grid import reference
-
-KERNELS = (*grid.KERNELS, *grid_expand.KERNELS, *grid_fourier.KERNELS, *grid_separable.KERNELS, *ragged.KERNELS)
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +70,21 @@ def gamma(terms, dtype):
     """
     u = ROUNDOFF[dtype]
     return terms * u / (1 - terms * u)
+
+
+# An addition in float32, to nearest; and on a tensor core, which aligns the terms of an instruction to the largest and
+# cuts them off: (k + 2) / k units of 2^-23 per term for k terms at a time, at most 1.5 units for k = 4.
+NEAREST, TENSOR_CORE = 2.0**-24, 1.5 * 2.0**-23
+
+
+def tensor_core_bound(precision, terms, magnitudes, addition):
+    """What `ragged_mma` promises: rounding of the operands, and one addition per product.
+
+    3xTF32: x = big + small + rest with |rest| <= 2^-22 |x|; left out are two products with a rest, and small * small.
+    The higher orders of all three are below one part in 100; the float64 reference's own rounding is below them.
+    """
+    operand, products = {"3xtf32": (3 * 2.0**-22, 3), "tf32": (2 * 2.0**-11, 1), "bf16": (2 * 2.0**-8, 1)}[precision]
+    return 1.01 * (operand + products * terms * addition) * magnitudes
 
 
 @dataclass(frozen=True)
@@ -181,7 +195,10 @@ def cases():
         KERNELS = KERNELS
         GridCase = GridCase
 
+        NEAREST, TENSOR_CORE = NEAREST, TENSOR_CORE
+
     Helpers.gamma = staticmethod(gamma)
+    Helpers.tensor_core_bound = staticmethod(tensor_core_bound)
     Helpers.within_rounding = staticmethod(within_rounding)
     Helpers.root = Path(__file__).parent
     Helpers.running_on = staticmethod(launch.running_on)

@@ -6,12 +6,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from equiharness.kernels.cuda import compile, grid, grid_expand, grid_fourier, grid_separable, ragged, sources
+from equiharness.kernels.cuda import catalogue, compile, sources
 from equiharness.kernels.cuda.resources import Nvrtc, Resources, read_log, resources, wheel_folder
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_90a")
-MODULES = (grid, grid_expand, grid_fourier, grid_separable, ragged)
-KERNELS = {kernel.name: kernel for module in MODULES for kernel in module.KERNELS}
+KERNELS = {kernel.name: kernel for kernel in catalogue.KERNELS}
 BUDGET = tomllib.loads((Path(__file__).parent / "budget.toml").read_text(encoding="utf-8"))
 
 
@@ -24,8 +23,21 @@ def over_budget(taken, granted):
     ]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("name", KERNELS)
+# Half a second each: of the kernels that have many variants the ordinary run compiles those for one architecture.
+MANY_VARIANTS = ("ragged_mma.cu", "wigner.cu")
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [
+        pytest.param(
+            name, architecture,
+            marks=[pytest.mark.deep] if kernel.source in MANY_VARIANTS and architecture != "sm_90" else [],
+        )
+        for name, kernel in KERNELS.items()
+        for architecture in ARCHITECTURES
+    ],
+)  # fmt: skip
 def test_every_kernel_compiles_within_its_budget(nvrtc, name, architecture):
     taken = resources(KERNELS[name], architecture, nvrtc)
     assert over_budget(taken, BUDGET[name][architecture]) == [], "python benchmarks/kernel_resources.py writes the file"
@@ -156,7 +168,7 @@ def test_the_wheel_is_found_where_pip_puts_it(nvrtc):
 
 
 def test_a_program_includes_each_header_once_and_needs_no_path():
-    text = sources.program([*grid.KERNELS, *ragged.KERNELS])
+    text = sources.program(list(KERNELS.values()))
     assert '#include "' not in text
     assert text.count("struct Tile {") == 1
     assert all(kernel.line in text for kernel in KERNELS.values())

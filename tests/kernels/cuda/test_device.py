@@ -8,7 +8,9 @@ import torch
 from equiharness.kernels import GroupConv, LiftingConv, S2Conv, SO3Conv, s2_near_identity, so3_near_identity
 from equiharness.kernels.cuda import launch
 from equiharness.kernels.cuda import spherical_operators as operators
+from equiharness.kernels.cuda.wigner_operators import beta_step
 from equiharness.kernels.spherical.layout import so3_rows
+from equiharness.kernels.spherical.tables import shell_starts
 
 
 @pytest.fixture
@@ -120,6 +122,44 @@ def test_mixing_and_both_gradients_are_right_to_rounding(cases, place, on_sphere
         with place.kernels():
             got = product(*(t.to(place.device) for t in pair), wanted, on_sphere)
         assert ((got.cpu().double() - exact).abs() <= 2 * cases.gamma(terms, dtype) * magnitudes).all()
+
+
+@pytest.mark.parametrize("precision", ["3xtf32", "tf32", "bf16"])
+def test_mixing_on_tensor_cores_keeps_the_bound_of_its_precision(cases, place, precision):
+    b, batch, channels = (12, 9, 32) if place.device == "cuda" else (2, 2, 4)
+    torch.manual_seed(0)
+    x, z = (torch.randn(batch, so3_rows(b), channels) for _ in range(2))
+    y = torch.randn(so3_rows(b), channels**2)
+    addition = cases.TENSOR_CORE if place.device == "cuda" else cases.NEAREST
+    product = torch.ops.equiharness.spherical_product
+    for wanted, pair, outer in ((operators.Z, (x, y), channels), (operators.X, (z, y), channels),
+                                (operators.Y, (x, z), batch)):  # fmt: skip
+        exact = product(*(t.double() for t in pair), wanted, False)
+        magnitudes = product(*(t.double().abs() for t in pair), wanted, False)
+        with place.kernels():
+            got = product(*(t.to(place.device) for t in pair), wanted, False, precision)
+        bound = cases.tensor_core_bound(precision, outer * (2 * b - 1), magnitudes, addition)
+        assert ((got.cpu().double() - exact).abs() <= bound).all()
+
+
+@pytest.mark.parametrize("on_sphere", [False, True])
+@pytest.mark.parametrize("analyse", [True, False])
+def test_the_beta_step_of_integers_is_exact(place, on_sphere, analyse):
+    b, batch, channels = (20, 3, 21) if place.device == "cuda" else (3, 1, 2)
+    items, rows = batch * channels, b * b if on_sphere else so3_rows(b)
+    size = b * (b + 1) // 2 * b if on_sphere else shell_starts(b, b)[-1] * b
+    torch.manual_seed(0)
+    table, weights, space, spectrum = (
+        torch.randint(-3, 4, shape).float()
+        for shape in ((size,), (b,), (b, 2 * items, 2 * b) if on_sphere else (b, b, 4 * items, 2 * b),
+                      (batch, rows, channels))
+    )  # fmt: skip
+    source, out = (space, spectrum) if analyse else (spectrum, space)
+    exact, got = torch.zeros_like(out).double(), torch.zeros_like(out).to(place.device)
+    beta_step(table.double(), weights.double(), source.double(), exact, b, analyse, True)
+    with place.kernels():
+        beta_step(*(t.to(place.device) for t in (table, weights, source)), got, b, analyse, True)
+    assert torch.equal(got.cpu().double(), exact)
 
 
 @pytest.mark.parametrize("kind", [SO3Conv, S2Conv])

@@ -10,13 +10,18 @@ from dataclasses import dataclass
 import pytest
 import torch
 from equiharness.kernels import GroupConv
-from equiharness.kernels.cuda import grid, host, ragged, sources
+from equiharness.kernels.cuda import grid, host, ragged, sources, wigner
 from equiharness.kernels.cuda.host import HostExecutor, KernelFault
+from equiharness.kernels.cuda.wigner_operators import beta_step
+from equiharness.kernels.spherical.layout import so3_rows
+from equiharness.kernels.spherical.tables import shell_starts
 
 FORWARD = next(k for k in grid.KERNELS if k.name == "grid_exact_forward_f32_n16")
 WEIGHT = next(k for k in grid.KERNELS if k.name == "grid_exact_weight_f32_n16")
 SUM = next(k for k in grid.KERNELS if k.name == "grid_exact_sum_f32")
 RAGGED = next(k for k in ragged.KERNELS if k.name == "ragged_gemm_f32_64")
+OCTANT = next(k for k in wigner.KERNELS if k.name == "wigner_analyse_f32")
+TENSOR = next(k for k in ragged.KERNELS if k.name == "ragged_mma_3xtf32_kn_64")
 
 LOOP = """        if (step + 1 < steps) store(step + 1);
         __syncthreads();
@@ -116,8 +121,49 @@ FAULTS = {
     "missing barrier in the products": Fault(
         RAGGED, LOOP, LOOP.replace("        __syncthreads();\n", ""), "thread", "data race"
     ),
+    "wrong lane of a fragment": Fault(
+        TENSOR, "a_depth(int lane, int e) { return lane % 4 + e / 2 * 4; }",
+        "a_depth(int lane, int e) { return lane % 4 + e % 2 * 4; }", "plain", DIFFERS,
+    ),
+    "small product left out": Fault(
+        TENSOR, "multiply_fragments<Tf32>(row, small, big_right);", "", "plain", DIFFERS
+    ),
+    "missing wait for a copy": Fault(
+        TENSOR, "        wait_for_copies();\n", "", "plain", DIFFERS
+    ),
+    "half a warp multiplies": Fault(
+        TENSOR, "Mode::add(sum, from_left, from_right);", "if (lane < 16) Mode::add(sum, from_left, from_right);",
+        "plain", "divergent barrier: .* (with 16 of the 32 threads of a warp|and its warp elsewhere)",
+    ),
+    "misaligned copy": Fault(
+        TENSOR, "&left[step % 2][Left::row(r)][Left::first(r)]", "&left[step % 2][Left::row(r)][Left::first(r) + 1]",
+        "plain", "a copy of 16 bytes from or to a misaligned address in block",
+    ),
+    "copy beyond the end": Fault(
+        TENSOR, "const bool present = right_at[r] >= 0 && k < depth;", "const bool present = right_at[r] >= 0;",
+        "address", "heap-buffer-overflow",
+    ),
+    "wrong symmetry about the equator": Fault(
+        OCTANT, "folded[step % 2][e % DEPTH][128 + e / DEPTH] = north[r] - south[r];",
+        "folded[step % 2][e % DEPTH][128 + e / DEPTH] = north[r] + south[r];", "plain", DIFFERS,
+    ),
+    "wrong symmetry of exchanged orders": Fault(
+        OCTANT, "swap(which && (pair.major - pair.minor) % 2 ? -1 : 1)", "swap(1)", "plain", DIFFERS
+    ),
+    "wrong symmetry of a negative order": Fault(
+        OCTANT, "return !both_odd ? Acc(0) : t ? swap : -swap;", "return !both_odd ? Acc(0) : t ? -swap : swap;",
+        "plain", DIFFERS,
+    ),
+    "shell of the table read beyond its end": Fault(
+        OCTANT, "j < s.b && first + thread / 8 < length ? table_row", "j < s.b ? table_row", "address",
+        "heap-buffer-overflow",
+    ),
+    "missing barrier before the fragments": Fault(
+        TENSOR, "        wait_for_copies();\n        __syncthreads();\n", "        wait_for_copies();\n", "thread",
+        "data race",
+    ),
 }  # fmt: skip
-SOUND = {kernel.name: Fault(kernel, "", "", "", "") for kernel in (FORWARD, WEIGHT, SUM, RAGGED)}
+SOUND = {kernel.name: Fault(kernel, "", "", "", "") for kernel in (FORWARD, WEIGHT, SUM, RAGGED, TENSOR, OCTANT)}
 BUILDS = ("plain", "address", "thread")
 
 
@@ -178,21 +224,45 @@ def grid_mistake(cases, executor, wide):
     return wrong and f"{wrong}: {DIFFERS}"
 
 
-def ragged_mistake(cases, executor, wide):
-    size = torch.randn(9, 30), torch.randn(30, 9)
+def ragged_mistake(cases, executor, kernel):
+    size, precision = (torch.randn(9, 40), torch.randn(40, 12)), "3xtf32" if kernel == TENSOR else "float32"
     table = ragged.table(
-        (1, 9), (1, 9), (1, 30), (0, (0, 30), (0, 1)), (0, (0, 9), (0, 1)), (0, (0, 9), (0, 1)), torch.float32, "cpu"
-    )
-    c = executor.empty(size[0], (9, 9))
+        (1, 9), (1, 12), (10, 4), (0, (0, 40), (4, 1)), (0, (48, 12), (0, 1)), (0, (0, 12), (0, 1)),
+        torch.float32, "cpu", precision,
+    )  # fmt: skip
+    assert table.kernel == kernel
+    c = executor.empty(size[0], (9, 12))
     table.launch(executor, *size, c)
-    bound = cases.gamma(30, torch.float32) * (size[0].double().abs() @ size[1].double().abs())
+    magnitudes = size[0].double().abs() @ size[1].double().abs()
+    if kernel == TENSOR:
+        bound = cases.tensor_core_bound(precision, 40, magnitudes, cases.NEAREST)
+    else:
+        bound = cases.gamma(40, torch.float32) * magnitudes
     return None if ((c.double() - size[0].double() @ size[1].double()).abs() <= bound).all() else DIFFERS
+
+
+def octant_mistake(cases, executor):
+    """The beta step of integers, with weights: its result is exact."""
+    table, weights, space = (
+        torch.randint(-9, 10, shape).float() for shape in ((shell_starts(3, 3)[-1] * 3,), (3,), (3, 3, 4, 6))
+    )
+    results = []
+    for where, change in ((None, torch.Tensor.double), (executor, torch.Tensor.clone)):
+        out = change(torch.zeros(1, so3_rows(3), 1))
+        with cases.running_on(where):
+            beta_step(change(table), change(weights), change(space), out, 3, True, True)
+        results.append(out.double())
+    return None if torch.equal(*results) else DIFFERS
 
 
 def mistake(cases, executor, kernel, wide):
     """What a build says about a kernel, None if nothing."""
     try:
-        return (ragged_mistake if kernel == RAGGED else grid_mistake)(cases, executor, wide)
+        if kernel in (RAGGED, TENSOR):
+            return ragged_mistake(cases, executor, kernel)
+        if kernel == OCTANT:
+            return octant_mistake(cases, executor)
+        return grid_mistake(cases, executor, wide)
     except KernelFault as fault:
         return str(fault)
 
@@ -206,7 +276,10 @@ def test_the_fault_is_caught_by_its_build(cases, zoo, name):
 
 
 @pytest.mark.parametrize("kind", BUILDS)
-@pytest.mark.parametrize(("name", "wide"), [(FORWARD.name, False), (FORWARD.name, True), (RAGGED.name, False)])
+@pytest.mark.parametrize(
+    ("name", "wide"),
+    [(FORWARD.name, False), (FORWARD.name, True), (RAGGED.name, False), (TENSOR.name, False), (OCTANT.name, False)],
+)
 def test_the_sound_kernels_pass_the_same_builds(cases, zoo, kind, name, wide):
     assert mistake(cases, zoo(kind, name, SOUND[name]), SOUND[name].kernel, wide) is None
 

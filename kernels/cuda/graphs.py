@@ -174,7 +174,8 @@ class _Keep(TorchDispatchMode):
             if isinstance(leaf, Tensor):
                 self.see(leaf)
         result = function(*args, **(kwargs or {}))
-        self._made.update(t.untyped_storage().data_ptr() for t in tree_leaves(result) if isinstance(t, Tensor))
+        made = {t.untyped_storage().data_ptr() for t in tree_leaves(result) if isinstance(t, Tensor)}
+        self._made |= made - self._read.keys()  # a view, or a result written in place, is of memory that was there
         return result
 
     def see(self, tensor: Tensor) -> None:

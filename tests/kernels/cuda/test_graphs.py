@@ -173,7 +173,6 @@ def test_a_graph_keeps_the_tables_that_it_reads_when_caches_forget_them(backend,
     plan = transform.so3_plan(2, 2, 2, torch.float32, "cpu")
     assert {plan.flat.untyped_storage().data_ptr(), plan.fourier.data_ptr(), layer.kernel.data_ptr()} <= kept
     assert any(tensor.dtype == torch.int64 for tensor in entry.kept)  # a table of products, known to its launch alone
-    assert entry.output.data_ptr() not in kept
 
 
 def test_copies_and_pickles_of_a_layer_start_without_graphs(backend):

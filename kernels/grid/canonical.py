@@ -40,6 +40,8 @@ Slices = tuple[Any, ...]
 def forward(x: Tensor, weight: Tensor, elements: Tensor, fibre: Tensor, geometry: "Geometry", size: int) -> Tensor:
     """The convolution: [B, I, H, *N], [O, I, U, T] to [B, O, G, *out]; arguments as in `cuda.grid_operators`."""
     y = x.new_empty((x.shape[0], weight.shape[0], len(elements), *geometry.out))
+    if not len(x):
+        return y
     dtype = accumulator(x.dtype)
     signal, geometry = centred(x, geometry, size)
     if fibre.shape[1] == 1 and geometry.dilation == 1 and x.device.type == "cpu":
@@ -103,7 +105,7 @@ def weight_gradient(x: Tensor, y: Tensor, elements: Tensor, fibre: Tensor, geome
         outputs = turn(y[:, :, g], element).to(dtype)
         for reads, members in classes(inputs.shape[2:], outputs.shape[2:], geometry, size):
             source = inputs[reads]
-            for portion in _portions(members, outputs.shape[1] * source[0, 0].numel() * dtype.itemsize):
+            for portion in _portions(members, outputs.shape[1] * source.shape[2:].numel() * dtype.itemsize):
                 shares = outputs.new_zeros((len(portion), *outputs.shape[:2], *source.shape[2:]))
                 for share, (_, to, of) in zip(shares, portion, strict=True):
                     share[of].copy_(outputs[to])

@@ -63,6 +63,8 @@ def depthwise(
 def _forward(x: Tensor, s: Tensor, elements: Tensor, *where: Any) -> Tensor:
     geometry, size = _geometry(*where), where[-1]
     y = x.new_empty((*x.shape[:2], len(elements), *geometry.out))
+    if not len(x):
+        return y
     if x.device.type == "cpu":
         wide = cover(x, geometry, size).to(accumulator(x.dtype))
         filters = s.to(wide.dtype).view(-1, 1, *(size,) * len(geometry.out))

@@ -257,6 +257,16 @@ def test_where_a_library_treats_samples_unlike_every_element_has_a_call_of_its_o
     assert calls.count(48) == 1
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_an_empty_batch_gives_an_empty_batch(grid, kind):
+    layer = exact_layer(kind, "D4", 3, 1, torch.float32)
+    x = signal(grid, kind, "D4", (5, 4), torch.float32)[:0].requires_grad_()
+    y = layer(x)
+    y.sum().backward()
+    assert y.shape[0] == 0
+    assert x.grad.shape == x.shape
+
+
 def test_columns_that_are_summed_in_two_orders_are_seen():
     def unlike(column, rows):
         y = torch.matmul(rows, column.expand(-1, -1, 5).contiguous())

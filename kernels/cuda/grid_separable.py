@@ -57,7 +57,7 @@ def tile_of(out: tuple[int, ...], stride: int, size: int, most: int) -> tuple[in
 
     Example:
         >>> tile_of((64, 64), 1, 3, 256), tile_of((32, 32, 32), 1, 3, 256), tile_of((9, 9, 9), 1, 7, 256)
-        ((14, 14), (4, 4, 5), None)
+        ((11, 16), (4, 4, 4), None)
     """
     longest = [min(n, max(0, (most - size) // stride + 1)) for n in out]
     best, cost = None, float("inf")

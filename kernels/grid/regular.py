@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -128,8 +127,36 @@ class GroupConv(_ExactConv):
 
     backends = (*_ExactConv.backends, "fourier")
 
-    def __init__(self, group: GroupLike, in_channels: int, out_channels: int, kernel_size: int, **options: Any) -> None:
-        super().__init__(group, in_channels, out_channels, kernel_size, **options)
+    def __init__(
+        self,
+        group: GroupLike,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        padding_mode: str = "zeros",
+        bias: bool = True,
+        backend: str = "auto",
+        allow_misaligned: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            group,
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            padding_mode=padding_mode,
+            bias=bias,
+            backend=backend,
+            allow_misaligned=allow_misaligned,
+            device=device,
+            dtype=dtype,
+        )
         # Numbers beside the tables: a trace sees constants, and asks no cache of groups.
         self._blocks = fourier_blocks(self.group) if self._has_fourier() else ()
         self._chosen = "fast"  # what "auto" decided last, for calls in which nothing can be decided

@@ -22,6 +22,7 @@ from . import grid_fourier
 from .grid import Geometry
 from .grid_operators import adjoint_weight
 from .launch import executor_for
+from .registration import register
 
 _TABLES = "Tensor taps, Tensor adjoint, Tensor order, Tensor basis, Tensor right"
 _GEOMETRY = "int[] blocks, SymInt[] out, SymInt stride, SymInt dilation, SymInt pad, SymInt[] wrap, int size"
@@ -108,15 +109,8 @@ def _weight_backward(ctx: Any, dw: Tensor) -> tuple[Any, ...]:
     return dx, dy, *(None,) * 12
 
 
-def _register(name: str, function: Any, fake: Any, backward: Any) -> None:
-    for key in ("CPU", "CUDA"):
-        _LIBRARY.impl(name, function, key)
-    torch.library.register_fake(f"equiharness::{name}", fake, lib=_LIBRARY)
-    torch.library.register_autograd(f"equiharness::{name}", backward, setup_context=_save, lib=_LIBRARY)
-
-
-_register("grid_fourier", _forward, _forward_fake, _forward_backward)
-_register("grid_fourier_weight", _weight, _weight_fake, _weight_backward)
+register(_LIBRARY, "grid_fourier", _forward, _forward_fake, _forward_backward, _save)
+register(_LIBRARY, "grid_fourier_weight", _weight, _weight_fake, _weight_backward, _save)
 
 
 def convolve(

@@ -23,6 +23,7 @@ from ..grid import canonical
 from . import grid
 from .grid import Geometry
 from .launch import executor_for
+from .registration import register
 
 _TABLES = "Tensor elements, Tensor fibre, Tensor taps, Tensor adjoint"
 _GEOMETRY = "SymInt[] out, SymInt stride, SymInt dilation, SymInt pad, SymInt[] wrap, int size"
@@ -125,15 +126,8 @@ def _weight_backward(ctx: Any, dw: Tensor) -> tuple[Any, ...]:
     return dx, dy, *(None,) * 10
 
 
-def _register(name: str, function: Any, fake: Any, backward: Any) -> None:
-    for key in ("CPU", "CUDA"):
-        _LIBRARY.impl(name, function, key)
-    torch.library.register_fake(f"equiharness::{name}", fake, lib=_LIBRARY)
-    torch.library.register_autograd(f"equiharness::{name}", backward, setup_context=_save, lib=_LIBRARY)
-
-
-_register("grid_exact", _forward, _forward_fake, _forward_backward)
-_register("grid_exact_weight", _weight, _weight_fake, _weight_backward)
+register(_LIBRARY, "grid_exact", _forward, _forward_fake, _forward_backward, _save)
+register(_LIBRARY, "grid_exact_weight", _weight, _weight_fake, _weight_backward, _save)
 
 
 def convolve(

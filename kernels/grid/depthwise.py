@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..cuda.grid import Geometry
+from ..cuda.registration import register
 from .canonical import accumulator, cover, turn, turn_box
 from .frames import by_box, convolve_frames
 
@@ -133,15 +134,8 @@ def _weight_backward(ctx: Any, ds: Tensor) -> tuple[Any, ...]:
     return dx, dy, *(None,) * 7
 
 
-def _register(name: str, function: Any, fake: Any, backward: Any) -> None:
-    for key in ("CPU", "CUDA"):
-        _LIBRARY.impl(name, function, key)
-    torch.library.register_fake(f"equiharness::{name}", fake, lib=_LIBRARY)
-    torch.library.register_autograd(f"equiharness::{name}", backward, setup_context=_save, lib=_LIBRARY)
-
-
-_register("grid_depthwise", _forward, _forward_fake, _forward_backward)
-_register("grid_depthwise_weight", _weight, _weight_fake, _weight_backward)
+register(_LIBRARY, "grid_depthwise", _forward, _forward_fake, _forward_backward, _save)
+register(_LIBRARY, "grid_depthwise_weight", _weight, _weight_fake, _weight_backward, _save)
 
 
 def _geometry(out: Sequence[int], stride: int, dilation: int, pad: int, wrap: Sequence[int], size: int) -> Geometry:

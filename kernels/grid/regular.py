@@ -50,7 +50,7 @@ class LiftingConv(_ExactConv):
         padding: p on both sides of all axes.
         padding_mode: "zeros" or "circular".
         bias: whether to add b_o, shared over the group.
-        backend: "auto" or "fast" (one dense convolution with the expanded filters), "exact" (canonical order: on a GPU
+        backend: "auto" or "fast" (one dense convolution with the expanded filters), "exact" (canonical order:
             equivariant to the last bit, forward and for the gradient of the input), "reference" (the formula, slow).
         allow_misaligned: accept boxes that break the symmetry.
         device: of weight [o, i, *k] and bias [o].
@@ -104,8 +104,8 @@ class GroupConv(_ExactConv):
         padding_mode: "zeros" or "circular".
         bias: whether to add b_o, shared over the group.
         backend: "auto" (the faster of "fast" and "fourier", measured once per shape and device and remembered), "fast"
-            (one dense convolution with the expanded filters), "exact" (canonical order: on a GPU equivariant to the
-            last bit, forward and for the gradient of the input), "fourier" (in the irreducible representations of the
+            (one dense convolution with the expanded filters), "exact" (canonical order: equivariant to the last
+            bit, forward and for the gradient of the input), "fourier" (in the irreducible representations of the
             group: fewer products), "reference" (the formula, slow).
         allow_misaligned: accept boxes that break the symmetry.
         device: of weight [o, i, u, *k], u = g^-1 h, and bias [o].

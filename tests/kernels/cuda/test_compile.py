@@ -23,21 +23,8 @@ def over_budget(taken, granted):
     ]
 
 
-# Half a second each: of the kernels that have many variants the ordinary run compiles those for one architecture.
-MANY_VARIANTS = ("ragged_mma.cu", "wigner.cu")
-
-
-@pytest.mark.parametrize(
-    ("name", "architecture"),
-    [
-        pytest.param(
-            name, architecture,
-            marks=[pytest.mark.deep] if kernel.source in MANY_VARIANTS and architecture != "sm_90" else [],
-        )
-        for name, kernel in KERNELS.items()
-        for architecture in ARCHITECTURES
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", KERNELS)
 def test_every_kernel_compiles_within_its_budget(nvrtc, name, architecture):
     taken = resources(KERNELS[name], architecture, nvrtc)
     assert over_budget(taken, BUDGET[name][architecture]) == [], "python benchmarks/kernel_resources.py writes the file"

@@ -241,7 +241,7 @@ def _devices() -> str:
 def _write_reports(record: Path, out: Path, *, html: bool | None, worse: list[Worse] | None, against: str) -> None:
     """The reports of a run, with what got worse than its baseline where it has one."""
     from .cli_report import write_reports
-    from .harness.record import read_run
+    from .harness.reading import read_run
     from .reports.html import Beside
 
     lines = [{"change": "WORSE", "what": line.check, "cause": line.cause} for line in worse or ()]

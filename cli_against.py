@@ -43,7 +43,8 @@ def against(
     from .harness.duel import duel
     from .harness.installs import install_revision, repository_of
     from .harness.machine import machine_state
-    from .harness.record import EndLine, read_run
+    from .harness.reading import read_run
+    from .harness.record import EndLine
 
     screen = console(stderr=True)
     root, begin = repository_of(Path()), time.perf_counter()

@@ -105,7 +105,8 @@ def _timed(chosen: Sequence[tuple[Entrant, ...]], plan: _Plan, path: Path) -> Ru
     from .harness.ceilings import measure_ceilings
     from .harness.clock import Clock
     from .harness.machine import machine_state, open_nvml
-    from .harness.record import EndLine, read_run
+    from .harness.reading import read_run
+    from .harness.record import EndLine
     from .suites.contest import contest
     from .suites.throughput import Effort
 
@@ -147,7 +148,7 @@ def _timed(chosen: Sequence[tuple[Entrant, ...]], plan: _Plan, path: Path) -> Ru
 
 
 def _write_table(run: Run, path: Path) -> None:
-    from .harness.record import write_atomically
+    from .harness.writing import write_atomically
     from .reports.throughput import render_throughput
 
     text = render_throughput(run)

@@ -13,7 +13,7 @@ from rich.console import Console
 from .harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from .harness.record import RecordWriter
+    from .harness.writing import RecordWriter
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -54,7 +54,8 @@ def open_record(path: Path, *, seed: int, planned: int, more: dict[str, Any] | N
         more: what else the environment holds.
     """
     from .harness.environment import capture
-    from .harness.record import RecordWriter, RunLine
+    from .harness.record import RunLine
+    from .harness.writing import RecordWriter
 
     keep_previous(path)
     header = RunLine(

@@ -26,7 +26,7 @@ def compare(
     Example: `equiharness compare yesterday/run.jsonl out/run.jsonl`
     """
     from .harness.changes import changes
-    from .harness.record import read_run
+    from .harness.reading import read_run
 
     found = changes(read_run(old), read_run(new))
     write_changes(found, str(old), str(new), out)
@@ -35,7 +35,7 @@ def compare(
 
 def write_changes(found: Changes, old: str, new: str, out: Path | None) -> None:
     """Print the Markdown, and write it beside the JSON where a folder is given."""
-    from .harness.record import write_atomically
+    from .harness.writing import write_atomically
     from .reports.changes import render_changes
 
     text = render_changes(found.data(), old, new)

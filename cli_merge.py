@@ -14,7 +14,8 @@ from .cli_run import summarise
 from .harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from .harness.record import RecordWriter, RunLine
+    from .harness.record import RunLine
+    from .harness.writing import RecordWriter
 
 
 def merge(
@@ -27,7 +28,7 @@ def merge(
     Example: `equiharness merge shard-1/run.jsonl shard-2/run.jsonl --out out`
     """
     from .harness import merge as merging
-    from .harness.record import RecordWriter
+    from .harness.writing import RecordWriter
 
     record = out if out.suffix == ".jsonl" else out / "run.jsonl"
     if any(path.resolve() == record.resolve() for path in records):

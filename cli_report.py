@@ -40,7 +40,7 @@ def report(
 
     Example: `equiharness report out/run.jsonl --before yesterday/run.jsonl --figures out/figures`
     """
-    from .harness.record import read_run
+    from .harness.reading import read_run
 
     run = read_run(record)
     beside = _beside(run, record, before or (), bench, maps, trend)
@@ -57,7 +57,7 @@ def report(
 
 def write_reports(run: Run, record: Path, out: Path, *, html: bool | None, beside: Beside | None = None) -> None:
     """Render a record; ``html=None`` writes the page where its libraries are installed, and says what is missing."""
-    from .harness.record import write_atomically
+    from .harness.writing import write_atomically
     from .reports.markdown import render_markdown
 
     write_atomically(out / "report.md", render_markdown(run, beside.pasts if beside is not None else ()))
@@ -85,7 +85,7 @@ def _beside(
 ) -> Beside:
     """Everything that was given beside the record; the newest earlier run is the one to compare with."""
     from .harness.changes import changes
-    from .harness.record import read_run
+    from .harness.reading import read_run
     from .harness.validity import read_maps
     from .reports.history import read_history
     from .reports.html import Beside

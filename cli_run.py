@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from .harness.config import Settings
     from .harness.continuation import Progress
     from .harness.plan import Plan, Shard
-    from .harness.record import RecordWriter
     from .harness.runner import CellOutcome
     from .harness.stream import Engine
     from .harness.tally import Tally
     from .harness.verdict import CheckResult
+    from .harness.writing import RecordWriter
 
 #: Properties in the order they are checked; the suites hold the same names (a test compares them).
 PROPERTIES = (
@@ -300,7 +300,8 @@ def _with_progress(
 def summarise(record: Path, tally: Tally, seconds: float) -> None:
     """The failures of a record in the order of its plan, and its counts."""
     from .harness.explain import explain
-    from .harness.record import CheckLine, line_at
+    from .harness.reading import line_at
+    from .harness.record import CheckLine
 
     screen = console()
     for offset in tally.shown():
@@ -317,7 +318,8 @@ def summarise(record: Path, tally: Tally, seconds: float) -> None:
 
 def results_of(record: Path) -> Iterator[CheckResult]:
     """The results of a record one by one, as they were written."""
-    from .harness.record import CheckLine, lines_of
+    from .harness.reading import lines_of
+    from .harness.record import CheckLine
 
     for _, line in lines_of(record):
         if isinstance(line, CheckLine):

@@ -314,7 +314,8 @@ class _Session:
 
     def _write_report(self, path: Path, settings: Settings) -> None:
         from .harness.environment import capture
-        from .harness.record import Attachment, EndLine, Run, RunLine, counts, write_atomically
+        from .harness.record import Attachment, EndLine, Run, RunLine, counts
+        from .harness.writing import write_atomically
         from .reports.html import render_html
 
         results = list(self._results().values())

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RecordError
-from .record import write_atomically
 from .verdict import EPS, LARGEST_DEFECT, LOST_BITS, CheckResult, Verdict, claim_eps
+from .writing import write_atomically
 
 SCHEMA = 1
 ROUNDING = "rounding"

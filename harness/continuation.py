@@ -11,8 +11,10 @@ from typing import Any
 
 from .errors import RecordError
 from .plan import WHOLE, Plan, Shard
-from .record import CheckLine, EndLine, RecordWriter, RunLine, lines_of
+from .reading import lines_of
+from .record import CheckLine, EndLine, RunLine
 from .tally import Tally
+from .writing import RecordWriter
 
 
 @dataclass

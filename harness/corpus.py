@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RecordError, UsageError
-from .record import write_atomically
 from .trials import Trial
 from .verdict import CheckResult
+from .writing import write_atomically
 
 SCHEMA = 1
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RecordError
-from .record import Attachment, CheckLine, EndLine, RecordWriter, RunLine, attachments_path, line_at, lines_of
+from .reading import line_at, lines_of
+from .record import Attachment, CheckLine, EndLine, RunLine, attachments_path
 from .tally import Tally
 from .verdict import CheckResult
+from .writing import RecordWriter
 
 
 @dataclass(frozen=True)

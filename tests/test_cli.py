@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from equiharness import cli
-from equiharness.harness.record import read_run
+from equiharness.harness.reading import read_run
 from equiharness.suites.check import PROPERTIES
 
 QUICK = ["equiharness.GroupPool", "--case", "group=C4 size=33 mode=mean fields=4", "--dtype", "float32"]

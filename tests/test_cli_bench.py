@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from equiharness.harness.record import EndLine, Measurement, RecordWriter, RunLine, read_run
+from equiharness.harness.reading import read_run
+from equiharness.harness.record import EndLine, Measurement, RunLine
 from equiharness.harness.verdict import CheckResult, Reason, Verdict
+from equiharness.harness.writing import RecordWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["torch.nn.Conv2d", "equiharness.LiftingConv", "--operator", "lifting C4", "--seconds", "0"]

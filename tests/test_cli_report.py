@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from equiharness.harness.record import CheckLine, EndLine, Measurement, RecordWriter, RunLine
+from equiharness.harness.record import CheckLine, EndLine, Measurement, RunLine
 from equiharness.harness.validity import Geometry, Law, Point, ValidityMap, write_maps
 from equiharness.harness.verdict import CheckResult, Reason, Verdict
+from equiharness.harness.writing import RecordWriter
 
 
 def run(*words):

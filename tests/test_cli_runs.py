@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from equiharness.harness.record import read_run
+from equiharness.harness.reading import read_run
 
 #: What differs between two runs of the same checks.
 TIMES = ("seconds", "seconds_in_layer", "attachment")

@@ -17,7 +17,7 @@ INSIDE = {
     "kernels": (),
     "impls": ("harness", "kernels"),
     "suites": ("harness",),
-    "reports": ("harness.record", "harness.verdict", "harness.errors", "harness.validity"),
+    "reports": ("harness.record", "harness.writing", "harness.verdict", "harness.errors", "harness.validity"),
 }
 #: Room -> libraries; impls may import these and one more each.
 LIBRARIES = {
@@ -30,6 +30,8 @@ LIBRARIES = {
 #: Modules that listing, records and reports need: they load no array library.
 LIGHT = (
     "harness.record",
+    "harness.reading",
+    "harness.writing",
     "harness.registry",
     "harness.verdict",
     "harness.environment",

@@ -59,7 +59,8 @@ def write_record(lines, left_out, ceilings):
     """The same figures with their raw samples, for ``equiharness compare`` and the trend page."""
     from equiharness.harness.environment import capture
     from equiharness.harness.machine import machine_state
-    from equiharness.harness.record import EndLine, RecordWriter, RunLine
+    from equiharness.harness.record import EndLine, RunLine
+    from equiharness.harness.writing import RecordWriter
 
     path = os.environ.get("EQUIHARNESS_RECORD")
     if not path:

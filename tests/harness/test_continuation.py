@@ -7,19 +7,11 @@ import pytest
 from equiharness.harness.continuation import identity, read_progress, reopen, require_same, shard_of
 from equiharness.harness.errors import RecordError
 from equiharness.harness.plan import WHOLE, Block, Plan, Shard
-from equiharness.harness.record import (
-    Attachment,
-    CheckLine,
-    EndLine,
-    Panel,
-    RecordWriter,
-    RunLine,
-    attachments_path,
-    line_at,
-    read_run,
-)
+from equiharness.harness.reading import line_at, read_run
+from equiharness.harness.record import EndLine, RunLine, attachments_path
 from equiharness.harness.registry import Case
 from equiharness.harness.verdict import CheckResult, Reason, Verdict
+from equiharness.harness.writing import RecordWriter
 
 PLAN = Plan([Block("x.Layer", Case.of(n=n), ("a", "b"), "float32") for n in range(5)])
 VERSIONS = {"torch": "2.13.0", "equiharness": "0.1.0"}
@@ -33,20 +25,26 @@ HEADER = RunLine(
 )
 
 
-def result(number, picture="", verdict=Verdict.EXACT):
-    reason = Reason(code="EXACT", message="90°")
-    return CheckResult(property="a", verdict=verdict, reason=reason, error=number / 7, attachment=picture)
+def result(number, attached=False, verdict=Verdict.EXACT):
+    reason, shown = Reason(code="EXACT", message="90°"), f"cell {number}" if attached else ""
+    return CheckResult(property="a", verdict=verdict, reason=reason, error=number / 7, attachment=shown)
 
 
-def picture(name):
-    return Attachment(id=name, element="e", panels=(Panel.of("x", 1, 1, b"\0\0\0\0"),))
+@pytest.fixture
+def write(records):
+    """Appends the check of one cell."""
+    return lambda writer, number, **options: records.append(writer, number, result(number, **options))
 
 
-def write(writer, number, attached=False, verdict=Verdict.EXACT):
-    name = f"cell {number}" if attached else ""
-    if attached:
-        writer.attach(picture(name), always=False)
-    return writer.write(CheckLine(result=result(number, name, verdict), cell=number))
+@pytest.fixture
+def whole(records):
+    """Writes a closed record of some cells, every third with a picture."""
+
+    def made(path, cells=range(10), ended=True):
+        found = ((n, result(n, attached=n % 3 == 0)) for n in cells)
+        return records.write(path, HEADER, found, seconds=3.0 if ended else None)
+
+    return made
 
 
 @pytest.fixture
@@ -54,16 +52,7 @@ def path(tmp_path):
     return tmp_path / "run.jsonl"
 
 
-def whole(path, cells=range(10), ended=True):
-    writer = RecordWriter(path, HEADER)
-    for number in cells:
-        write(writer, number, attached=number % 3 == 0)
-    if ended:
-        writer.write(EndLine(seconds=3.0, seconds_in_layers=0.0, counts={"EXACT": len(cells)}))
-    writer.close()
-
-
-def test_a_record_says_which_cells_it_holds(path):
+def test_a_record_says_which_cells_it_holds(path, whole):
     whole(path, [4, 1, 7], ended=False)
     progress = read_progress(path)
     assert [i for i, done in enumerate(progress.done) if done] == [1, 4, 7]
@@ -72,13 +61,13 @@ def test_a_record_says_which_cells_it_holds(path):
     assert progress.size == path.stat().st_size
 
 
-def test_a_record_that_ended_is_known(path):
+def test_a_record_that_ended_is_known(path, whole):
     whole(path)
     assert read_progress(path).ended
     assert read_progress(path).seconds == 3.0
 
 
-def test_continued_from_any_byte_a_record_becomes_the_undisturbed_one(path, tmp_path):
+def test_continued_from_any_byte_a_record_becomes_the_undisturbed_one(path, tmp_path, write, whole):
     undisturbed = tmp_path / "undisturbed.jsonl"
     whole(undisturbed)
     text, pictures = undisturbed.read_bytes(), attachments_path(undisturbed).read_bytes()
@@ -101,7 +90,7 @@ def test_continued_from_any_byte_a_record_becomes_the_undisturbed_one(path, tmp_
         assert attachments_path(path).read_bytes() == pictures, cut
 
 
-def test_offsets_of_failures_survive_continuing(path):
+def test_offsets_of_failures_survive_continuing(path, write):
     writer = RecordWriter(path, HEADER)
     write(writer, 5, verdict=Verdict.BROKEN)
     write(writer, 6)
@@ -113,20 +102,20 @@ def test_offsets_of_failures_survive_continuing(path):
     assert [line_at(path, offset).cell for offset in progress.tally.failures()] == [2, 5]
 
 
-def test_a_picture_of_a_cell_that_is_checked_again_is_kept_once(path):
+def test_a_picture_of_a_cell_that_is_checked_again_is_kept_once(path, records, write):
     writer = RecordWriter(path, HEADER)
     write(writer, 0, attached=True)
-    writer.attach(picture("cell 1"), always=False)  # killed here: the line that shows it was never written
+    writer.attach(records.picture("cell 1"), always=False)  # killed here: the line that shows it was never written
     writer.close()
     writer = reopen(path, read_progress(path))
     write(writer, 1, attached=True)
-    assert not writer.attach(picture("cell 0"), always=True)
+    assert not writer.attach(records.picture("cell 0"), always=True)
     writer.close()
     assert attachments_path(path).read_bytes().count(b"\n") == 2
     assert list(read_run(path).attachments) == ["cell 0", "cell 1"]
 
 
-def test_a_result_that_is_there_twice_refuses_the_record(path):
+def test_a_result_that_is_there_twice_refuses_the_record(path, whole):
     whole(path, [1, 2, 1], ended=False)
     with pytest.raises(RecordError, match="two results of check 1"):
         read_progress(path)
@@ -139,7 +128,7 @@ def test_a_run_that_was_killed_before_it_began_is_begun_again(path, text):
         read_progress(path)
 
 
-def test_damage_before_the_last_line_is_not_continued(path):
+def test_damage_before_the_last_line_is_not_continued(path, whole):
     whole(path, range(4), ended=False)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], b"garbage\n", *lines[2:]]))
@@ -178,7 +167,7 @@ def test_a_record_of_the_same_is_taken(path):
     assert shard_of(changed(plan={**OURS, "shard": "2/3"})) == Shard(2, 3)
 
 
-def test_a_record_that_is_being_written_is_not_continued(path):
+def test_a_record_that_is_being_written_is_not_continued(path, write):
     writer = RecordWriter(path, HEADER)
     write(writer, 0)
     try:
@@ -190,7 +179,7 @@ def test_a_record_that_is_being_written_is_not_continued(path):
     reopen(path, read_progress(path)).close()
 
 
-def test_a_record_that_grew_since_it_was_read_is_not_cut(path):
+def test_a_record_that_grew_since_it_was_read_is_not_cut(path, whole):
     whole(path, range(4), ended=False)
     progress = read_progress(path)
     with path.open("a") as stream:

@@ -5,18 +5,11 @@ from equiharness.harness.continuation import identity, read_progress
 from equiharness.harness.errors import RecordError
 from equiharness.harness.merge import merge
 from equiharness.harness.plan import WHOLE, Block, Plan, Shard
-from equiharness.harness.record import (
-    Attachment,
-    CheckLine,
-    EndLine,
-    Panel,
-    RecordWriter,
-    RunLine,
-    attachments_path,
-    read_run,
-)
+from equiharness.harness.reading import read_run
+from equiharness.harness.record import RunLine, attachments_path
 from equiharness.harness.registry import Case
 from equiharness.harness.verdict import CheckResult, Reason, Verdict
+from equiharness.harness.writing import RecordWriter
 
 PLAN = Plan([Block("x.Layer", Case.of(n=n), ("a", "b"), "float32") for n in range(7)])
 
@@ -36,18 +29,16 @@ def result(cell, error=None):
     return CheckResult(property="a", verdict=verdict, reason=reason, error=value, attachment=shown, case=f"n={cell}")
 
 
-def write(path, shard=WHOLE, cells=None, ended=True, error=None, **changes):
-    writer = RecordWriter(path, header(shard, **changes))
-    for cell in cells if cells is not None else reversed(list(PLAN.positions(shard))):
-        found = result(cell, error)
-        if found.attachment:
-            panel = Panel.of("x", 1, 1, b"\0\0\0\0")
-            writer.attach(Attachment(id=found.attachment, element="e", panels=(panel,)), always=False)
-        writer.write(CheckLine(result=found, cell=cell))
-    if ended:
-        writer.write(EndLine(seconds=2.0, seconds_in_layers=0.0, counts={}))
-    writer.close()
-    return path
+@pytest.fixture
+def write(records):
+    """Writes a closed record of a shard, or of some cells."""
+
+    def made(path, shard=WHOLE, cells=None, ended=True, error=None, **changes):
+        cells = cells if cells is not None else reversed(list(PLAN.positions(shard)))
+        found = ((cell, result(cell, error)) for cell in cells)
+        return records.write(path, header(shard, **changes), found, seconds=2.0 if ended else None)
+
+    return made
 
 
 def merged(paths, out):
@@ -55,7 +46,7 @@ def merged(paths, out):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_merged_shards_are_the_whole(tmp_path, count):
+def test_merged_shards_are_the_whole(tmp_path, count, write):
     whole = read_run(write(tmp_path / "whole.jsonl"))
     parts = [write(tmp_path / f"{i}.jsonl", Shard(i, count)) for i in range(1, count + 1)]
     found = merged(parts, tmp_path / "merged.jsonl")
@@ -71,7 +62,7 @@ def test_merged_shards_are_the_whole(tmp_path, count):
     assert [part["shard"] for part in run.header.environment["merged"]] == [f"{i}/{count}" for i in range(1, count + 1)]
 
 
-def test_what_no_part_holds_is_missing_and_can_be_continued(tmp_path):
+def test_what_no_part_holds_is_missing_and_can_be_continued(tmp_path, write):
     parts = [write(tmp_path / "1.jsonl", Shard(1, 2)), write(tmp_path / "2.jsonl", Shard(2, 2), [2, 3], ended=False)]
     found = merged(parts, tmp_path / "merged.jsonl")
     assert found.missing == len(PLAN) - PLAN.size(Shard(1, 2)) - 2
@@ -82,13 +73,13 @@ def test_what_no_part_holds_is_missing_and_can_be_continued(tmp_path):
     assert progress.header.environment["plan"]["shard"] == "1/1"
 
 
-def test_a_check_that_two_parts_hold_is_written_once(tmp_path):
+def test_a_check_that_two_parts_hold_is_written_once(tmp_path, write):
     parts = [write(tmp_path / "1.jsonl", cells=[0, 1, 2]), write(tmp_path / "2.jsonl", cells=[2, 3])]
     assert merged(parts, tmp_path / "merged.jsonl").tally.checks == 4
     assert [c.case for c in read_run(tmp_path / "merged.jsonl").checks] == ["n=0", "n=1", "n=2", "n=3"]
 
 
-def test_two_results_of_one_check_that_differ_are_refused(tmp_path):
+def test_two_results_of_one_check_that_differ_are_refused(tmp_path, write):
     parts = [write(tmp_path / "1.jsonl", cells=[2]), write(tmp_path / "2.jsonl", cells=[2], error=9.0)]
     with pytest.raises(RecordError, match=r"1\.jsonl.*2\.jsonl have different results of a of .* n=2"):
         merged(parts, tmp_path / "merged.jsonl")
@@ -103,14 +94,14 @@ def test_two_results_of_one_check_that_differ_are_refused(tmp_path):
         ({"plan": None}, "does not say what was planned"),
     ],
 )
-def test_records_of_different_runs_are_not_merged(tmp_path, changes, says):
+def test_records_of_different_runs_are_not_merged(tmp_path, changes, says, write):
     parts = [write(tmp_path / "1.jsonl"), write(tmp_path / "2.jsonl", **changes)]
     with pytest.raises(RecordError, match=says):
         merged(parts, tmp_path / "merged.jsonl")
     assert not (tmp_path / "merged.jsonl").exists()
 
 
-def test_a_result_whose_picture_is_gone_shows_none(tmp_path):
+def test_a_result_whose_picture_is_gone_shows_none(tmp_path, write):
     part = write(tmp_path / "1.jsonl")
     attachments_path(part).unlink()
     merged([part], tmp_path / "merged.jsonl")

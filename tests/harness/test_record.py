@@ -5,22 +5,21 @@ import math
 import struct
 
 import pytest
-from equiharness.harness import record
+from equiharness.harness import writing
 from equiharness.harness.errors import RecordError
+from equiharness.harness.reading import read_run
 from equiharness.harness.record import (
     Attachment,
     CheckLine,
     EndLine,
     Measurement,
     Panel,
-    RecordWriter,
     RunLine,
     attachments_path,
     counts,
-    read_run,
-    write_atomically,
 )
 from equiharness.harness.verdict import CheckResult, ElementError, Reason, Verdict
+from equiharness.harness.writing import RecordWriter, write_atomically
 
 HEADER = RunLine(started="2026-01-01T00:00:00", command="verify", seed=0, planned=2, environment={"versions": {}})
 
@@ -188,7 +187,7 @@ def test_a_failed_document_leaves_the_old_one_and_no_rest(tmp_path, monkeypatch)
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(record.Path, "replace", full)
+    monkeypatch.setattr(writing.Path, "replace", full)
     with pytest.raises(RecordError, match="No space left"):
         write_atomically(path, "new")
     assert path.read_text() == "old"
@@ -230,7 +229,7 @@ def test_pictures_are_read_back_bit_for_bit(path):
 
 
 def test_beyond_the_limit_only_failures_keep_their_pictures(path, monkeypatch):
-    monkeypatch.setattr(record, "ATTACHMENTS_LIMIT", 400)
+    monkeypatch.setattr(writing, "ATTACHMENTS_LIMIT", 400)
     writer = RecordWriter(path, HEADER)
     kept = [writer.attach(picture(str(i), 16), always=False) for i in range(5)]
     assert kept[0]

@@ -8,7 +8,8 @@ import torch
 from equiharness.harness import runner
 from equiharness.harness.errors import UsageError
 from equiharness.harness.explain import explain
-from equiharness.harness.record import CheckLine, read_run
+from equiharness.harness.reading import read_run
+from equiharness.harness.record import CheckLine
 from equiharness.harness.registry import Case, Expected, Family, Implementation
 from equiharness.harness.runner import check_declarations, exit_code, plan, run_cell
 from equiharness.harness.verdict import CheckResult, Reason, Verdict, worst

@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 import pytest
-from equiharness.harness.record import Measurement, read_run
+from equiharness.harness.reading import read_run
+from equiharness.harness.record import Measurement
 from equiharness.harness.validity import Geometry, Law, Point, ValidityMap
 from equiharness.harness.verdict import ElementError, Reason, Verdict
 from equiharness.reports.history import History, Key

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 from equiharness.harness.errors import RecordError
-from equiharness.harness.record import CheckLine, RecordWriter
+from equiharness.harness.record import CheckLine
 from equiharness.harness.verdict import Verdict
+from equiharness.harness.writing import RecordWriter
 from equiharness.reports.since import Past, When, key_of, onsets, read_past
 
 

@@ -1,0 +1,35 @@
+"""Records of made-up checks, as several tests write them."""
+
+import pytest
+from equiharness.harness.record import Attachment, CheckLine, EndLine, Panel
+from equiharness.harness.writing import RecordWriter
+
+
+class Records:
+    """Writes checks and the pictures that they name."""
+
+    @staticmethod
+    def picture(name):
+        return Attachment(id=name, element="e", panels=(Panel.of("x", 1, 1, b"\0\0\0\0"),))
+
+    def append(self, writer, cell, result):
+        """A check behind its picture; the offset of its line."""
+        if result.attachment:
+            writer.attach(self.picture(result.attachment), always=False)
+        return writer.write(CheckLine(result=result, cell=cell))
+
+    def write(self, path, header, results, seconds=None):
+        """A closed record of (cell, result) pairs; with its end where that took some seconds."""
+        writer, results = RecordWriter(path, header), list(results)
+        for cell, result in results:
+            self.append(writer, cell, result)
+        if seconds is not None:
+            counts = {"EXACT": len(results)}
+            writer.write(EndLine(seconds=seconds, seconds_in_layers=0.0, counts=counts))
+        writer.close()
+        return path
+
+
+@pytest.fixture
+def records():
+    return Records()

@@ -41,19 +41,25 @@ PROPERTIES = (
     "parity",
     "backends",
 )
-#: Judged in float64, over all precisions or over resolutions, whatever the claim's dtype: planned once, in the first
-#: dtype of a run.
+#: Planned once, in the first dtype of a run: what is judged in float64, over all precisions or over resolutions,
+#: whatever the claim's dtype; and what says the same of a layer in every precision, as equivariance follows it into
+#: each: how it treats batches and strides, and whether its integral is one.
 ONCE = (
     "homomorphism",
     "off_grid",
     "aliasing",
     "worst_case",
     "gradcheck",
+    "robustness",
+    "integration",
     "composition",
     "training",
     "precision",
     "backends",
 )
+#: Planned for the first seed of a configuration: actions have no weights, and what a compiler makes of a layer is the
+#: same code whatever they are.
+SEEDLESS = ("homomorphism", "backends")
 SUITE = "equiharness.suites.check:run_property"
 
 
@@ -87,6 +93,7 @@ class Selection:
             self.properties,
             suite=SUITE,
             once=ONCE,
+            seedless=SEEDLESS,
             dtypes=self.dtypes,
             cases=self.cases,
             device=self.device,

@@ -60,20 +60,18 @@ def _stencil(raw: bytes, d: int, shape: tuple[int, ...]) -> torch.Tensor:
     source = target @ matrix + centre  # rows of X g are g^-1 X
     inside = ((source > -SLACK) & (source < np.array(shape) - 1 + SLACK)).all(1)
     taps, weights = zip(*(_axis_stencil(source[:, a], shape[a]) for a in range(d)), strict=True)
-    columns, values = [], []
-    for offsets in itertools.product(*(range(len(t)) for t in taps)):
-        flat: NDArray[np.int64] = np.zeros(len(source), dtype=np.int64)
-        value = inside.astype(np.float64)
-        for a, o in enumerate(offsets):
-            flat = flat * shape[a] + taps[a][o]
-            value = value * weights[a][o]
-        columns.append(flat)
-        values.append(value)
-    rows = np.tile(np.arange(len(source)), len(columns))
-    index = torch.from_numpy(np.stack([rows, np.concatenate(columns)]))
-    weight = torch.from_numpy(np.concatenate(values))
+    columns: NDArray[np.int64] = np.zeros((len(source), 1), dtype=np.int64)
+    values = inside.astype(np.float64)[:, None]
+    for a in range(d):
+        columns = (columns[:, :, None] * shape[a] + taps[a].T[:, None]).reshape(len(source), -1)
+        values = (values[:, :, None] * weights[a].T[:, None]).reshape(len(source), -1)
+    rows = np.repeat(np.arange(len(source)), columns.shape[1])
+    index = torch.from_numpy(np.stack([rows, columns.ravel()]))
     size = (len(source), len(source))
-    return torch.sparse_coo_tensor(index, weight, size, check_invariants=False).coalesce()
+    # Row by row with ascending columns, none twice: to sort them would take most of the time in space.
+    return torch.sparse_coo_tensor(
+        index, torch.from_numpy(values.ravel()), size, check_invariants=False, is_coalesced=True
+    )
 
 
 #: A point this many pixels outside the box still belongs to its edge: rounding of the rotated coordinates.

@@ -38,6 +38,7 @@ def plan(
     *,
     suite: Suite,
     once: Collection[str] = (),
+    seedless: Collection[str] = (),
     dtypes: Sequence[str] = DTYPES,
     cases: str = "*",
     device: str = "cpu",
@@ -52,6 +53,7 @@ def plan(
         properties: names of properties.
         suite: "module:function" that runs one property of one claim.
         once: properties to plan in the first of the dtypes alone.
+        seedless: properties to plan for the first of the seeds alone that has a case.
         dtypes: working precisions.
         cases: glob pattern on case names, or the whole name of any configuration that an adapter can build.
         device: torch device.
@@ -63,16 +65,19 @@ def plan(
         UsageError: a name matches no implementation.
     """
 
-    def asked(dtype: str) -> tuple[str, ...]:
-        return tuple(name for name in properties if dtype == dtypes[0] or name not in once)
+    def asked(dtype: str, *, again: bool) -> tuple[str, ...]:
+        left_out = {*(once if dtype != dtypes[0] else ()), *(seedless if again else ())}
+        return tuple(name for name in properties if name not in left_out)
 
-    return Plan(
-        Block(i.name, case, asked(dtype), dtype, device, seed, threads, suite)
-        for i in list(matching(names))
-        for seed, chosen in _configurations(i, cases, seeds, drawn)
-        for case in chosen
-        for dtype in dtypes
-    )
+    def blocks(adapter: registry.Implementation) -> Iterator[Block]:
+        known: set[str] = set()
+        for seed, chosen in _configurations(adapter, cases, seeds, drawn):
+            for case, dtype in itertools.product(chosen, dtypes):
+                asked_for = asked(dtype, again=case.name in known)
+                yield Block(adapter.name, case, asked_for, dtype, device, seed, threads, suite)
+            known.update(case.name for case in chosen)
+
+    return Plan(block for adapter in list(matching(names)) for block in blocks(adapter))
 
 
 def _configurations(

@@ -216,6 +216,7 @@ class Escnn(layers.SteerableLayer, Implementation):
             dtype=getattr(torch, dtype),
             device=device,
             seed=seed,
+            contract=self.contract(case),
             modules=(layer,),
         )
         return replace(claim, twins=self.twins(layer, claim, case), modules=claim.modules)

@@ -8,8 +8,9 @@ rotations are exact at every bandwidth.
 
 from __future__ import annotations
 
+import functools
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from ..harness.record import Attachment
 from ..harness.subject import Subject
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import EPS, SAFETY, Reason, Verdict, claim_eps
-from .convergence import ELEMENTS, SAMPLES, BandwidthErrors, conclude
+from .convergence import ELEMENTS, SAMPLES, BandwidthErrors, Rounding, conclude, rounding_of
 from .homomorphism import defect
 from .outcome import Outcome, describe
 
@@ -72,9 +73,10 @@ def aliasing(claim: Claim) -> Outcome:
         raise
     except Exception as error:  # a layer built for one bandwidth refuses others in ways of its own
         refused = f" The layer refuses other bandwidths ({type(error).__name__}: {error})."
-        row, picture, seconds = _at(claim, elements, claim.draw(SAMPLES))
+        at, x = claim, claim.draw(SAMPLES)
+        row, picture, seconds = _at(at, elements, x)
         table = [row]
-    result = conclude(claim, "aliasing", table, elements, contract)
+    result = conclude(claim, "aliasing", table, elements, contract, _rounding(at, elements, x))
     reason = result.reason.model_copy(update={"message": result.reason.message + refused})
     spent = {"seconds": time.perf_counter() - start, "seconds_in_layer": seconds}
     return Outcome(result.model_copy(update={**spent, "reason": reason}), picture)
@@ -92,8 +94,25 @@ def aliases(claim: Claim) -> bool:
     An affine layer makes no new degrees, so that it has no excuse, unless the contract declares an order or a ceiling:
     a discretised integral. An exact one needs none.
     """
-    if not may_alias(claim):
-        return False
+    return may_alias(claim) and _aliases(_Itself(claim))
+
+
+@dataclass(frozen=True, eq=False)
+class _Itself:
+    """A claim as a cache key: the very object, since every property of a claim asks the same."""
+
+    claim: Claim
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self.claim is other.claim
+
+    def __hash__(self) -> int:
+        return id(self.claim)
+
+
+@functools.lru_cache(maxsize=1)
+def _aliases(key: _Itself) -> bool:
+    claim = key.claim
     assert isinstance(claim.contract, Approximate)
     declared = claim.contract.order is not None or claim.contract.ceiling is not None
     probe = _Probe(claim)
@@ -220,6 +239,16 @@ def _at(claim: Claim, elements: list[Element], x: torch.Tensor) -> tuple[Bandwid
         control = _control(claim, run, elements[0], x, source)
     assert picture is not None
     return BandwidthErrors(_band(source).b, np.stack(errors), max(floors), control), picture, subject.seconds
+
+
+def _rounding(claim: Claim, elements: list[Element], x: torch.Tensor) -> Rounding:
+    """What rounding explains at one bandwidth."""
+
+    def apart(a: Tree, b: Tree) -> float:
+        scales = [Scale.of(leaf, v) for (_, leaf), (_, v) in zip(leaves(claim.target), leaves(b), strict=True)]
+        return float(_worst(scales, a, b).max())
+
+    return rounding_of(Subject(claim), _source(claim).project(x), apart, elements)
 
 
 def _control(claim: Claim, run: Any, g: Element, x: torch.Tensor, source: Field) -> float:

@@ -129,11 +129,25 @@ def _replaced(claim: Claim, x: Tree, path: str, change: Callable[[torch.Tensor],
 
 def _mode(claim: Claim, property_: Property) -> str:
     """Whether eval() mends a model in training mode."""
-    if not any(m.training for module in claim.modules for m in module.modules()):
+    if not any(m.training for module in claim.modules for m in module.modules()) or not _depends_on_mode(claim):
         return ""
     with mode(claim, training=False):
         mended = _holds(property_, claim)
     return "It is equivariant in eval() and not in train()." if mended else ""
+
+
+def _depends_on_mode(claim: Claim) -> bool:
+    """Whether eval() changes the output at all: where it does not, no property has another result there."""
+    subject = Subject(claim)
+    x = claim.draw(SAMPLES)
+    try:
+        with subject.guarded():
+            before = subject.working(x)
+            with mode(claim, training=False):
+                after = subject.working(x)
+    except Exception:  # what a mode refuses depends on it
+        return True
+    return not all(torch.equal(u, v) for (_, u), (_, v) in zip(leaves(before), leaves(after), strict=True))
 
 
 @contextlib.contextmanager

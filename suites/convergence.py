@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..harness.claim import Approximate, Claim
 from ..harness.groups import Element
-from ..harness.verdict import CheckResult, ElementError, Reason, Resolution, Verdict
+from ..harness.subject import Subject
+from ..harness.trees import Tree, tree_map
+from ..harness.verdict import EPS, SAFETY, CheckResult, ElementError, Reason, Resolution, Verdict, claim_eps
+from .homomorphism import defect
+from .measurement import nudge
 from .outcome import describe
 
 #: Samples and elements behind each resolution's errors.
@@ -22,9 +27,72 @@ ELEMENTS = 4
 LEAST_ORDER = 0.2
 #: Half-width of the interval of the limit, in standard errors over samples (Student, 7 degrees of freedom, 95%).
 STUDENT = 2.36
-#: Errors this small cannot be told from the rounding of a float32 layer, 8 eps_32: where one meets them, it has
-#: converged, however it goes on.
-ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What rounding explains of an error at the finest resolution: S kappa (eps + delta).
+
+    A layer whose error meets that has converged, however its errors go on. kappa is 1 at least, so that an error of
+    S eps is explained in any case; ``measure`` gives kappa and delta where an error is larger.
+    """
+
+    dtype: str = "float32"
+    measure: Callable[[], tuple[float, float]] = lambda: (1.0, 0.0)
+
+    def surely_explains(self, error: float) -> bool:
+        """Whether it explains an error whatever kappa is."""
+        return error <= SAFETY * claim_eps(self.dtype)
+
+    def verdict(self, error: float) -> tuple[Verdict, Reason] | None:
+        """The verdict on an error that does not vanish at fine resolutions; None: rounding does not explain it."""
+        kappa, defect = self.measure()
+        own, single = (SAFETY * kappa * (eps + defect) for eps in (claim_eps(self.dtype), EPS["float32"]))
+        if own >= 1:  # the layer jumps, and that is no excuse for an error at every resolution
+            return None
+        if error <= own:
+            return Verdict.APPROXIMATE, at_rounding(error)
+        if self.dtype == "float64" and error <= single < 1:
+            text = f"the error at the finest resolution, {error:.1g}, is that of tables computed in float32."
+            return Verdict.IMPRECISE, Reason(code="CONSTANTS_IN_SINGLE", message=text)
+        return None
+
+
+def at_rounding(error: float) -> Reason:
+    """The reason to accept an error that rounding explains."""
+    return Reason(code="ROUNDING", message=f"the error at the finest resolution, {error:.1g}, is at rounding level.")
+
+
+def rounding_of(
+    subject: Subject, x: Tree, apart: Callable[[Tree, Tree], float], elements: Sequence[Element] = ()
+) -> Rounding:
+    """Rounding of a layer at inputs x: kappa = max(1, P_32 / eps_32, C), as for exact claims.
+
+    Args:
+        subject: the layer at its finest resolution. Where f_* cannot be computed, C alone is measured, in the working
+            precision.
+        x: inputs in float64.
+        apart: the relative difference of an output from another, in the norm that the errors were measured in.
+        elements: those whose actions interpolate nothing and have a defect of rounding, delta.
+    """
+    dtype = str(subject.claim.dtype).removeprefix("torch.")
+
+    def measure() -> tuple[float, float]:
+        generator = torch.Generator().manual_seed(subject.claim.seed + 1)
+        with subject.guarded():
+            exact = subject.probe_reference(x)
+            if exact is None:
+                y = subject.working(x)
+                moved = subject.working(tree_map(lambda v: nudge(v, EPS[dtype], generator), x))
+                kappa = apart(moved, y) / EPS[dtype]
+            else:
+                y = exact
+                moved = subject.reference(tree_map(lambda v: nudge(v, EPS["float64"], generator), x))
+                lost = apart(subject.single(x), subject.reference(subject.through(x, torch.float32)))
+                kappa = max(lost / EPS["float32"], apart(moved, y) / EPS["float64"])
+        return max(1.0, kappa), defect(subject.claim, x, y, list(elements)) if elements else 0.0
+
+    return Rounding(dtype, measure)
 
 
 @dataclass(frozen=True)
@@ -35,6 +103,8 @@ class ResolutionErrors:
     errors: NDArray[np.float64]
     floor: float
     control: float
+    #: Points on an axis of the output, where that is a grid.
+    output: int = 0
 
     def summary(self) -> Resolution:
         """The row of the report."""
@@ -57,10 +127,15 @@ class BandwidthErrors(ResolutionErrors):
 
 
 def conclude(
-    claim: Claim, name: str, table: Sequence[ResolutionErrors], elements: list[Element], contract: Approximate
+    claim: Claim,
+    name: str,
+    table: Sequence[ResolutionErrors],
+    elements: list[Element],
+    contract: Approximate,
+    rounding: Rounding,
 ) -> CheckResult:
     """The result of a property that was measured at several resolutions, coarsest first."""
-    verdict, reason, limit, order = judge_convergence(table, contract)
+    verdict, reason, limit, order = judge_convergence(table, contract, rounding)
     finest = table[-1]
     errors = finest.errors.max(1)
     rows = [ElementError(element=g.name, error=float(e), bound=math.nan) for g, e in zip(elements, errors, strict=True)]
@@ -79,13 +154,13 @@ def conclude(
 
 
 def judge_convergence(
-    table: Sequence[ResolutionErrors], contract: Approximate
+    table: Sequence[ResolutionErrors], contract: Approximate, rounding: Rounding
 ) -> tuple[Verdict, Reason, tuple[float, float] | None, float | None]:
     """Verdict from errors over resolutions: does the interval of the extrapolated limit contain zero?
 
     With spacings in one ratio, e = L + c h^q gives L = (e1 e3 - e2^2) / (e1 + e3 - 2 e2) (Aitken); the first order
     gives L = e3 - (e2 - e3) / (ratio - 1), and so does a lower one, ratio^q, that the claim declares. BROKEN needs both
-    to be positive beyond their standard errors over samples.
+    to be positive beyond their standard errors over samples, and an error that rounding does not explain.
     """
     # An element's error for each sample is its own sequence; the worst element decides.
     if not all(np.isfinite(t.errors).all() for t in table):
@@ -101,26 +176,25 @@ def judge_convergence(
     if len(table) < 3:
         text = "one resolution cannot tell discretisation from a fault: give three factors, or declare a ceiling."
         return Verdict.AMBIGUOUS, Reason(code="SINGLE_RESOLUTION", message=text), None, None
-    if finest <= ROUNDING:
-        text = f"the error at the finest grid, {finest:.1g}, is at rounding level."
-        return Verdict.APPROXIMATE, Reason(code="ROUNDING", message=text), (0.0, finest), None
+    if rounding.surely_explains(finest):
+        return Verdict.APPROXIMATE, at_rounding(finest), (0.0, finest), None
     refinement = table[-2].spacing / table[-1].spacing
     limit = _limit(series[-3:], refinement ** min(1.0, contract.order or 1.0))
     order = _order(series[-2:], refinement)
     means = ", ".join(f"{t.errors[worst].mean():.3g}" for t in table)
     rates = f"errors {means} at sizes {', '.join(str(t.size) for t in table)}"
+    fault = None
     if limit[0] > 0 or order < LEAST_ORDER:
         text = f"{rates}: the limit of fine grids is {max(limit[0], 0):.2g} to {limit[1]:.2g}, not zero."
-        return Verdict.BROKEN, Reason(code="LIMIT", message=text), limit, order
-    if contract.order is not None and order < contract.order:
+        fault = Reason(code="LIMIT", message=text)
+    elif contract.order is not None and order < contract.order:
         text = f"{rates}: they fall like h^{order:.2f}, the claim declares h^{contract.order:g}."
-        return Verdict.BROKEN, Reason(code="ORDER", message=text), limit, order
-    return (
-        Verdict.APPROXIMATE,
-        Reason(code="CONVERGES", message=f"{rates}: they fall like h^{order:.2f}."),
-        limit,
-        order,
-    )
+        fault = Reason(code="ORDER", message=text)
+    if fault is None:
+        text = f"{rates}: they fall like h^{order:.2f}."
+        return Verdict.APPROXIMATE, Reason(code="CONVERGES", message=text), limit, order
+    verdict, reason = rounding.verdict(finest) or (Verdict.BROKEN, fault)
+    return verdict, reason, limit, order
 
 
 def _limit(series: NDArray[np.float64], ratio: float) -> tuple[float, float]:
@@ -148,4 +222,6 @@ def _extrapolations(series: NDArray[np.float64], ratio: float) -> NDArray[np.flo
 
 def _order(pair: NDArray[np.float64], refinement: float) -> float:
     coarse, fine = pair.mean(1)
-    return float(math.log(coarse / fine) / math.log(refinement)) if fine > 0 else math.inf
+    if fine == 0:
+        return math.inf
+    return float(math.log(coarse / fine) / math.log(refinement)) if coarse > 0 else -math.inf

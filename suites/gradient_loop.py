@@ -27,6 +27,9 @@ from .measurement import PERTURBATIONS, SAMPLES, largest, nudge
 
 #: Wrong target actions tried at each element: the power is the largest of their errors, and any one is large.
 WRONG = 2
+#: A wrong action that moves a gradient by so much of it is proof enough: no second control is asked. The number decides
+#: how many controls are run, never a verdict.
+CLEAR = 0.1
 
 #: Gradients by place: an input's path for the adjoint, a parameter's name for the parameter gradient.
 Gradients = dict[str, torch.Tensor]
@@ -134,13 +137,18 @@ class GradientLoop:
         """Both sides at one element, and what wrong target actions would have given."""
         group = self.claim.group
         after, before = self.after(g, torch.float64), self.before(g, torch.float64)
-        other = self.before(g, torch.float64, weights=self.other_w)
         assert after is not None
         assert before is not None
-        assert other is not None
         wrong_elements = [group.identity, group.inverse(g), *(h for h in group.generators if self.claim.exact(h))]
         others = [h for h in wrong_elements if not same_action(self.claim, g, h, self.w)]
-        wrong = [self.before(h, torch.float64) for h in others[:WRONG]]
+        shown: dict[str, list[torch.Tensor]] = {tally.place: [] for tally in self.tallies}
+        for h in others[:WRONG]:
+            wrong = self.before(h, torch.float64)
+            for tally in self.tallies if wrong is not None else []:
+                assert wrong is not None
+                shown[tally.place].append(tally.size.relative(after[tally.place] - wrong[tally.place]))
+            if any(bool((v[-1].nan_to_num(0.0, 0.0) > CLEAR).any()) for v in shown.values() if v):
+                break
         native = self.claim.dtype is not torch.float64
         after_p = self.after(g, self.claim.dtype) if native else after
         before_p = self.before(g, self.claim.dtype) if native else before
@@ -153,11 +161,21 @@ class GradientLoop:
             tally.precision.append(worst_of(tally.size.relative(after_p[place] - after[place])))
             if self.claim.dtype is torch.float32:
                 self._raise_kappa(tally, after_p[place] - after[place], EPS["float32"])
-            shown = [tally.size.relative(after[place] - v[place]) for v in wrong if v is not None]
             # A summand without a gradient (x/0 = inf) is no proof.
             nothing = torch.zeros_like(tally.errors[-1])
-            tally.wrong.append(torch.stack([nothing, *shown]).nan_to_num(0.0, 0.0).amax(0))
-            tally.other.append(tally.size.relative(after[place] - other[place]).nan_to_num(0.0, 0.0))
+            tally.wrong.append(torch.stack([nothing, *shown[place]]).nan_to_num(0.0, 0.0).amax(0))
+
+    def finish(self, elements: Sequence[Element]) -> None:
+        """Where no place shows a wrong action at every element, what the gradient of another <f, w> would show."""
+        if any(min(float(v.max()) for v in tally.wrong) > CLEAR for tally in self.tallies if tally.wrong):
+            return
+        for g in elements:
+            after, other = self.after(g, torch.float64), self.before(g, torch.float64, weights=self.other_w)
+            assert after is not None
+            assert other is not None
+            for tally in self.tallies:
+                difference = after[tally.place] - other[tally.place]
+                tally.other.append(tally.size.relative(difference).nan_to_num(0.0, 0.0))
 
     def after(self, g: Element, dtype: torch.dtype, x: Tree = None) -> Gradients | None:
         """Gradient of <b_e f(a_g x), w>."""

@@ -113,16 +113,17 @@ def _measured(claim: Claim, name: str) -> Outcome:
         skipped = _not_applicable(claim, elements, loop)
         if skipped is not None:
             return Outcome(describe(claim, name, Verdict.SKIPPED, skipped))
+        if aliases(claim):
+            return Outcome(describe(claim, name, Verdict.SKIPPED, excuse(claim, None)))
         loop.measure_defect(elements)
         for g in elements:
             loop.visit(g)
+        loop.finish(elements)
     # An unused input or a bias before a norm has no gradient of its own: the places are proof together.
     power = max(_power_units(tally) for tally in loop.tallies)
     judged = [(tally, *_judge(claim, loop, tally, power)) for tally in loop.tallies]
     tally, evidence, index, verdict, reason = max(judged, key=lambda row: (row[3].severity, _ratio(row[1])))
     result = _report(claim, name, elements, tally, evidence, index)
-    if (verdict is Verdict.BROKEN or reason.code == "CONSTANTS_IN_SINGLE") and aliases(claim):
-        verdict, reason = Verdict.SKIPPED, excuse(claim, evidence.error)
     seconds = {"seconds": time.perf_counter() - start, "seconds_in_layer": loop.seconds}
     return Outcome(result.model_copy(update={"verdict": verdict, "reason": reason, **seconds}))
 
@@ -183,11 +184,14 @@ def _judge(
 def _power_units(tally: GradientTally) -> float:
     """Min over elements of what a wrong action gives, in units of S kappa.
 
-    No action changes an invariant's gradient or a bias': there the gradient of another <f, w> is the control.
+    No action changes an invariant's gradient or a bias': there the gradient of another <f, w> is the control, where no
+    place shows a wrong action.
     """
     unit = SAFETY * tally.kappa
     wrong = float((torch.stack(tally.wrong) / unit).amax(1).min())
-    return wrong if wrong > EPS["float32"] else float((torch.stack(tally.other) / unit).amax(1).min())
+    if wrong > EPS["float32"] or not tally.other:
+        return wrong
+    return float((torch.stack(tally.other) / unit).amax(1).min())
 
 
 def _report(

@@ -31,6 +31,9 @@ from .homomorphism import defect
 SAMPLES = 4
 #: Random-sign perturbations of relative size eps_64 behind the conditioning C.
 PERTURBATIONS = 3
+#: Elements at which a float64 claim is run in float32 too, for kappa: moved samples are samples, and rounding errors of
+#: so many times SAMPLES of them are what S allows for.
+POOLED = 8
 #: Two actions closer than this on a random probe are the same action and prove nothing.
 SAME_ACTION = 1e-6
 #: A wrong action moves a typical output by about its own size. One that moves a hundredth of it less may owe that to
@@ -132,6 +135,7 @@ class _Loop:
         self.picture: Attachment | None = None
         self.turned: list[tuple[Element, Tree, Tree]] = []
         self._worst = -1.0
+        self._pooled = 0
         #: P and I at x together: x is exact in the working precision, but for the projection on a band.
         self.loss_at_x = [t.scale.relative(a - b) for t, a, b in zip(tallies, self.working, self.outputs, strict=True)]
         self.probes = [torch.from_numpy(rng.standard_normal(v[:1].shape)).to(v.device) for v in self.outputs]
@@ -179,7 +183,8 @@ class _Loop:
         if not (_finite(fgx) and _finite(fgx_p)):
             self.finite = False
             return
-        if not self.estimated and claim.dtype is not torch.float32:
+        if not self.estimated and claim.dtype is not torch.float32 and self._pooled < POOLED:
+            self._pooled += 1
             self._pool(self._rounding(rounded, fgx_rounded, fgx_p), EPS["float32"])
         rows = zip(self.tallies, _values(fgx), _values(fgx_rounded), _values(fgx_p), strict=True)
         targets = []

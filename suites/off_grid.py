@@ -2,70 +2,35 @@
 
 Inputs are smooth and fixed in physical units, so that finer grids sample one function and the moved input is sampled
 exactly; only the moved output is interpolated. The claim is APPROXIMATE where the interval of the extrapolated limit
-contains zero. A single resolution proves nothing unless the claim declares a ceiling.
+contains zero. A single resolution proves nothing unless the claim declares a ceiling. Grids too coarse for the inputs
+say nothing about any layer: the refinement of a small box begins where the inputs are resolved.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..harness.claim import Approximate, Claim, refit
-from ..harness.domains import Grid, Vector
+from ..harness.claim import Approximate, Claim, Exact, refit
+from ..harness.domains import Grid
 from ..harness.fields import Field, replace_domain
 from ..harness.groups import Element
 from ..harness.pictures import diagram
 from ..harness.subject import Subject
 from ..harness.trees import leaves, tree_map
 from ..harness.verdict import Reason, Verdict
-from .convergence import ELEMENTS, SAMPLES, ResolutionErrors, conclude
+from .convergence import ELEMENTS, SAMPLES, ResolutionErrors, Rounding, conclude, rounding_of
 from .outcome import Outcome, describe
+from .smooth import SmoothInput, grids
 
 CONTROL_SAMPLES = 4
-#: Bumps of a smooth random input: width and spread in units of half the box, so that all stay well inside it.
-BUMPS, WIDTH, SPREAD = 6, 0.16, 0.35
 #: Errors are compared inside this disk (half the box = 1): outside, a rotated box and its padding differ by right.
 DISK = 0.8
-
-
-@dataclass(frozen=True)
-class SmoothInput:
-    """A sum of Gaussian bumps with random centres and fibre values, defined on the continuum."""
-
-    centres: NDArray[np.float64]
-    values: NDArray[np.float64]
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, count: int, channels: int, dim: int) -> SmoothInput:
-        """``count`` samples of random bumps."""
-        centres = rng.standard_normal((count, BUMPS, dim))
-        centres *= SPREAD * rng.random((count, BUMPS, 1)) / np.linalg.norm(centres, axis=-1, keepdims=True)
-        return cls(centres, rng.standard_normal((count, BUMPS, channels)))
-
-    def moved(self, field: Field, g: Element) -> SmoothInput:
-        """(a_g f)(X) = rho(g) f(g^-1 X): centres turned by g, values by rho(g)."""
-        flat = torch.from_numpy(self.values.reshape(-1, self.values.shape[-1]))
-        mixed = Field(Vector(), field.group, field.fibre).act(g, flat).numpy().reshape(self.values.shape)
-        return SmoothInput(self.centres @ g.matrix.T, mixed)
-
-    def sample(self, shape: tuple[int, ...]) -> torch.Tensor:
-        """Values [count, channels, *shape] on a grid whose half width is 1."""
-        half = (max(shape) - 1) / 2
-        axes = [(np.arange(n) - (n - 1) / 2) / half for n in shape]
-        profile = np.ones((*self.centres.shape[:2], *([1] * len(shape))))
-        for a, axis in enumerate(axes):
-            view = [1] * len(shape)
-            view[a] = -1
-            distance = axis.reshape(view) - self.centres[..., a].reshape(*self.centres.shape[:2], *([1] * len(shape)))
-            profile = profile * np.exp(-0.5 * (distance / WIDTH) ** 2)
-        samples, bumps = self.centres.shape[:2]
-        mixed = np.einsum("sbc,sbp->scp", self.values, profile.reshape(samples, bumps, -1))
-        return torch.from_numpy(mixed.reshape(samples, -1, *shape))
 
 
 def off_grid(claim: Claim) -> Outcome:
@@ -76,13 +41,15 @@ def off_grid(claim: Claim) -> Outcome:
 
     Returns:
         APPROXIMATE with the fitted order, the interval of the limit and the gain over an unconstrained layer; BROKEN
-        where the limit is not zero; AMBIGUOUS at a single resolution; SKIPPED where there are no such elements.
+        where the limit is not zero; AMBIGUOUS at a single resolution; SKIPPED where there are no such elements, or the
+        output is a grid that stays as coarse as it is.
     """
     start = time.perf_counter()
     skipped = _not_applicable(claim)
     if skipped:
         return Outcome(describe(claim, "off_grid", Verdict.SKIPPED, Reason(code="NOT_OFF_GRID", message=skipped)))
-    contract = claim.contract if isinstance(claim.contract, Approximate) else Approximate()
+    contract = claim.contract
+    assert isinstance(contract, Approximate)
     rng = np.random.default_rng(claim.seed)
     elements = _elements(claim, rng)
     subject = Subject(claim)
@@ -90,17 +57,49 @@ def off_grid(claim: Claim) -> Outcome:
     inputs = SmoothInput.draw(rng, SAMPLES, source.fibre.size, source.group.dim)
     table, picture = [], None
     with subject.guarded():
-        for factor in contract.factors:
-            row, picture = measure_at(
-                subject, replace_domain(source, _domain(source).resized(factor)), inputs, elements
-            )
+        for grid in grids(_domain(source), contract, lambda grid: _output_size(subject, grid)):
+            finest = replace_domain(source, grid)
+            row, picture = measure_at(subject, finest, inputs, elements)
             table.append(row)
-    result = conclude(claim, "off_grid", table, elements, contract)
+    if len(table) > 1 and table[0].output == table[-1].output > 1:
+        text = f"the output has {table[0].output} points a side however fine the input is: there is no limit."
+        return Outcome(describe(claim, "off_grid", Verdict.SKIPPED, Reason(code="FIXED_OUTPUT", message=text)))
+    x = inputs.sample(_domain(finest).shape).to(claim.device).reshape(finest.tensor_shape(SAMPLES))
+    rounding = _rounding(subject, x)
+    result = conclude(claim, "off_grid", table, elements, contract, rounding)
     seconds = {"seconds": time.perf_counter() - start, "seconds_in_layer": subject.seconds}
     return Outcome(result.model_copy(update=seconds), picture)
 
 
+def _output_size(subject: Subject, grid: Grid) -> int:
+    """Points on an axis of the output for an input on this grid: 0 where the layer refuses it, as misaligned, say.
+
+    Where the target has no grid, that of the input is as good as its own.
+    """
+    [(_, leaf)] = leaves(subject.claim.target)
+    if not isinstance(leaf, Field) or not isinstance(leaf.domain, Grid):
+        return grid.shape[0]
+    shape = replace_domain(subject.claim.source, grid).tensor_shape(2)
+    try:
+        [(_, y)] = leaves(subject.working(torch.zeros(shape, dtype=torch.float64, device=subject.claim.device)))
+    except Exception:  # in ways of the library's own; where no grid will do, the run itself raises
+        return 0
+    return int(y.shape[-1])
+
+
+def _rounding(subject: Subject, x: torch.Tensor) -> Rounding:
+    """What rounding explains at the finest grid, in the norm of the errors there."""
+
+    def apart(a: Any, b: Any) -> float:
+        target = tree_map(refit, subject.claim.target, b)
+        return float(_relative(target, a, b, b).max())
+
+    return rounding_of(subject, x, apart)
+
+
 def _not_applicable(claim: Claim) -> str:
+    if isinstance(claim.contract, Exact):
+        return "the claim is about elements that need no interpolation alone."
     if not isinstance(claim.source, Field) or not isinstance(claim.source.domain, Grid):
         return "the source is not a single field on a grid."
     if claim.inputs is not None:
@@ -146,9 +145,11 @@ def measure_at(
         moved = inputs.moved(source, g).sample(shape).to(claim.device).reshape(layout)
         fgx, gfx = subject.working(moved), tree_map(lambda leaf, v, g=g: leaf.act(g, v), target, y)
         errors.append(_relative(target, fgx, gfx, y))
-        floors.append(float(_relative(source, moved, source.act(g, x), x).max()))
+        turned = source.act(g, x[:CONTROL_SAMPLES])  # what interpolation costs, few samples tell as well
+        floors.append(float(_relative(source, moved[:CONTROL_SAMPLES], turned, x[:CONTROL_SAMPLES]).max()))
         picture = picture or diagram(replace(claim, source=source, target=target), g, x, moved, y, gfx, fgx)
-    return ResolutionErrors(shape[0], np.stack(errors), max(floors), unconstrained), picture
+    points = target.domain.shape[0] if isinstance(target, Field) and isinstance(target.domain, Grid) else 1
+    return ResolutionErrors(shape[0], np.stack(errors), max(floors), unconstrained, points), picture
 
 
 def _relative(leaf: Any, a: torch.Tensor, b: torch.Tensor, y: torch.Tensor) -> NDArray[np.float64]:

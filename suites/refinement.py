@@ -14,7 +14,7 @@ from ..harness.groups import Element
 from ..harness.subject import Subject
 from ..harness.trees import Tree, leaves, tree_map
 from ..harness.verdict import Evidence, Reason, Verdict, decide
-from .convergence import ELEMENTS, SAMPLES, ResolutionErrors, conclude
+from .convergence import ELEMENTS, SAMPLES, ResolutionErrors, conclude, rounding_of
 from .outcome import Outcome, describe
 
 
@@ -44,7 +44,11 @@ def refinement(claim: Claim) -> Outcome:
         with subject.guarded():
             table.append(_at(subject, size, elements, x))
         seconds += subject.seconds
-    result = conclude(claim, "off_grid", table, elements, contract)
+
+    def apart(a: Tree, b: Tree) -> float:
+        return float(_worst(_scales(subject.claim, b), a, b).max())
+
+    result = conclude(claim, "off_grid", table, elements, contract, rounding_of(subject, x, apart, elements))
     spent = {"seconds": time.perf_counter() - start, "seconds_in_layer": seconds}
     return Outcome(result.model_copy(update=spent))
 
@@ -73,7 +77,7 @@ def _at(subject: Subject, size: int, elements: list[Element], x: Tree) -> Resolu
     claim = subject.claim
     y = subject.reference(x)
     target = tree_map(lambda leaf, v: leaf.require_fit(v, "The output"), claim.target, y)
-    scales = [Scale.of(leaf, v) for (_, leaf), (_, v) in zip(leaves(target), leaves(y), strict=True)]
+    scales = _scales(replace(claim, target=target), y)
     errors, controls = [], []
     for g in elements:
         fgx = subject.reference(claim.act(claim.source, g, x))
@@ -81,6 +85,10 @@ def _at(subject: Subject, size: int, elements: list[Element], x: Tree) -> Resolu
         errors.append(_worst(scales, fgx, gfx))
         controls.append(_worst(scales, fgx, y))
     return ResolutionErrors(size, np.stack(errors), 0.0, float(np.stack(controls).max()))
+
+
+def _scales(claim: Claim, y: Tree) -> list[Scale]:
+    return [Scale.of(leaf, v) for (_, leaf), (_, v) in zip(leaves(claim.target), leaves(y), strict=True)]
 
 
 def _worst(scales: list[Scale], a: Tree, b: Tree) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -18,7 +18,8 @@ from ..harness.domains import Grid
 from ..harness.fields import Field
 from ..harness.groups import Element, Group, element_name, group
 from ..harness.subject import Subject
-from .off_grid import SmoothInput, measure_at
+from .off_grid import measure_at
+from .smooth import SmoothInput
 
 SAMPLES = 8
 

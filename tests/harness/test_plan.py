@@ -48,6 +48,17 @@ def test_each_seed_draws_configurations_of_its_own_and_says_how_to_name_them():
         assert again == cell
 
 
+def test_what_needs_no_seed_is_planned_for_the_first_that_has_the_configuration():
+    options = {"suite": SUITE, "dtypes": ["float64"], "seeds": (0, 1), "drawn": 2}
+    cells = plan([LAYER], ["homomorphism", "equivariance"], seedless=["homomorphism"], **options)
+    every = plan([LAYER], ["homomorphism", "equivariance"], **options)
+    found = [(c.case.name, c.seed) for c in cells if c.property == "homomorphism"]
+    assert len({name for name, _ in found}) == len(found)
+    assert {name for name, _ in found} == {c.case.name for c in every}
+    assert [c for c in cells if c.property == "equivariance"] == [c for c in every if c.property == "equivariance"]
+    assert {seed for _, seed in found} == {0, 1}  # the second seed draws configurations of its own
+
+
 def test_a_draw_repeats_itself_and_never_repeats_a_configuration():
     of = adapter(LAYER)
     assert draw(of, 5, seed=1) == draw(of, 5, seed=1) != draw(of, 5, seed=2)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from equiharness.harness.claim import Approximate, Claim, Exact
-from equiharness.suites.convergence import ResolutionErrors, judge_convergence
+from equiharness.harness.registry import Case, find
+from equiharness.suites.convergence import ResolutionErrors, Rounding, judge_convergence
 from equiharness.suites.equivariance import equivariance
 from equiharness.suites.off_grid import off_grid
 
@@ -23,8 +24,8 @@ def table(means, spread=0.05, samples=8, seed=0):
     ]
 
 
-def judged(means, contract=Approximate(), **options):  # noqa: B008 (frozen)
-    verdict, reason, *_ = judge_convergence(table(means, **options), contract)
+def judged(means, contract=Approximate(), rounding=Rounding(), **options):  # noqa: B008 (frozen)
+    verdict, reason, *_ = judge_convergence(table(means, **options), contract, rounding)
     return verdict.value, reason.code
 
 
@@ -58,7 +59,9 @@ def test_errors_that_stay_are_broken(name, seed):
 
 
 def test_the_limit_of_a_plateau_is_inside_its_interval():
-    _, _, (low, high), order = judge_convergence(table([0.05 + 0.05 * h**2 for h in (1, 0.5, 0.25)]), Approximate())
+    _, _, (low, high), order = judge_convergence(
+        table([0.05 + 0.05 * h**2 for h in (1, 0.5, 0.25)]), Approximate(), Rounding()
+    )
     assert low < 0.05 < high
     assert order < 1
 
@@ -76,12 +79,29 @@ def test_a_declared_ceiling_judges_the_finest_grid():
 
 def test_one_resolution_without_a_ceiling_proves_nothing():
     one = table((0.1, 0.1, 0.1))[:1]
-    assert judge_convergence(one, Approximate())[1].code == "SINGLE_RESOLUTION"
-    assert judge_convergence(one, Approximate(ceiling=0.2))[0] is eh.Verdict.APPROXIMATE
+    assert judge_convergence(one, Approximate(), Rounding())[1].code == "SINGLE_RESOLUTION"
+    assert judge_convergence(one, Approximate(ceiling=0.2), Rounding())[0] is eh.Verdict.APPROXIMATE
 
 
 def test_errors_at_rounding_level_need_no_limit():
     assert judged((1e-8, 2e-8, 3e-8)) == ("APPROXIMATE", "ROUNDING")
+
+
+def test_a_layer_that_makes_more_of_rounding_has_a_higher_level_of_it():
+    means = (1e-4, 2e-4, 3e-4)
+    assert judged(means) == ("BROKEN", "LIMIT")
+    assert judged(means, rounding=Rounding("float32", lambda: (200.0, 0.0))) == ("APPROXIMATE", "ROUNDING")
+    assert judged(means, rounding=Rounding("float64", lambda: (200.0, 0.0))) == ("IMPRECISE", "CONSTANTS_IN_SINGLE")
+    assert judged(means, rounding=Rounding("float64", lambda: (2.0, 0.0))) == ("BROKEN", "LIMIT")
+
+
+def test_rounding_that_would_explain_everything_excuses_nothing():
+    assert judged((0.1, 0.1, 0.1), rounding=Rounding("float32", lambda: (1e12, 0.0))) == ("BROKEN", "LIMIT")
+
+
+def test_errors_that_come_from_nothing_have_no_order():
+    assert judged((0.0, 0.0, 0.1)) == ("BROKEN", "LIMIT")
+    assert judged((0.1, 0.1, 0.0)) == ("APPROXIMATE", "ROUNDING")
 
 
 def test_nan_is_broken():
@@ -99,6 +119,72 @@ def test_pointwise_layers_converge_and_a_shift_does_not():
     assert sound.resolutions[-1].floor < sound.resolutions[0].floor
     shifted = off_grid(Claim(lambda x: x.roll(x.shape[-1] // 8, -1), "C8", source, target)).result
     assert (shifted.verdict.value, shifted.reason.code) == ("BROKEN", "LIMIT")
+
+
+SOUND = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "identity": lambda x: x,
+    "pool of three at stride 2": lambda x: torch.nn.functional.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+    "pool of two at stride 3": lambda x: torch.nn.functional.avg_pool2d(x, 2, 3),
+}
+FAULTY = {
+    "an eighth of a shift": lambda x: torch.lerp(x, x.roll(x.shape[-1] // 8, -1), 0.125),
+    "a ramp of one part in ten": lambda x: x * torch.linspace(0.95, 1.05, x.shape[-1], dtype=x.dtype),
+    "an oblong": lambda x: torch.nn.functional.avg_pool2d(x, (1, x.shape[-1] // 4 * 2 + 1), 1, (0, x.shape[-1] // 4)),
+}
+
+
+def tiny(function, size, group="C6"):
+    field = eh.Field(eh.Grid(size, size), group, "2*trivial")
+    out = function(torch.zeros(1, 2, size, size)).shape[-1]
+    return off_grid(Claim(function, group, field, eh.Field(eh.Grid(out, out), group, "2*trivial"))).result
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 8])
+@pytest.mark.parametrize("name", SOUND)
+def test_boxes_too_small_for_the_inputs_are_refined_until_they_hold_them(name, size):
+    result = tiny(SOUND[name], size)
+    assert result.verdict is eh.Verdict.APPROXIMATE, result.reason
+    assert result.resolutions[0].size >= 14
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 8])
+@pytest.mark.parametrize("name", FAULTY)
+def test_faults_on_boxes_too_small_for_the_inputs_stay_faults(name, size):
+    result = tiny(FAULTY[name], size)
+    assert (result.verdict.value, result.reason.code) == ("BROKEN", "LIMIT"), result.reason
+
+
+def test_a_single_point_is_refined_too():
+    assert tiny(SOUND["relu"], 1).verdict is eh.Verdict.APPROXIMATE
+
+
+def test_an_output_that_stays_coarse_has_no_limit():
+    result = tiny(lambda x: torch.nn.functional.adaptive_avg_pool2d(x, 3), 9)
+    assert (result.verdict.value, result.reason.code) == ("SKIPPED", "FIXED_OUTPUT")
+
+
+def test_an_integral_of_a_smooth_input_is_exact_off_the_grid():
+    source, target = eh.Field(eh.Grid(33, 33), "C8", "2*trivial"), eh.Field(eh.Vector(), "C8", "2*trivial")
+    for seed in range(3):
+        result = off_grid(Claim(lambda x: x.mean((-1, -2)), "C8", source, target, seed=seed)).result
+        assert result.reason.code == "ROUNDING", result.reason
+
+
+def test_a_ceiling_is_about_the_claims_own_grid():
+    field = eh.Field(eh.Grid(5, 5), "C8", "trivial")
+    result = off_grid(Claim(torch.tanh, "C8", field, field, contract=Approximate(ceiling=2.0, factors=(1.0,)))).result
+    assert [r.size for r in result.resolutions] == [5]
+
+
+def test_in_space_the_grids_grow_in_smaller_steps():
+    field = eh.Field(eh.Grid(9, 9, 9), "SO3", "trivial")
+    result = off_grid(Claim(torch.tanh, "SO3", field, field)).result
+    assert [r.size for r in result.resolutions] == [9, 13, 19]
+    assert result.verdict is eh.Verdict.APPROXIMATE
+    faulty = Claim(lambda x: x.roll(x.shape[-1] // 8, -1), "SO3", field, field)
+    assert off_grid(faulty).result.verdict is eh.Verdict.BROKEN
 
 
 def test_a_grid_group_has_nothing_off_the_grid():
@@ -178,6 +264,26 @@ def test_with_its_45_degree_filters_scaled_by_nine_tenths_it_is_broken(seed, ker
     claim = c8_claim(convolution(filters), seed=seed)
     assert equivariance(claim).result.verdict is eh.Verdict.EXACT
     assert off_grid(claim).result.reason.code == "LIMIT"
+
+
+@escnn_warnings
+@pytest.mark.parametrize("name", ["NormBatchNorm", "PointwiseMaxPoolAntialiased", "ReLU", "PointwiseAdaptiveMaxPool"])
+def test_what_a_search_drew_on_three_by_three_pixels_is_no_fault(name):
+    pytest.importorskip("escnn")
+    adapter = find(f"escnn.{name}")
+    claim = adapter.build(Case.of(group="C6", size=3, fields=2), device="cpu", dtype="float32", seed=0)
+    result = off_grid(claim).result
+    assert result.verdict in (eh.Verdict.APPROXIMATE, eh.Verdict.SKIPPED), result.reason
+
+
+@escnn_warnings
+@pytest.mark.parametrize("size", [3, 9])
+def test_scaled_filters_are_broken_on_small_boxes_too(size):
+    filters = scaled_odd(c8_filters(1, 5)[2], 0.9)
+    source, target = (eh.Field(eh.Grid(size, size), "C8", f) for f in ("1*trivial", "2*regular"))
+    sound = off_grid(Claim(convolution(c8_filters(1, 5)[2]), "C8", source, target, seed=1)).result
+    faulty = off_grid(Claim(convolution(filters), "C8", source, target, seed=1)).result
+    assert (sound.verdict, faulty.reason.code) == (eh.Verdict.APPROXIMATE, "LIMIT"), (sound.reason, faulty.reason)
 
 
 @escnn_warnings

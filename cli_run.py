@@ -42,8 +42,7 @@ PROPERTIES = (
     "backends",
 )
 #: Planned once, in the first dtype of a run: what is judged in float64, over all precisions or over resolutions,
-#: whatever the claim's dtype; and what says the same of a layer in every precision, as equivariance follows it into
-#: each: how it treats batches and strides, and whether its integral is one.
+#: whatever the claim's dtype; and how a layer treats batches and strides, which no precision changes.
 ONCE = (
     "homomorphism",
     "off_grid",
@@ -51,7 +50,6 @@ ONCE = (
     "worst_case",
     "gradcheck",
     "robustness",
-    "integration",
     "composition",
     "training",
     "precision",

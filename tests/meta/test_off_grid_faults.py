@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 import torch
 from equiharness.harness.claim import Approximate, Claim
+from equiharness.harness.verdict import EPS, SAFETY
 from equiharness.suites.convergence import ResolutionErrors, Rounding, judge_convergence
 from equiharness.suites.off_grid import off_grid
 
 
-def judged(function, dtype, size=17):
+def judged(function, dtype, size=17, seed=0):
     source, target = eh.Field(eh.Grid(size, size), "C8", "1*trivial"), eh.Field(eh.Vector(), "C8", "1*trivial")
-    return off_grid(Claim(function, "C8", source, target, dtype=dtype)).result
+    return off_grid(Claim(function, "C8", source, target, dtype=dtype, seed=seed)).result
 
 
 def mean(x):
@@ -55,3 +56,21 @@ def test_what_rounding_explains_follows_the_precision_and_the_layer():
     assert plateau(1e-13, "float64", 100.0) == "APPROXIMATE"
     assert plateau(3e-6, "float32", 10.0) == "APPROXIMATE"
     assert plateau(3e-6, "float64", 1.0) == "BROKEN"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_sound_layer_that_cancels_makes_more_of_rounding_and_a_fault_in_it_is_seen(seed):
+    """1000 comes and goes: in float32 that leaves thousands of eps, at random, which are no fault."""
+
+    def cancelling(x):
+        return (x + 1000).mean((-1, -2)) - 1000
+
+    def faulty(x):
+        return cancelling(x) + leaning(0.5)(x)
+
+    sound = judged(cancelling, torch.float32, seed=seed)
+    assert sound.verdict is eh.Verdict.APPROXIMATE, sound.reason
+    assert sound.resolutions[-1].error > 100 * SAFETY * EPS["float32"]
+    for dtype in (torch.float32, torch.float64):
+        result = judged(faulty, dtype, seed=seed)
+        assert (result.verdict.value, result.reason.code) == ("BROKEN", "LIMIT"), result.reason

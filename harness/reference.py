@@ -51,7 +51,11 @@ class Recast(TorchFunctionMode):
         # This runs for every function of every check: most arguments are seen by their type to need nothing.
         if getattr(func, "__name__", "") in _READS:
             return func(*args, **(kwargs or {}))
-        args = [a if type(a) in _PLAIN else self._convert(a) for a in args]
+        own = None if self._stand_ins else self.dtype
+        args = [
+            a if (kind := type(a)) in _PLAIN or (kind is torch.Tensor and a.dtype is own) else self._convert(a)
+            for a in args
+        ]
         if kwargs:
             kwargs = {k: v if type(v) in _PLAIN else self._convert(v) for k, v in kwargs.items()}
         if func in _CASTS:

@@ -17,6 +17,7 @@ from ..harness.claim import Claim
 from ..harness.subject import Subject, full_float32, seeded
 from ..harness.trees import leaves, tree_map
 from ..harness.verdict import Reason, Verdict
+from .aliasing import aliases, excuse
 from .equivariance import equivariance
 from .gradients import FREED
 from .measurement import SAMPLES
@@ -37,13 +38,15 @@ def training(claim: Claim) -> Outcome:
     Returns:
         What equivariance says of the trained layer. SKIPPED(NO_PARAMETERS) without any; SKIPPED(NOT_DIFFERENTIABLE)
         where none has a gradient, or the layer frees its own graph; SKIPPED(BROKEN_UNTRAINED) where training is not
-        to blame; SKIPPED where equivariance does not apply.
+        to blame; SKIPPED(ALIASES) for nonlinear layers on the sphere, and where equivariance does not apply.
     """
     start = time.perf_counter()
     parameters = [p for m in claim.modules for p in m.parameters() if p.is_floating_point() and p.numel()]
     if not parameters:
         reason = Reason(code="NO_PARAMETERS", message="the layer has no parameters.")
         return Outcome(describe(claim, "training", Verdict.SKIPPED, reason))
+    if aliases(claim):
+        return Outcome(describe(claim, "training", Verdict.SKIPPED, excuse(claim, None)))
     with _as_before(claim) as own_modes:
         try:
             moved = _train(claim, parameters)

@@ -82,10 +82,10 @@ def worst_case(claim: Claim) -> Outcome:
             return _skipped(claim, "NOT_DIFFERENTIABLE", "the output carries no gradient to climb.")
         at = {g: search.worst(g) for g in elements}
         found = {g: search.error(g, x) for g, x in at.items()}
-        kappa = max(search.kappa, *(search.rounding(x) for x in at.values()))
         delta = defect(claim, search.tree(search.x), search.target(search.y), elements)
         wrong = min(search.wrong(g) for g in elements)
-    worst = max(found, key=lambda g: found[g])
+        worst = max(found, key=lambda g: found[g])
+        kappa = max(search.kappa, search.rounding(at[worst]))
     evidence = Evidence(
         dtype=str(claim.dtype).removeprefix("torch."),
         error=found[worst],
@@ -149,6 +149,7 @@ class _Search:
         self.radius = float(self.x.square().sum(1).mean().sqrt())
         self.size = _rms(self.y - self.y.mean(0))
         self.generator = torch.Generator().manual_seed(claim.seed + 10)
+        self._origins: dict[Element, Vector] = {}
 
     def tree(self, x: Vector) -> Tree:
         """Flat vectors as the claim's inputs; what is no floating tensor comes from the samples."""
@@ -189,7 +190,7 @@ class _Search:
         pairs = zip(leaves(moved), leaves(target), strict=True)
         return _flat([a - b for (_, a), (_, b) in pairs])
 
-    @property
+    @functools.cached_property
     def is_affine(self) -> bool:
         """Whether f(x + y) + f(0) = f(x) + f(y), to float64 rounding."""
         with torch.no_grad():
@@ -208,9 +209,10 @@ class _Search:
 
     def _origin(self, g: Element) -> Vector:
         """E(0), which is no fault of an input; zero where the layer is not defined there."""
-        with torch.no_grad():
-            origin: Vector = self.e(torch.zeros_like(self.x[:1]), g).nan_to_num(0.0, 0.0, 0.0)
-            return origin
+        if g not in self._origins:
+            with torch.no_grad():
+                self._origins[g] = self.e(torch.zeros_like(self.x[:1]), g).nan_to_num(0.0, 0.0, 0.0)
+        return self._origins[g]
 
     def _lanczos(self, g: Element) -> Vector:
         """The leading right singular vector of the linear part of e."""

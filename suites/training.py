@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 
 from ..harness.claim import Claim
+from ..harness.groups import Element
 from ..harness.subject import Subject, full_float32, seeded
 from ..harness.trees import leaves, tree_map
 from ..harness.verdict import Reason, Verdict
@@ -62,12 +63,19 @@ def training(claim: Claim) -> Outcome:
             return Outcome(describe(claim, "training", Verdict.SKIPPED, reason))
         own_modes()
         # A reference that was built beside the layer has its old weights: f_* is the trained layer in float64.
-        outcome = equivariance(replace(claim, reference=None), name="training")
+        outcome = equivariance(replace(claim, reference=None), keep=_generators(claim), name="training")
     if outcome.result.verdict is Verdict.BROKEN and equivariance(claim).result.verdict is Verdict.BROKEN:
         reason = Reason(code="BROKEN_UNTRAINED", message="the layer is not equivariant before training either.")
         return Outcome(describe(claim, "training", Verdict.SKIPPED, reason))
     result = outcome.result.model_copy(update={"seconds": time.perf_counter() - start})
     return Outcome(result, outcome.picture)
+
+
+def _generators(claim: Claim) -> Callable[[Element], bool] | None:
+    """Those of a finite group, where none needs interpolation: they imply the rest up to a factor."""
+    generators = [] if claim.elements else [g for g in claim.group.generators if not g.is_identity]
+    finite = claim.group.order is not None and bool(generators)
+    return set(generators).__contains__ if finite and all(claim.exact(g) for g in generators) else None
 
 
 def _train(claim: Claim, parameters: Sequence[torch.nn.Parameter]) -> bool:

@@ -23,7 +23,7 @@ Suite = str
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One check to make, as plain data."""
+    """One check to make, as plain data; ``drawn`` says that nobody listed or named its configuration."""
 
     implementation: str
     case: Case
@@ -33,6 +33,7 @@ class Cell:
     seed: int = 0
     threads: int = 0
     suite: Suite = ""
+    drawn: bool = False
 
     @builtins.property  # a field of this class is called property
     def command(self) -> str:
@@ -60,6 +61,7 @@ class Block:
     seed: int = 0
     threads: int = 0
     suite: Suite = ""
+    drawn: bool = False
 
     def cell(self, index: int) -> Cell:
         """One of its cells."""
@@ -72,6 +74,7 @@ class Block:
             self.seed,
             self.threads,
             self.suite,
+            self.drawn,
         )
 
     def data(self) -> list[Any]:

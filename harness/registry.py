@@ -109,7 +109,7 @@ class Expected:
         verdict: what the check concludes.
         reason: why, in a sentence about the library, for readers of the report.
         when: glob pattern on the case's name, or the values that parameters of the case must have; "dtype" and
-            "device" are parameters too, and texts are glob patterns.
+            "device" are parameters too, texts are glob patterns, and a tuple holds alternatives.
 
     Example:
         >>> from equiharness.harness.verdict import Verdict
@@ -121,7 +121,7 @@ class Expected:
     property: str
     verdict: Verdict
     reason: str
-    when: str | Mapping[str, Value] = "*"
+    when: str | Mapping[str, Value | tuple[Value, ...]] = "*"
 
     def covers(self, property: str, case: Case, **where: Value) -> bool:
         """Whether this declaration is about a property of a case; ``where`` are dtype and device."""
@@ -133,7 +133,9 @@ class Expected:
         return all(key in known and _agrees(value, known[key]) for key, value in self.when.items())
 
 
-def _agrees(wanted: Value, found: Value) -> bool:
+def _agrees(wanted: Value | tuple[Value, ...], found: Value) -> bool:
+    if isinstance(wanted, tuple):
+        return any(_agrees(one, found) for one in wanted)
     if isinstance(wanted, str) and isinstance(found, str):
         return fnmatch.fnmatchcase(found, wanted)
     return wanted == found

@@ -71,18 +71,18 @@ def plan(
 
     def blocks(adapter: registry.Implementation) -> Iterator[Block]:
         known: set[str] = set()
-        for seed, chosen in _configurations(adapter, cases, seeds, drawn):
-            for case, dtype in itertools.product(chosen, dtypes):
+        for seed, chosen, more in _configurations(adapter, cases, seeds, drawn):
+            for case, dtype in itertools.product([*chosen, *more], dtypes):
                 asked_for = asked(dtype, again=case.name in known)
-                yield Block(adapter.name, case, asked_for, dtype, device, seed, threads, suite)
-            known.update(case.name for case in chosen)
+                yield Block(adapter.name, case, asked_for, dtype, device, seed, threads, suite, case in more)
+            known.update(case.name for case in (*chosen, *more))
 
     return Plan(block for adapter in list(matching(names)) for block in blocks(adapter))
 
 
 def _configurations(
     adapter: registry.Implementation, pattern: str, seeds: Sequence[int], drawn: int
-) -> Iterator[tuple[int, list[Case]]]:
+) -> Iterator[tuple[int, list[Case], list[Case]]]:
     """The cases to check from each seed: those listed that match, and those drawn that match and are not among them."""
     from .strategies import draw
 
@@ -93,7 +93,7 @@ def _configurations(
         chosen = [named]
     for seed in seeds:
         more = draw(adapter, drawn, seed) if drawn and adapter.version else []
-        yield seed, chosen + [case for case in more if case not in listed and _matches(case.name, pattern)]
+        yield seed, chosen, [case for case in more if case not in listed and _matches(case.name, pattern)]
 
 
 def check_declarations(names: Sequence[str], properties: Sequence[str], dtypes: Sequence[str] = DTYPES) -> None:
@@ -112,7 +112,8 @@ def check_declarations(names: Sequence[str], properties: Sequence[str], dtypes: 
         for known in adapter.expected:
             cells = itertools.product(properties, cases, dtypes)
             # Which devices there are, a plan on another machine may tell: any will do.
-            device = known.when.get("device") if isinstance(known.when, Mapping) else None
+            told = known.when.get("device") if isinstance(known.when, Mapping) else None
+            device = told[0] if isinstance(told, tuple) else told
             if not any(known.covers(p, c, dtype=d, device=device) for p, c, d in cells):
                 raise UsageError(
                     f"{adapter.name} declares {known.verdict} for {known.property} when {known.when}, which covers "
@@ -151,7 +152,16 @@ def run_cell(cell: Cell) -> CellOutcome:
     attachment = outcome.picture
     if attachment is not None:
         attachment = attachment.model_copy(update={"id": cell.id})
-    return CellOutcome(_named(cell, outcome.result, start, attached=attachment is not None), attachment)
+    result = _of_a_draw(outcome.result) if cell.drawn else outcome.result
+    return CellOutcome(_named(cell, result, start, attached=attachment is not None), attachment)
+
+
+def _of_a_draw(result: CheckResult) -> CheckResult:
+    """A draw may be too small to show anything, a single pixel, say: that says nothing about the layer."""
+    if result.verdict is not Verdict.VACUOUS:
+        return result
+    text = f"this configuration, drawn at random, shows nothing: {result.reason.message}"
+    return result.model_copy(update={"verdict": Verdict.SKIPPED, "reason": Reason(code="VACUOUS", message=text)})
 
 
 def unmeasured(cell: Cell, verdict: Verdict, code: str, message: str, *, since: float | None = None) -> CellOutcome:

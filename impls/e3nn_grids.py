@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 #: Cases with an odd number of angles.
-ODD = {"angles": 23}
+ODD = "*angles=*[13579] *"
 
 
 class _Grid(Implementation):

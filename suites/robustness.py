@@ -4,7 +4,7 @@
     layouts         strided, channels-last, expanded memory: the same values
     NaN             in one sample's input changes no other sample's output
     empty batch     an output of no samples
-    scales          inputs 2^k times larger and smaller lose no more precision than rounding explains
+    scales          inputs 2^k times larger and smaller lose no more precision than rounding explains there
     determinism     two backward passes are bitwise equal
 
 Values are compared with f_* at the same input and judged by the same bound as equivariance.
@@ -208,9 +208,22 @@ class _Trials:
         # Beside a bias the part that depends on a small input is lost by right: errors are of the whole output.
         error = max(_of_whole(leaf, a, b) for leaf, a, b in zip(self.leaves, found, exact, strict=True))
         here = max(_of_whole(*row) for row in zip(self.leaves, self.working, self.reference, strict=True))
-        # A loss of precision, not of structure: judged by the loss at ordinary size.
-        unit = SAFETY * max(here, EPS[self.dtype]) / claim_eps(self.dtype)
+        # A loss of precision, not of structure: judged by the loss at ordinary size, and by what rounding the input
+        # does at this size, where other terms may cancel.
+        allowed = max(here, EPS[self.dtype])
+        if error > SAFETY * allowed:
+            allowed = max(allowed, self._rounding_of_input(x, exact))
+        unit = SAFETY * allowed / claim_eps(self.dtype)
         return Evidence(dtype=self.dtype, error=error, unit_bound=unit, kappa=unit / SAFETY, wrong=1.0)
+
+    def _rounding_of_input(self, x: Tree, exact: list[torch.Tensor]) -> float:
+        """How far f_* moves where x is rounded to p, of the whole output."""
+        generator = torch.Generator().manual_seed(self.claim.seed + 1)
+        found = []
+        for _ in range(PERTURBATIONS):
+            moved = _values(self.subject.reference(tree_map(lambda v: nudge(v, EPS[self.dtype], generator), x)))
+            found += [_of_whole(leaf, a, b) for leaf, a, b in zip(self.leaves, moved, exact, strict=True)]
+        return max((v for v in found if math.isfinite(v)), default=0.0)
 
     def _backward_twice(self) -> None:
         first, second = self._gradient(), self._gradient()

@@ -1,9 +1,13 @@
 """What a run is made of: listed configurations, drawn ones, and any that is named whole."""
 
+from dataclasses import replace
+
 import pytest
+from equiharness.harness.plan import Cell
 from equiharness.harness.registry import Case, implementations
-from equiharness.harness.runner import plan
+from equiharness.harness.runner import plan, run_cell
 from equiharness.harness.strategies import draw
+from equiharness.harness.verdict import Verdict
 
 SUITE = "equiharness.suites.check:run_property"
 LAYER = "equiharness.GroupConv"
@@ -45,7 +49,8 @@ def test_each_seed_draws_configurations_of_its_own_and_says_how_to_name_them():
         [again] = plan(
             [LAYER], ["equivariance"], suite=SUITE, dtypes=["float64"], cases=cell.case.name, seeds=[cell.seed]
         )
-        assert again == cell
+        assert again == replace(cell, drawn=False)
+        assert cell.drawn == (cell.case not in listed)
 
 
 def test_what_needs_no_seed_is_planned_for_the_first_that_has_the_configuration():
@@ -67,3 +72,13 @@ def test_a_draw_repeats_itself_and_never_repeats_a_configuration():
     every = {c.name for c in draw(few, 10**3, seed=0)}
     assert len(every) < 10**3
     assert every == {c.name for c in draw(few, 10**3, seed=1)}
+
+
+def test_a_draw_that_shows_nothing_is_skipped_and_the_same_configuration_by_name_is_vacuous():
+    """One pixel, one field: no element moves anything. Whoever asks for that should know; a draw should not alarm."""
+    pixel = Case.of(group="C4", size=1, kernel=1, stride=1, padding=0, padding_mode="zeros", fields_in=1, fields_out=1)
+    cell = Cell("equiharness.LiftingConv", pixel, "equivariance", "float32", suite=SUITE)
+    assert run_cell(cell).result.verdict is Verdict.VACUOUS
+    skipped = run_cell(replace(cell, drawn=True)).result
+    assert (skipped.verdict, skipped.reason.code) == (Verdict.SKIPPED, "VACUOUS")
+    assert "drawn at random" in skipped.reason.message

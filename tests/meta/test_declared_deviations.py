@@ -69,6 +69,13 @@ def test_a_fault_as_declared_fails_nothing_and_says_why(run):
     assert explain(results[0]).startswith("EXPECTED  BROKEN")
 
 
+def test_alternatives_are_a_tuple(run):
+    assert [r.label for r in run(declared(ramp=(True, None), dtype=("float32", "bfloat16")))] == ["EXPECTED", "PASS"]
+    assert exit_code(run(declared(ramp=(None, True)))) == 0
+    with pytest.raises(UsageError, match="covers none"):
+        run(declared(ramp=(None, "yes")))
+
+
 @pytest.mark.parametrize("when", [{}, {"ramp": False}], ids=["the whole adapter", "the sound case"])
 def test_a_declared_fault_that_is_not_there_fails_the_run_and_names_both_verdicts(run, when):
     _, sound = run(declared(**when))

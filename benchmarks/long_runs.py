@@ -58,7 +58,8 @@ def __getattr__(name):
 
 def one(words):
     """One run; prints its figures as JSON."""
-    from equiharness import cli, cli_run
+    from equiharness import cli
+    from equiharness.cli import run as cli_run
 
     cli_run.SUITE = "long_runs:run_property"
     sys.argv = ["equiharness", "verify", "long_runs.Trifle", "--dtype", "float32", "--no-html", *words]

@@ -27,7 +27,7 @@ REAL = ("verify", "equiharness.LiftingConv", "equiharness.GroupPool", "--case", 
 @pytest.fixture
 def night(cheap, monkeypatch, tmp_path, capsys):
     """The command line in a folder of its own; the plugin has thirty cases."""
-    from equiharness import cli_run
+    from equiharness.cli import run as cli_run
 
     monkeypatch.setattr(cli_run, "SUITE", "cheap:run_property")
     monkeypatch.setenv("CHEAP_SLEEP", "30")
@@ -243,7 +243,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(night, tmp
 
 
 def test_results_go_to_the_record_and_nobody_holds_them(cheap, monkeypatch, tmp_path):
-    from equiharness import cli_run
+    from equiharness.cli import run as cli_run
     from equiharness.harness import runner
     from equiharness.harness.config import Settings
 
@@ -271,7 +271,7 @@ def test_results_go_to_the_record_and_nobody_holds_them(cheap, monkeypatch, tmp_
 
 
 def test_a_plan_on_gpus_has_one_worker_for_each(monkeypatch):
-    from equiharness.cli_run import Manner
+    from equiharness.cli.run import Manner
 
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -4,8 +4,8 @@ import json
 import shlex
 
 import pytest
-from equiharness import cli_search
 from equiharness.cli import app
+from equiharness.cli import search as cli_search
 from equiharness.harness import exploration, registry
 from typer.testing import CliRunner
 

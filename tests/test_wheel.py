@@ -1,4 +1,4 @@
-"""What a user installs: the front doors, the five rooms, their sources and templates, and nothing else."""
+"""What a user installs: the front doors, the rooms, their sources and templates, and nothing else."""
 
 import subprocess
 import zipfile
@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DOORS = {"__init__.py", "cli.py", "pytest_plugin.py", "cli_search.py", "testing.py", "py.typed"}
-DOORS |= {f"cli_{name}.py" for name in ("against", "bench", "common", "compare", "merge", "report", "run", "trend")}
-ROOMS = {"harness", "kernels", "impls", "suites", "reports"}
+DOORS = {"__init__.py", "pytest_plugin.py", "testing.py", "py.typed"}
+ROOMS = {"cli", "harness", "kernels", "impls", "suites", "reports"}
 SOURCES = {".py", ".cu", ".cuh", ".j2", ".css", ".js", ".json"}
 
 

@@ -2,7 +2,8 @@
 
 import functools
 
-from equiharness import cli, cli_run
+from equiharness import cli
+from equiharness.cli import run as cli_run
 from equiharness.harness import pool
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from .harness.errors import UsageError
+from ..harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from .harness.corpus import Found
-    from .harness.exploration import Progress
-    from .harness.registry import Implementation
-    from .harness.trials import Trial
+    from ..harness.corpus import Found
+    from ..harness.exploration import Progress
+    from ..harness.registry import Implementation
+    from ..harness.trials import Trial
 
 SUITE = "equiharness.suites.check:run_property"
 #: What is searched unless properties are named: the statements that hold on every input.
@@ -47,8 +47,8 @@ def search(
     """
     import torch
 
-    from .harness.exploration import Search
-    from .harness.registry import find
+    from ..harness.exploration import Search
+    from ..harness.registry import find
 
     adapter = find(implementation)
     adapter.require()
@@ -80,8 +80,8 @@ def reproduction(trial: Trial) -> str:
 
 
 def _again(adapter: Implementation, text: str) -> int:
-    from .harness.explain import explain
-    from .harness.trials import Trial, failed, run_trial
+    from ..harness.explain import explain
+    from ..harness.trials import Trial, failed, run_trial
 
     made = Trial.read(text)
     if made.implementation != adapter.name:
@@ -92,9 +92,9 @@ def _again(adapter: Implementation, text: str) -> int:
 
 
 def _require_known(properties: tuple[str, ...], dtypes: tuple[str, ...]) -> None:
-    from .cli_run import PROPERTIES
-    from .harness.registry import unknown
-    from .harness.runner import DTYPES
+    from ..harness.registry import unknown
+    from ..harness.runner import DTYPES
+    from .run import PROPERTIES
 
     for name in properties:
         if name not in PROPERTIES:

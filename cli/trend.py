@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_common import console
+from .common import console
 
 
 def trend(
@@ -19,9 +19,9 @@ def trend(
 
     Example: `equiharness trend --results .asv/results .asv/records/*.jsonl --out out/trend.html`
     """
-    from .harness.writing import write_atomically
-    from .reports.history import read_history
-    from .reports.trend import render_trend
+    from ..harness.writing import write_atomically
+    from ..reports.history import read_history
+    from ..reports.trend import render_trend
 
     history = read_history(results, records or ())
     for note in history.notes:

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cli_common import console, open_record
+from .common import console, open_record
 
 if TYPE_CHECKING:
-    from .harness.changes import Changes
-    from .harness.duel import Bout
-    from .harness.operators import Entrant
+    from ..harness.changes import Changes
+    from ..harness.duel import Bout
+    from ..harness.operators import Entrant
 
 
 def against(
@@ -38,13 +38,13 @@ def against(
         threads: of each worker.
         out: folder for the records.
     """
-    from .cli_compare import write_changes
-    from .harness.changes import changes
-    from .harness.duel import duel
-    from .harness.installs import install_revision, repository_of
-    from .harness.machine import machine_state
-    from .harness.reading import read_run
-    from .harness.record import EndLine
+    from ..harness.changes import changes
+    from ..harness.duel import duel
+    from ..harness.installs import install_revision, repository_of
+    from ..harness.machine import machine_state
+    from ..harness.reading import read_run
+    from ..harness.record import EndLine
+    from .compare import write_changes
 
     screen = console(stderr=True)
     root, begin = repository_of(Path()), time.perf_counter()

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli_common import console
-from .harness.errors import MissingDependencyError, UsageError
+from ..harness.errors import MissingDependencyError, UsageError
+from .common import console
 
 if TYPE_CHECKING:
-    from .harness.record import Run
-    from .reports.html import Beside
+    from ..harness.record import Run
+    from ..reports.html import Beside
 
 
 def report(
@@ -40,7 +40,7 @@ def report(
 
     Example: `equiharness report out/run.jsonl --before yesterday/run.jsonl --figures out/figures`
     """
-    from .harness.reading import read_run
+    from ..harness.reading import read_run
 
     run = read_run(record)
     beside = _beside(run, record, before or (), bench, maps, trend)
@@ -48,7 +48,7 @@ def report(
     if figures is not None:
         _write_figures(run, beside, figures, only)
     if annotations:
-        from .reports.annotations import render_annotations
+        from ..reports.annotations import render_annotations
 
         console().print(render_annotations(run), end="", markup=False)
     if run.truncated:
@@ -57,14 +57,14 @@ def report(
 
 def write_reports(run: Run, record: Path, out: Path, *, html: bool | None, beside: Beside | None = None) -> None:
     """Render a record; ``html=None`` writes the page where its libraries are installed, and says what is missing."""
-    from .harness.writing import write_atomically
-    from .reports.markdown import render_markdown
+    from ..harness.writing import write_atomically
+    from ..reports.markdown import render_markdown
 
     write_atomically(out / "report.md", render_markdown(run, beside.pasts if beside is not None else ()))
     if html is False:
         return
     try:
-        from .reports.html import render_html
+        from ..reports.html import render_html
 
         write_atomically(out / "report.html", render_html(run, beside))
     except MissingDependencyError as error:
@@ -84,12 +84,12 @@ def _beside(
     trend: Path | None,
 ) -> Beside:
     """Everything that was given beside the record; the newest earlier run is the one to compare with."""
-    from .harness.changes import changes
-    from .harness.reading import read_run
-    from .harness.validity import read_maps
-    from .reports.history import read_history
-    from .reports.html import Beside
-    from .reports.since import read_past
+    from ..harness.changes import changes
+    from ..harness.reading import read_run
+    from ..harness.validity import read_maps
+    from ..reports.history import read_history
+    from ..reports.html import Beside
+    from ..reports.since import read_past
 
     earlier = [path for path in _records(before) if path.resolve() != record.resolve()]
     pasts = {path: read_past(path) for path in earlier}
@@ -129,8 +129,8 @@ def _write_figures(run: Run, beside: Beside, folder: Path, only: str) -> None:
     import fnmatch
     from dataclasses import replace
 
-    from .reports.figures import write_figures
-    from .reports.tables import write_tables
+    from ..reports.figures import write_figures
+    from ..reports.tables import write_tables
 
     chosen = [r for r in run.checks if fnmatch.fnmatchcase(r.implementation, only)]
     timed = tuple(m for m in beside.measurements if fnmatch.fnmatchcase(m.implementation, only))

@@ -10,18 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from .cli_common import console, open_record, require_device
-from .harness.errors import RecordError, UsageError
+from ..harness.errors import RecordError, UsageError
+from .common import console, open_record, require_device
 
 if TYPE_CHECKING:
-    from .harness.config import Settings
-    from .harness.continuation import Progress
-    from .harness.plan import Plan, Shard
-    from .harness.runner import CellOutcome
-    from .harness.stream import Engine
-    from .harness.tally import Tally
-    from .harness.verdict import CheckResult
-    from .harness.writing import RecordWriter
+    from ..harness.config import Settings
+    from ..harness.continuation import Progress
+    from ..harness.plan import Plan, Shard
+    from ..harness.runner import CellOutcome
+    from ..harness.stream import Engine
+    from ..harness.tally import Tally
+    from ..harness.verdict import CheckResult
+    from ..harness.writing import RecordWriter
 
 #: Properties in the order they are checked; the suites hold the same names (a test compares them).
 PROPERTIES = (
@@ -76,13 +76,13 @@ class Selection:
 
     def expects(self, key: str) -> bool:
         """Whether a baseline's check belongs to it."""
-        from .harness.baseline import in_selection
+        from ..harness.baseline import in_selection
 
         return in_selection(key, self.names, self.properties, self.dtypes, self.cases)
 
     def plan(self) -> Plan:
         """Its cells."""
-        from .harness.runner import check_declarations, plan
+        from ..harness.runner import check_declarations, plan
 
         check_declarations(self.names, PROPERTIES)
         require_device(self.device)
@@ -128,8 +128,8 @@ def selection(
     Raises:
         UsageError: a property or dtype that does not exist.
     """
-    from .harness.registry import unknown
-    from .harness.runner import DTYPES
+    from ..harness.registry import unknown
+    from ..harness.runner import DTYPES
 
     for name in prop or ():
         if name not in PROPERTIES:
@@ -157,12 +157,12 @@ class Manner:
 
     def engine(self, cells: int, device: str) -> AbstractContextManager[Engine | None]:
         """Where so many cells run; None is this process."""
-        from .harness.pool import gpus_for, pooled, workers_for
+        from ..harness.pool import gpus_for, pooled, workers_for
 
         if self.limit is not None and self.limit <= 0:
             raise UsageError(f"--limit {self.limit:g} leaves no time. Give seconds, or leave it out.")
         if self.scheduler:
-            from .harness.cluster import clustered
+            from ..harness.cluster import clustered
 
             return clustered(self.scheduler, jobs=self.jobs, limit=self.limit, device=device)
         gpus = gpus_for(device, _gpu_count()) if device == "cuda" else []
@@ -180,9 +180,9 @@ def _gpu_count() -> int:
 
 def verified(chosen: Selection, record: Path, how: Manner, *, shard: str = "") -> Tally:
     """Plan, run, record, and sum up on the terminal."""
-    from .harness.continuation import identity
-    from .harness.environment import source_digest
-    from .harness.plan import WHOLE, Shard
+    from ..harness.continuation import identity
+    from ..harness.environment import source_digest
+    from ..harness.plan import WHOLE, Shard
 
     plan, part = chosen.plan(), Shard.read(shard) if shard else WHOLE
     more = {"plan": identity(plan, part, chosen.data(), source_digest())}
@@ -202,9 +202,9 @@ def resumed(chosen: Selection | None, record: Path, how: Manner, *, shard: str =
     Raises:
         RecordError: it cannot be continued: it is damaged, or of another plan, version or torch.
     """
-    from .harness.continuation import identity, read_progress, reopen, require_same, shard_of
-    from .harness.environment import capture, source_digest
-    from .harness.plan import Shard
+    from ..harness.continuation import identity, read_progress, reopen, require_same, shard_of
+    from ..harness.environment import capture, source_digest
+    from ..harness.plan import Shard
 
     progress = read_progress(record)
     if chosen is None:
@@ -238,9 +238,9 @@ class _Run:
 
 def _finished(run: _Run, writer: RecordWriter, before: Progress | None) -> Tally:
     """Check what is left, write each result as it comes, and sum up; what was written before an interruption stays."""
-    from .harness.record import EndLine
-    from .harness.stream import stream
-    from .harness.tally import Tally
+    from ..harness.record import EndLine
+    from ..harness.stream import stream
+    from ..harness.tally import Tally
 
     begin = time.perf_counter()
     tally = before.tally if before is not None else Tally()
@@ -269,7 +269,7 @@ def _finished(run: _Run, writer: RecordWriter, before: Progress | None) -> Tally
 
 def _write(writer: RecordWriter, outcome: CellOutcome, position: int) -> int:
     """Append a result with its picture; the offset of its line."""
-    from .harness.record import CheckLine
+    from ..harness.record import CheckLine
 
     result = outcome.result
     if outcome.attachment is not None and not writer.attach(outcome.attachment, always=result.verdict.fails):
@@ -281,7 +281,7 @@ def _with_progress(
     outcomes: Iterator[tuple[int, CellOutcome]], total: int, done: int
 ) -> Iterator[tuple[int, CellOutcome]]:
     """Results behind a progress bar on a terminal, as plain lines elsewhere."""
-    from .harness.explain import headline
+    from ..harness.explain import headline
 
     screen = console(stderr=True)
     if not screen.is_terminal:
@@ -304,9 +304,9 @@ def _with_progress(
 
 def summarise(record: Path, tally: Tally, seconds: float) -> None:
     """The failures of a record in the order of its plan, and its counts."""
-    from .harness.explain import explain
-    from .harness.reading import line_at
-    from .harness.record import CheckLine
+    from ..harness.explain import explain
+    from ..harness.reading import line_at
+    from ..harness.record import CheckLine
 
     screen = console()
     for offset in tally.shown():
@@ -323,8 +323,8 @@ def summarise(record: Path, tally: Tally, seconds: float) -> None:
 
 def results_of(record: Path) -> Iterator[CheckResult]:
     """The results of a record one by one, as they were written."""
-    from .harness.reading import lines_of
-    from .harness.record import CheckLine
+    from ..harness.reading import lines_of
+    from ..harness.record import CheckLine
 
     for _, line in lines_of(record):
         if isinstance(line, CheckLine):

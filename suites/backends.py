@@ -93,26 +93,7 @@ def _compare(claim: Claim, backend: str) -> CheckResult:
         note = "exported for inference: the program has no backward."
         other = _run(claim, claim.bind(made), claim.dtype, x, generator, differentiate=False)
     again = _run(claim, claim.bind(made), claim.dtype, x, generator, differentiate=not note)
-    exact = {place: exact[place] for place in other}
-    fields = {f"output {p}".strip(): leaf for p, leaf in leaves(claim.target)}
-    fields |= {f"input gradient {p}".strip(): leaf for p, leaf in leaves(claim.source)}
-    judged = {}
-    for place, value in exact.items():
-        scale = Scale.of(fields[place], value)
-        rounding = largest(scale.rounding(single[place] - value)) / EPS["float32"]
-        kappa = max(1.0, rounding if math.isfinite(rounding) else 1.0)
-        judged[place] = Evidence(
-            dtype=str(claim.dtype).removeprefix("torch."),
-            error=largest(scale.rounding(other[place] - found[place])),
-            unit_bound=SAFETY * kappa,
-            kappa=kappa,
-            wrong=largest(scale.rounding(value - value.roll(1, 0))),
-            finite=bool(other[place].isfinite().all()),
-            repeatable=torch.equal(other[place], again[place]),
-        )
-    # The gradient of a linear map is one for all inputs, and then no proof; the output is.
-    power = max(evidence.wrong / evidence.unit_bound for evidence in judged.values())
-    judged = {p: e.model_copy(update={"wrong": power, "wrong_unit": 1.0}) for p, e in judged.items()}
+    judged = _evidence(claim, {place: exact[place] for place in other}, single, found, (other, again))
     decided = {place: decide(evidence) for place, evidence in judged.items()}
     place = max(judged, key=lambda p: (decided[p][0].severity, judged[p].error / judged[p].unit_bound))
     evidence, (verdict, reason) = judged[place], decided[place]
@@ -133,6 +114,30 @@ def _compare(claim: Claim, backend: str) -> CheckResult:
             "seconds": time.perf_counter() - start,
         }
     )
+
+
+def _evidence(claim: Claim, exact: Runs, single: Runs, eager: Runs, made: tuple[Runs, Runs]) -> dict[str, Evidence]:
+    """What the compiled layer's two runs show beside the eager one, at every place of f_*."""
+    fields = {f"output {p}".strip(): leaf for p, leaf in leaves(claim.target)}
+    fields |= {f"input gradient {p}".strip(): leaf for p, leaf in leaves(claim.source)}
+    judged = {}
+    for place, value in exact.items():
+        first, second = (run[place] for run in made)
+        scale = Scale.of(fields[place], value)
+        rounding = largest(scale.rounding(single[place] - value)) / EPS["float32"]
+        kappa = max(1.0, rounding if math.isfinite(rounding) else 1.0)
+        judged[place] = Evidence(
+            dtype=str(claim.dtype).removeprefix("torch."),
+            error=largest(scale.rounding(first - eager[place])),
+            unit_bound=SAFETY * kappa,
+            kappa=kappa,
+            wrong=largest(scale.rounding(value - value.roll(1, 0))),
+            finite=bool(first.isfinite().all()),
+            repeatable=torch.equal(first, second),
+        )
+    # The gradient of a linear map is one for all inputs, and then no proof; the output is.
+    power = max(evidence.wrong / evidence.unit_bound for evidence in judged.values())
+    return {p: e.model_copy(update={"wrong": power, "wrong_unit": 1.0}) for p, e in judged.items()}
 
 
 def _recast(claim: Claim, kind: str) -> Callable[[Tree], Tree]:

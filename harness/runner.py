@@ -22,6 +22,8 @@ from .tally import Tally
 from .verdict import CheckResult, Reason, Verdict
 
 DTYPES = ("float32", "float64")
+#: Codes of reasons that say of a configuration that no layer could have failed there.
+PROVE_NOTHING = ("VACUOUS", "CONTROL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +160,11 @@ def run_cell(cell: Cell) -> CellOutcome:
 
 def _of_a_draw(result: CheckResult) -> CheckResult:
     """A draw may be too small to show anything, a single pixel, say: that says nothing about the layer."""
-    if result.verdict is not Verdict.VACUOUS:
+    if result.reason.code not in PROVE_NOTHING:
         return result
     text = f"this configuration, drawn at random, shows nothing: {result.reason.message}"
-    return result.model_copy(update={"verdict": Verdict.SKIPPED, "reason": Reason(code="VACUOUS", message=text)})
+    reason = Reason(code=result.reason.code, message=text)
+    return result.model_copy(update={"verdict": Verdict.SKIPPED, "reason": reason})
 
 
 def unmeasured(cell: Cell, verdict: Verdict, code: str, message: str, *, since: float | None = None) -> CellOutcome:

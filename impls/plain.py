@@ -25,7 +25,7 @@ class _Plain(Implementation):
     #: The claim reaches every property; homomorphism judges the fields alone.
     expected = tuple(
         Expected(name, Verdict.BROKEN, _REASON)
-        for name in ("equivariance", "worst_case", "adjoint", "parameter_gradient", "integration")
+        for name in ("equivariance", "worst_case", "adjoint", "parameter_gradient", "integration", "composition")
     )
 
     def strategy(self) -> Cases:
@@ -78,9 +78,9 @@ class Conv2d(_Plain):
     family = Family.PLANAR
 
     def cases(self) -> Iterable[Case]:
-        """The rotations, and the rotations and reflections."""
+        """The rotations, and the rotations and reflections; the second can be stacked."""
         yield Case.of(group="C4", size=9, kernel=3, channels_in=3, channels_out=4)
-        yield Case.of(group="D4", size=9, kernel=3, channels_in=3, channels_out=4)
+        yield Case.of(group="D4", size=9, kernel=3, channels_in=3, channels_out=3)
 
 
 class Conv3d(_Plain):
@@ -90,5 +90,5 @@ class Conv3d(_Plain):
     family = Family.OCTAHEDRAL
 
     def cases(self) -> Iterable[Case]:
-        """The rotations of the cube."""
-        yield Case.of(group="O", size=5, kernel=3, channels_in=2, channels_out=3)
+        """The rotations of the cube; a layer that can be stacked."""
+        yield Case.of(group="O", size=5, kernel=3, channels_in=2, channels_out=2)

@@ -82,3 +82,11 @@ def test_a_draw_that_shows_nothing_is_skipped_and_the_same_configuration_by_name
     skipped = run_cell(replace(cell, drawn=True)).result
     assert (skipped.verdict, skipped.reason.code) == (Verdict.SKIPPED, "VACUOUS")
     assert "drawn at random" in skipped.reason.message
+
+
+def test_so_is_one_whose_control_passes():
+    """At b = 1 the plain mean is the integral."""
+    cell = Cell("equiharness.integrate", Case.of(domain="s2", b=1, channels=1), "integration", "float64", suite=SUITE)
+    assert run_cell(cell).result.verdict is Verdict.AMBIGUOUS
+    assert run_cell(replace(cell, drawn=True)).result.reason.code == "CONTROL"
+    assert run_cell(replace(cell, drawn=True)).result.verdict is Verdict.SKIPPED

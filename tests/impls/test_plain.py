@@ -21,10 +21,15 @@ def registered(monkeypatch):
 @pytest.mark.parametrize("adapter", [Conv2d(), Conv3d()], ids=lambda a: a.name)
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.deep)])
 def test_a_plain_convolution_is_broken(adapter, dtype):
+    stacked = []
     for case in adapter.cases():
         claim = adapter.build(case, device="cpu", dtype=dtype, seed=1)
+        composable = case["channels_in"] == case["channels_out"]
+        stacked.append(composable)
         for known in adapter.expected:
-            assert run_property(known.property, claim).result.verdict is eh.Verdict.BROKEN, known
+            if composable or known.property != "composition":
+                assert run_property(known.property, claim).result.verdict is eh.Verdict.BROKEN, known
+    assert any(stacked)
 
 
 def test_a_run_over_the_control_alone_holds_as_declared(registered):

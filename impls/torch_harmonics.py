@@ -296,6 +296,11 @@ class DiscreteContinuousConvS2(_TorchHarmonics):
 
     name = "torch_harmonics.DiscreteContinuousConvS2"
 
+    def require(self) -> None:
+        """The library, with the compiled part."""
+        super().require()
+        load("disco.convolution")
+
     def cases(self) -> Iterable[Case]:
         """Three rings of a piecewise linear filter."""
         yield Case.of(grid="legendre-gauss", b=16, channels=2, rings=3)

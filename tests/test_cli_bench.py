@@ -1,6 +1,7 @@
 """bench, compare and trend as a user meets them."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -128,6 +129,8 @@ def test_the_guard_passes_a_whole_run(guard):
     whole = {"x.track_forward": {"a": 1.0}, "x.track_backward": {"a": 1.0, "b": None}}
     assert guard(whole) == []
     assert guard(whole, whole) == []
+    left_out = {"x.track_forward": {"a": 1.0, "does not load here": math.nan}}
+    assert guard(left_out) == guard(left_out, left_out) == []
 
 
 @pytest.mark.parametrize(
@@ -139,6 +142,8 @@ def test_the_guard_passes_a_whole_run(guard):
         ({"x.track_backward": {"a": 1.0, "b": None}}, {"x.track_backward": {"b": 2.0}}),
         ({"x.track_forward": {"a": 1.0}}, {"x.track_memory": {"a": 2.0}}),
         ({"x.track_forward": {"a": 1.0}}, {"x.track_forward": {"a": 1.0, "gone": 2.0}}),
+        ({"x.track_forward": {"a": 1.0, "b": math.nan}}, {"x.track_forward": {"a": 1.0, "b": 2.0}}),
+        ({"x.track_backward": {"a": math.nan}}, None),
     ],
 )
 def test_the_guard_fails_where_a_benchmark_was_skipped(guard, now, before):

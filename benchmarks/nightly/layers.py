@@ -2,8 +2,9 @@
 
 All figures of one revision are taken in one process by ``setup_cache``, those of one operator in turns; the benchmarks
 read them. asv holds lower for better, so times are tracked and rates are not; errors are tracked in units of eps, which
-are positive. A figure that could not be taken raises: asv stores null, and ``benchmarks/guard.py`` counts those.
-Nothing here touches a device or loads an array library when it is imported.
+are positive. A figure that could not be taken raises: asv stores null, and ``benchmarks/guard.py`` counts those. Where
+a library's compiled part does not load here, the layer is left out by name, and asv stores NaN. Nothing here touches a
+device or loads an array library when it is imported.
 """
 
 import json
@@ -16,6 +17,9 @@ from equiharness.harness.operators import everyone
 EPS = 2.0**-23
 #: Seconds for each figure; EQUIHARNESS_SECONDS changes it.
 SECONDS = 0.3
+
+#: In the place of figures: the reason why there are none.
+ABSENT = "absent"
 
 CONTESTS = everyone(os.environ.get("EQUIHARNESS_IMPLEMENTATIONS", "*"))
 
@@ -39,6 +43,7 @@ def measure():
     effort = Effort(float(os.environ.get("EQUIHARNESS_SECONDS", SECONDS)), cold=False)
     figures, lines, left_out = {}, [], []
     for entrants in CONTESTS:
+        figures.update(absent(entrants))
         for line in contest(
             entrants,
             dtype="float32",
@@ -53,6 +58,20 @@ def measure():
             figures.setdefault(name, {})[line.quantity] = float(line.value)
     write_record(lines, left_out, ceilings.data())
     return figures
+
+
+def absent(entrants):
+    """Why some cannot be built here at all, by contender."""
+    from equiharness.harness.errors import MissingDependencyError
+    from equiharness.harness.registry import find
+
+    found = {}
+    for entrant in entrants:
+        try:
+            find(entrant.implementation).require()
+        except MissingDependencyError as error:
+            found[label(entrant.operator, entrant.implementation)] = {ABSENT: str(error)}
+    return found
 
 
 def write_record(lines, left_out, ceilings):
@@ -90,6 +109,11 @@ class Layers:
         return measure()
 
     setup_cache.timeout = 3600
+
+    def setup(self, figures, layer):
+        """Leave out what cannot be built here."""
+        if ABSENT in figures.get(layer, {}):
+            raise NotImplementedError(figures[layer][ABSENT])
 
     def track_forward(self, figures, layer):
         """Microseconds of a call in evaluation mode."""

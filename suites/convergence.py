@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..harness.claim import Approximate, Claim
+from ..harness.errors import UsageError
 from ..harness.groups import Element
 from ..harness.subject import Subject
 from ..harness.trees import Tree, tree_map
@@ -70,7 +71,7 @@ def rounding_of(
 
     Args:
         subject: the layer at its finest resolution. Where f_* cannot be computed, C alone is measured, in the working
-            precision.
+            precision; where the float32 run cannot, C in float64.
         x: inputs in float64.
         apart: the relative difference of an output from another, in the norm that the errors were measured in.
         elements: those whose actions interpolate nothing and have a defect of rounding, delta.
@@ -88,11 +89,21 @@ def rounding_of(
             else:
                 y = exact
                 moved = subject.reference(tree_map(lambda v: nudge(v, EPS["float64"], generator), x))
-                lost = apart(subject.single(x), subject.reference(subject.through(x, torch.float32)))
-                kappa = max(lost / EPS["float32"], apart(moved, y) / EPS["float64"])
+                kappa = max(_lost_in_single(subject, x, apart) / EPS["float32"], apart(moved, y) / EPS["float64"])
         return max(1.0, kappa), defect(subject.claim, x, y, list(elements)) if elements else 0.0
 
     return Rounding(dtype, measure)
+
+
+def _lost_in_single(subject: Subject, x: Tree, apart: Callable[[Tree, Tree], float]) -> float:
+    """P_32; nothing where the layer refuses float32, because it was made for float64: then C says what can be said."""
+    try:
+        single = subject.single(x)
+    except UsageError:
+        raise
+    except Exception:  # in ways of the library's own
+        return 0.0
+    return apart(single, subject.reference(subject.through(x, torch.float32)))
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def grids(own: Grid, contract: Approximate, output: Callable[[Grid], int]) -> li
         >>> sizes(33), sizes(9), sizes(1), sizes(8), sizes(9, dim=3)
         ([17, 33, 65], [15, 29, 57], [15, 29, 57], [14, 28, 56], [9, 13, 19])
         >>> sizes(9, lambda grid: (grid.shape[0] - 1) // 2 + 1)  # of stride 2
-        [27, 53, 105]
+        [29, 57, 113]
     """
     factors = contract.factors
     if contract.ceiling is not None:

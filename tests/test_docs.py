@@ -232,7 +232,8 @@ def reader(request, kept, tmp_path, monkeypatch):
     pytester = request.getfixturevalue("pytester") if "$ pytest" in text else None
     folder = pytester.path if pytester else tmp_path
     monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    for name in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"):  # pytest says more where it takes itself to be in CI
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
     installed = any(p.name == "equiharness" for p in importlib.metadata.entry_points(group="pytest11"))

@@ -38,7 +38,8 @@ def integration(claim: Claim) -> Outcome:
         claim: some target leaf must be a field with an invariant part; other leaves are left out.
 
     Returns:
-        The verdict on the integral. AMBIGUOUS(CONTROL) where the naive mean passes too: then nothing was shown.
+        The verdict on the integral. AMBIGUOUS(CONTROL) where the naive mean passes too, at a few elements and then at
+        all: then nothing was shown.
         SKIPPED(CONSTANT) where the integral does not depend on the input and the output does: the integral of a
         normalised field is its bias, that of a field made from vectors may vanish.
     """

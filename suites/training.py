@@ -37,9 +37,10 @@ def training(claim: Claim) -> Outcome:
         claim: ``claim.modules`` hold the parameters; modules train in train mode and are judged in their own mode.
 
     Returns:
-        What equivariance says of the trained layer. SKIPPED(NO_PARAMETERS) without any; SKIPPED(NOT_DIFFERENTIABLE)
-        where none has a gradient, or the layer frees its own graph; SKIPPED(BROKEN_UNTRAINED) where training is not
-        to blame; SKIPPED(ALIASES) for nonlinear layers on the sphere, and where equivariance does not apply.
+        What equivariance says of the trained layer, at generators of a finite group. SKIPPED(NO_PARAMETERS) without
+        any; SKIPPED(NOT_DIFFERENTIABLE) where none has a gradient, or the layer frees its own graph;
+        SKIPPED(BROKEN_UNTRAINED) where training is not to blame; SKIPPED(ALIASES) for nonlinear layers on the sphere,
+        and where equivariance does not apply.
     """
     start = time.perf_counter()
     parameters = [p for m in claim.modules for p in m.parameters() if p.is_floating_point() and p.numel()]

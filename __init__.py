@@ -9,49 +9,50 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .harness.claim import Approximate, Claim, Exact
-    from .harness.domains import Edges, Grid, Points, Vector
-    from .harness.fields import Field, Invariant
-    from .harness.groups import Element, Group, group
-    from .harness.registry import Case, Cost, Expected, Family, Implementation, implementations
-    from .harness.spheres import Rotations, Sphere
-    from .harness.systems import Cell, Energy, Forces, Index, Positions
-    from .harness.verdict import CheckResult, Reason, Verdict
+    from .harness.adapters.adapter import Case, Cost, Expected, Family, Implementation
+    from .harness.adapters.registry import implementations
+    from .harness.claim.claim import Approximate, Claim, Exact
+    from .harness.fields.atoms import Cell, Energy, Forces, Index, Positions
+    from .harness.fields.domains import Edges, Grid, Points, Vector
+    from .harness.fields.field import Field, Invariant
+    from .harness.fields.spheres import Rotations, Sphere
+    from .harness.symmetry.groups import Element, Group, group
+    from .harness.verdict.result import CheckResult, Reason, Verdict
     from .suites.check import check
     from .testing import assert_equivariant, assert_invariant
 
 _HOME = {
-    "Approximate": "harness.claim",
-    "Case": "harness.registry",
-    "Cell": "harness.systems",
-    "CheckResult": "harness.verdict",
-    "Claim": "harness.claim",
-    "Cost": "harness.registry",
-    "Edges": "harness.domains",
-    "Element": "harness.groups",
-    "Energy": "harness.systems",
-    "Exact": "harness.claim",
-    "Expected": "harness.registry",
-    "Family": "harness.registry",
-    "Field": "harness.fields",
-    "Forces": "harness.systems",
-    "Grid": "harness.domains",
-    "Group": "harness.groups",
-    "Implementation": "harness.registry",
-    "Index": "harness.systems",
-    "Invariant": "harness.fields",
-    "Points": "harness.domains",
-    "Positions": "harness.systems",
-    "Reason": "harness.verdict",
-    "Rotations": "harness.spheres",
-    "Sphere": "harness.spheres",
-    "Vector": "harness.domains",
-    "Verdict": "harness.verdict",
+    "Approximate": "harness.claim.claim",
+    "Case": "harness.adapters.adapter",
+    "Cell": "harness.fields.atoms",
+    "CheckResult": "harness.verdict.result",
+    "Claim": "harness.claim.claim",
+    "Cost": "harness.adapters.adapter",
+    "Edges": "harness.fields.domains",
+    "Element": "harness.symmetry.groups",
+    "Energy": "harness.fields.atoms",
+    "Exact": "harness.claim.claim",
+    "Expected": "harness.adapters.adapter",
+    "Family": "harness.adapters.adapter",
+    "Field": "harness.fields.field",
+    "Forces": "harness.fields.atoms",
+    "Grid": "harness.fields.domains",
+    "Group": "harness.symmetry.groups",
+    "Implementation": "harness.adapters.adapter",
+    "Index": "harness.fields.atoms",
+    "Invariant": "harness.fields.field",
+    "Points": "harness.fields.domains",
+    "Positions": "harness.fields.atoms",
+    "Reason": "harness.verdict.result",
+    "Rotations": "harness.fields.spheres",
+    "Sphere": "harness.fields.spheres",
+    "Vector": "harness.fields.domains",
+    "Verdict": "harness.verdict.result",
     "assert_equivariant": "testing",
     "assert_invariant": "testing",
     "check": "suites.check",
-    "group": "harness.groups",
-    "implementations": "harness.registry",
+    "group": "harness.symmetry.groups",
+    "implementations": "harness.adapters.registry",
 }
 
 __all__ = [

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .harness.baseline import Entry
+    from .harness.claim.outcome import Outcome
     from .harness.config import Settings
-    from .harness.record import Attachment
-    from .harness.verdict import CheckResult
-    from .suites.outcome import Outcome
+    from .harness.records.baseline import Entry
+    from .harness.records.lines import Attachment
+    from .harness.verdict.result import CheckResult
     from .testing import Checker, Recorded
 
 #: Option and ini key -> help. Each is --equiharness-NAME on the command line and equiharness_NAME in an ini file.
@@ -91,8 +91,8 @@ def _settings(config: pytest.Config) -> Settings:
 def _baseline(config: pytest.Config) -> dict[str, Entry]:
     """What was accepted; nothing where no baseline is named, or a new one is being written."""
     if BASELINE not in config.stash:
-        from .harness.baseline import read_baseline
         from .harness.errors import RecordError
+        from .harness.records.baseline import read_baseline
 
         path = _settings(config).baseline
         try:
@@ -151,8 +151,8 @@ class _Recorder:
         self.config = config
 
     def __call__(self, outcomes: Sequence[Outcome]) -> Recorded:
-        from .harness.baseline import compare, key_of, worst_by_key
-        from .harness.verdict import worst
+        from .harness.records.baseline import compare, key_of, worst_by_key
+        from .harness.verdict.result import worst
         from .testing import Recorded
 
         item = self.config.stash[ITEM]
@@ -273,16 +273,16 @@ class _Session:
 
     def _results(self) -> dict[str, CheckResult]:
         """One result for each check, in the order of keys: tests may have run in any order."""
-        from .harness.baseline import worst_by_key
-        from .harness.verdict import CheckResult
+        from .harness.records.baseline import worst_by_key
+        from .harness.verdict.result import CheckResult
 
         listed = sorted((key, text) for kept in self.found for key, text in kept["parts"].items())
         return worst_by_key((key, CheckResult.model_validate_json(text)) for key, text in listed)
 
     def _compared(self, settings: Settings, session: pytest.Session, exitstatus: int) -> bool:
         """Whether something got worse; accepts the run instead where that was asked for."""
-        from .harness.baseline import compare, read_baseline, updated, write_baseline
         from .harness.config import BASELINE as DEFAULT
+        from .harness.records.baseline import compare, read_baseline, updated, write_baseline
 
         def expected(key: str) -> bool:
             return "::" in key and self._should_run(key, session, exitstatus)
@@ -313,9 +313,9 @@ class _Session:
         return not single and any(file.is_relative_to(place) for place in asked)
 
     def _write_report(self, path: Path, settings: Settings) -> None:
-        from .harness.environment import capture
-        from .harness.record import Attachment, EndLine, Run, RunLine, counts
-        from .harness.writing import write_atomically
+        from .harness.records.environment import capture
+        from .harness.records.lines import Attachment, EndLine, Run, RunLine, counts
+        from .harness.records.writing import write_atomically
         from .reports.html import render_html
 
         results = list(self._results().values())

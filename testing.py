@@ -15,9 +15,9 @@ from .harness.config import Settings
 from .harness.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
-    from .harness.claim import Claim
-    from .harness.verdict import CheckResult
-    from .suites.outcome import Outcome
+    from .harness.claim.claim import Claim
+    from .harness.claim.outcome import Outcome
+    from .harness.verdict.result import CheckResult
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ Recorder = Callable[[Sequence["Outcome"]], Recorded]
 
 def keep_nothing(outcomes: Sequence[Outcome]) -> Recorded:
     """The recorder outside pytest: the worst result, and no trace."""
-    from .harness.verdict import worst
+    from .harness.verdict.result import worst
 
     return Recorded(worst(outcome.result for outcome in outcomes))
 
@@ -112,7 +112,7 @@ def assert_invariant(
         'PASS'
     """
     __tracebackhide__ = True
-    from .harness.fields import Invariant
+    from .harness.fields.field import Invariant
 
     return assert_equivariant(layer, group, source, Invariant(), strict=strict, **options)
 
@@ -185,7 +185,7 @@ class Checker:
     ) -> CheckResult:
         """``check`` against an output that no element changes, and raise unless it holds."""
         __tracebackhide__ = True
-        from .harness.fields import Invariant
+        from .harness.fields.field import Invariant
 
         return self.assert_equivariant(layer, group, source, Invariant(), strict=strict, **options)
 
@@ -220,7 +220,7 @@ class PropertyCheck:
         __tracebackhide__ = True
         import pytest
 
-        from .harness.verdict import Verdict
+        from .harness.verdict.result import Verdict
 
         recorded = self.record(list(self.run(self.settings)))
         if recorded.result.verdict is Verdict.SKIPPED:
@@ -263,7 +263,7 @@ def parametrize_with_checks(subjects: Iterable[Any], *, argument: str = "check")
 
 
 def _expanded(subject: Any) -> Iterator[PropertyCheck]:
-    from .harness.registry import Implementation
+    from .harness.adapters.adapter import Implementation
 
     if isinstance(subject, str):
         yield from _of_registered(subject)
@@ -275,7 +275,7 @@ def _expanded(subject: Any) -> Iterator[PropertyCheck]:
 
 
 def _of_registered(pattern: str) -> Iterator[PropertyCheck]:
-    from .harness.runner import matching
+    from .harness.runs.checks import matching
 
     for implementation in matching([pattern]):
         yield from _of_implementation(implementation)
@@ -283,10 +283,10 @@ def _of_registered(pattern: str) -> Iterator[PropertyCheck]:
 
 def _of_implementation(implementation: Any) -> Iterator[PropertyCheck]:
     """Every case and property; what does not apply to a case skips."""
-    from .cli import PROPERTIES
+    from .suites.properties import PLANNED
 
     for case in implementation.cases():
-        for name in PROPERTIES:
+        for name in PLANNED:
 
             def build(dtype: str | None, seed: int, device: str, case: Any = case) -> Claim:
                 implementation.require()
@@ -294,8 +294,7 @@ def _of_implementation(implementation: Any) -> Iterator[PropertyCheck]:
                 return claim
 
             def named(result: CheckResult, name: str = name, case: Any = case) -> CheckResult:
-                known = implementation.expects(name, case, dtype=result.dtype, device=result.device)
-                declared = {"expected": known.reason, "expected_verdict": known.verdict} if known else {}
+                declared = implementation.declared(name, case, dtype=result.dtype, device=result.device)
                 who = {"implementation": implementation.name, "case": case.name}
                 return result.model_copy(update={**who, **declared})
 
@@ -303,7 +302,7 @@ def _of_implementation(implementation: Any) -> Iterator[PropertyCheck]:
 
 
 def _of_layer(arguments: Sequence[Any]) -> Iterator[PropertyCheck]:
-    from .harness.claim import Claim
+    from .harness.claim.claim import Claim
     from .suites.check import applicable
     from .suites.claims import claim_of
 

@@ -2,7 +2,7 @@
 
 Each setting runs in a process of its own; the first is the reference. Prints, for every check whose level is no
 rounding, its spread over seeds, and for every other setting how many errors changed, how many verdicts or kinds of
-level changed, and the largest factor between levels. ``GROWTH`` of harness/baseline.py comes from here.
+level changed, and the largest factor between levels. ``GROWTH`` of harness/records/baseline.py comes from here.
 
     python benchmarks/baseline_intervals.py [seeds]
 """
@@ -40,7 +40,8 @@ def in_numpy(claim):
 
 
 def jobs():
-    from equiharness.impls import e3nn, escnn, grid
+    from equiharness.impls.grid import adapter as grid
+    from equiharness.impls.peers import e3nn, escnn
 
     for cls in (escnn.R2Conv, escnn.GroupPooling, escnn.R2Upsampling, escnn.PointwiseAvgPoolAntialiased):
         for case in cls().cases():
@@ -56,7 +57,7 @@ def jobs():
 
 
 def measure(seeds):
-    from equiharness.harness.baseline import level_of
+    from equiharness.harness.records.baseline import level_of
     from equiharness.suites.check import run_property
 
     rows = []

@@ -11,10 +11,10 @@ import statistics
 import sys
 
 import torch
-from equiharness.harness.clock import Clock, quiet
-from equiharness.harness.contender import prepare
-from equiharness.harness.operators import contests
-from equiharness.harness.registry import find
+from equiharness.harness.adapters.operators import contests
+from equiharness.harness.adapters.registry import find
+from equiharness.harness.timing.clock import Clock, quiet
+from equiharness.harness.timing.timed_layer import prepare
 from torch.utils.benchmark import Timer
 
 LAYERS = (

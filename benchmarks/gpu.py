@@ -44,7 +44,7 @@ def importable():
 def environment(device):
     """Machine, versions and flags, as JSON data."""
     import torch
-    from equiharness.harness.environment import capture
+    from equiharness.harness.records.environment import capture
 
     found = {**capture(), "python": platform.python_version(), "device": device}
     if device == "cuda":

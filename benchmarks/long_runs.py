@@ -27,8 +27,8 @@ WAYS = {
 
 def plugin():
     """The adapter and its suite, made when they are asked for: the measuring process loads nothing."""
-    from equiharness.harness.registry import Case, Family, Implementation
-    from equiharness.harness.verdict import CheckResult, Reason, Verdict
+    from equiharness.harness.adapters.adapter import Case, Family, Implementation
+    from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
     class Trifle(Implementation):
         name, library, family = "long_runs.Trifle", "torch", Family.PLANAR
@@ -59,9 +59,9 @@ def __getattr__(name):
 def one(words):
     """One run; prints its figures as JSON."""
     from equiharness import cli
-    from equiharness.cli import run as cli_run
+    from equiharness.suites import properties
 
-    cli_run.SUITE = "long_runs:run_property"
+    properties.SUITE = "long_runs:run_property"
     sys.argv = ["equiharness", "verify", "long_runs.Trifle", "--dtype", "float32", "--no-html", *words]
     begin = time.perf_counter()
     try:

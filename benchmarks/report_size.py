@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from equiharness.harness.record import Attachment, EndLine, Panel, Run, RunLine, Turn
-from equiharness.harness.verdict import CheckResult, ElementError, Reason, Resolution, Verdict
+from equiharness.harness.records.lines import Attachment, EndLine, Panel, Run, RunLine, Turn
+from equiharness.harness.verdict.result import CheckResult, ElementError, Reason, Resolution, Verdict
 from equiharness.reports.html import render_html
 from equiharness.reports.markdown import render_markdown
 

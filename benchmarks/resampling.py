@@ -10,8 +10,8 @@ import sys
 import time
 
 import torch
-from equiharness.impls.resampling import methods
-from equiharness.suites.resampling import errors_by_angle
+from equiharness.impls.grid.resampling import methods
+from equiharness.suites.survey.angles import errors_by_angle
 
 ANGLES = (15, 30, 45, 90)
 # Sums of a few tens of float32 numbers differ by no more.

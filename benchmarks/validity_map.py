@@ -11,10 +11,10 @@ import warnings
 from pathlib import Path
 
 import torch
-from equiharness.harness.validity import write_maps
+from equiharness.harness.records.validity import write_maps
 from equiharness.impls.validity import layers
 from equiharness.reports.validity import draw_maps, laws_table
-from equiharness.suites.validity import sweep, validity_map
+from equiharness.suites.survey.validity import sweep, validity_map
 
 
 def main():

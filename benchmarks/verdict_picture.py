@@ -46,7 +46,7 @@ def main():
         sys.path.insert(0, folder)
     import equiharness as eh
     import matplotlib as mpl
-    from equiharness.harness.verdict import EPS
+    from equiharness.harness.precisions import EPS
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 

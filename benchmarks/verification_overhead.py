@@ -17,9 +17,9 @@ from dataclasses import replace
 
 import equiharness as eh
 import torch
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 from equiharness.kernels import GroupConv, LiftingConv
-from equiharness.suites.equivariance import equivariance
+from equiharness.suites.forward.equivariance import equivariance
 
 
 def claims():

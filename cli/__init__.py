@@ -5,6 +5,5 @@ Exit codes: 0 all hold or deviate as declared; 1 a claim fails; 2 wrong usage or
 """
 
 from .app import app, baseline, main
-from .run import PROPERTIES
 
-__all__ = ["PROPERTIES", "app", "baseline", "main"]
+__all__ = ["app", "baseline", "main"]

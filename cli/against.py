@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from .common import console, open_record
 
 if TYPE_CHECKING:
-    from ..harness.changes import Changes
-    from ..harness.duel import Bout
-    from ..harness.operators import Entrant
+    from ..harness.adapters.operators import Entrant
+    from ..harness.records.comparing import Changes
+    from ..harness.timing.revisions import Bout
 
 
 def against(
@@ -38,12 +38,12 @@ def against(
         threads: of each worker.
         out: folder for the records.
     """
-    from ..harness.changes import changes
-    from ..harness.duel import duel
-    from ..harness.installs import install_revision, repository_of
-    from ..harness.machine import machine_state
-    from ..harness.reading import read_run
-    from ..harness.record import EndLine
+    from ..harness.records.comparing import changes
+    from ..harness.records.lines import EndLine
+    from ..harness.records.machine import machine_state
+    from ..harness.records.reading import read_run
+    from ..harness.timing.install import install_revision, repository_of
+    from ..harness.timing.revisions import duel
     from .compare import write_changes
 
     screen = console(stderr=True)

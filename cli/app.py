@@ -21,9 +21,9 @@ from .search import search
 from .trend import trend
 
 if TYPE_CHECKING:
-    from ..harness.baseline import Entry, Worse
-    from ..harness.registry import Implementation
-    from ..harness.verdict import CheckResult
+    from ..harness.adapters.adapter import Implementation
+    from ..harness.records.baseline import Entry, Worse
+    from ..harness.verdict.result import CheckResult
 
 app = typer.Typer(
     help=HELP,
@@ -53,7 +53,7 @@ def list_() -> None:
 
     Example: `equiharness list`
     """
-    from ..harness.registry import implementations
+    from ..harness.adapters.registry import implementations
 
     console = _console()
     table = Table("implementation", "family", "cases", "library")
@@ -110,8 +110,8 @@ def verify(
 
     Examples: `equiharness verify 'equiharness.*' --dtype float64 --out out`; `equiharness verify --resume out`
     """
-    from ..harness.baseline import read_baseline
     from ..harness.config import read_settings
+    from ..harness.records.baseline import read_baseline
 
     settings = read_settings(Path()).merged({"profile": profile, "device": device, "seed": seed}, "the command line")
     against = against or (Path(settings.baseline) if settings.baseline else None)
@@ -155,8 +155,8 @@ def baseline_update(
 
     Example: `equiharness baseline update 'e3nn.*' --baseline equiharness-baseline.jsonl`
     """
-    from ..harness.baseline import read_baseline, updated, write_baseline
     from ..harness.config import BASELINE, read_settings
+    from ..harness.records.baseline import read_baseline, updated, write_baseline
 
     settings = read_settings(Path()).merged({"seed": seed}, "the command line")
     path = path or Path(settings.baseline or BASELINE)
@@ -176,14 +176,14 @@ def baseline_update(
 
 
 def _by_key(record: Path) -> dict[str, CheckResult]:
-    from ..harness.baseline import key_of, worst_by_key
+    from ..harness.records.baseline import key_of, worst_by_key
 
     return worst_by_key((key_of(result), result) for result in results_of(record))
 
 
 def _worse(accepted: dict[str, Entry], record: Path, chosen: Selection) -> list[Worse]:
     """Each check that got worse; what a run was not asked for has not vanished."""
-    from ..harness import baseline as baselines
+    from ..harness.records import baseline as baselines
 
     return baselines.compare(accepted, _by_key(record), chosen.expects)
 
@@ -194,8 +194,9 @@ def doctor() -> None:
 
     Example: `equiharness doctor`
     """
-    from ..harness.environment import capture
-    from ..harness.registry import distribution_version, implementations
+    from ..harness.adapters.registry import implementations
+    from ..harness.installed import distribution_version
+    from ..harness.records.environment import capture
 
     console = _console()
     environment = capture()
@@ -235,7 +236,7 @@ def _devices() -> str:
 
 def _write_reports(record: Path, out: Path, *, html: bool | None, worse: list[Worse] | None, against: str) -> None:
     """The reports of a run, with what got worse than its baseline where it has one."""
-    from ..harness.reading import read_run
+    from ..harness.records.reading import read_run
     from ..reports.html import Beside
     from .report import write_reports
 

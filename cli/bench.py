@@ -14,8 +14,8 @@ from ..harness.errors import UsageError
 from .common import console, open_record, require_device
 
 if TYPE_CHECKING:
-    from ..harness.operators import Entrant
-    from ..harness.record import Run
+    from ..harness.adapters.operators import Entrant
+    from ..harness.records.lines import Run
 
 DTYPES = ("float32", "float64", "bfloat16", "float16", "tf32")
 SETTINGS = ("eager", "channels_last", "compiled")
@@ -66,7 +66,7 @@ def bench(
 
     Example: `equiharness bench --operator 'group convolution C4' --seconds 2`
     """
-    from ..harness.operators import contests
+    from ..harness.adapters.operators import contests
 
     dtypes, settings = tuple(dtype or ("float32",)), tuple(setting or ("eager",))
     _require_known("dtype", dtypes, DTYPES)
@@ -91,7 +91,7 @@ def bench(
 
 
 def _require_known(kind: str, given: Sequence[str], known: Sequence[str]) -> None:
-    from ..harness.registry import unknown
+    from ..harness.errors import unknown
 
     for name in given:
         if name not in known:
@@ -102,13 +102,13 @@ def _timed(chosen: Sequence[tuple[Entrant, ...]], plan: _Plan, path: Path) -> Ru
     """Run every contest in every precision; the record grows as figures come."""
     import torch
 
-    from ..harness.ceilings import measure_ceilings
-    from ..harness.clock import Clock
-    from ..harness.machine import machine_state, open_nvml
-    from ..harness.reading import read_run
-    from ..harness.record import EndLine
-    from ..suites.contest import contest
-    from ..suites.throughput import Effort
+    from ..harness.records.lines import EndLine
+    from ..harness.records.machine import machine_state, open_nvml
+    from ..harness.records.reading import read_run
+    from ..harness.timing.clock import Clock
+    from ..harness.timing.roofline import measure_ceilings
+    from ..suites.survey.side_by_side import contest
+    from ..suites.survey.throughput import Effort
 
     if plan.threads:
         torch.set_num_threads(plan.threads)
@@ -148,7 +148,7 @@ def _timed(chosen: Sequence[tuple[Entrant, ...]], plan: _Plan, path: Path) -> Ru
 
 
 def _write_table(run: Run, path: Path) -> None:
-    from ..harness.writing import write_atomically
+    from ..harness.records.writing import write_atomically
     from ..reports.throughput import render_throughput
 
     text = render_throughput(run)

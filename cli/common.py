@@ -13,7 +13,7 @@ from rich.console import Console
 from ..harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from ..harness.writing import RecordWriter
+    from ..harness.records.writing import RecordWriter
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -34,7 +34,7 @@ def require_device(device: str) -> None:
 
 def keep_previous(path: Path) -> None:
     """A new run never destroys the last one: its record is set aside."""
-    from ..harness.record import attachments_path
+    from ..harness.records.lines import attachments_path
 
     for old in (path, attachments_path(path)):
         if old.exists():
@@ -53,9 +53,9 @@ def open_record(path: Path, *, seed: int, planned: int, more: dict[str, Any] | N
         planned: checks or measurements to come.
         more: what else the environment holds.
     """
-    from ..harness.environment import capture
-    from ..harness.record import RunLine
-    from ..harness.writing import RecordWriter
+    from ..harness.records.environment import capture
+    from ..harness.records.lines import RunLine
+    from ..harness.records.writing import RecordWriter
 
     keep_previous(path)
     header = RunLine(

@@ -11,7 +11,7 @@ import typer
 from .common import console
 
 if TYPE_CHECKING:
-    from ..harness.changes import Changes
+    from ..harness.records.comparing import Changes
 
 
 def compare(
@@ -25,8 +25,8 @@ def compare(
 
     Example: `equiharness compare yesterday/run.jsonl out/run.jsonl`
     """
-    from ..harness.changes import changes
-    from ..harness.reading import read_run
+    from ..harness.records.comparing import changes
+    from ..harness.records.reading import read_run
 
     found = changes(read_run(old), read_run(new))
     write_changes(found, str(old), str(new), out)
@@ -35,7 +35,7 @@ def compare(
 
 def write_changes(found: Changes, old: str, new: str, out: Path | None) -> None:
     """Print the Markdown, and write it beside the JSON where a folder is given."""
-    from ..harness.writing import write_atomically
+    from ..harness.records.writing import write_atomically
     from ..reports.changes import render_changes
 
     text = render_changes(found.data(), old, new)

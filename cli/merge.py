@@ -14,8 +14,8 @@ from .common import console, keep_previous
 from .run import summarise
 
 if TYPE_CHECKING:
-    from ..harness.record import RunLine
-    from ..harness.writing import RecordWriter
+    from ..harness.records.lines import RunLine
+    from ..harness.records.writing import RecordWriter
 
 
 def merge(
@@ -27,8 +27,8 @@ def merge(
 
     Example: `equiharness merge shard-1/run.jsonl shard-2/run.jsonl --out out`
     """
-    from ..harness import merge as merging
-    from ..harness.writing import RecordWriter
+    from ..harness.records import merge as merging
+    from ..harness.records.writing import RecordWriter
 
     record = out if out.suffix == ".jsonl" else out / "run.jsonl"
     if any(path.resolve() == record.resolve() for path in records):

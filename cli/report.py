@@ -11,7 +11,7 @@ from ..harness.errors import MissingDependencyError, UsageError
 from .common import console
 
 if TYPE_CHECKING:
-    from ..harness.record import Run
+    from ..harness.records.lines import Run
     from ..reports.html import Beside
 
 
@@ -40,7 +40,7 @@ def report(
 
     Example: `equiharness report out/run.jsonl --before yesterday/run.jsonl --figures out/figures`
     """
-    from ..harness.reading import read_run
+    from ..harness.records.reading import read_run
 
     run = read_run(record)
     beside = _beside(run, record, before or (), bench, maps, trend)
@@ -57,7 +57,7 @@ def report(
 
 def write_reports(run: Run, record: Path, out: Path, *, html: bool | None, beside: Beside | None = None) -> None:
     """Render a record; ``html=None`` writes the page where its libraries are installed, and says what is missing."""
-    from ..harness.writing import write_atomically
+    from ..harness.records.writing import write_atomically
     from ..reports.markdown import render_markdown
 
     write_atomically(out / "report.md", render_markdown(run, beside.pasts if beside is not None else ()))
@@ -84,9 +84,9 @@ def _beside(
     trend: Path | None,
 ) -> Beside:
     """Everything that was given beside the record; the newest earlier run is the one to compare with."""
-    from ..harness.changes import changes
-    from ..harness.reading import read_run
-    from ..harness.validity import read_maps
+    from ..harness.records.comparing import changes
+    from ..harness.records.reading import read_run
+    from ..harness.records.validity import read_maps
     from ..reports.history import read_history
     from ..reports.html import Beside
     from ..reports.since import read_past

@@ -15,50 +15,13 @@ from .common import console, open_record, require_device
 
 if TYPE_CHECKING:
     from ..harness.config import Settings
-    from ..harness.continuation import Progress
-    from ..harness.plan import Plan, Shard
-    from ..harness.runner import CellOutcome
-    from ..harness.stream import Engine
-    from ..harness.tally import Tally
-    from ..harness.verdict import CheckResult
-    from ..harness.writing import RecordWriter
-
-#: Properties in the order they are checked; the suites hold the same names (a test compares them).
-PROPERTIES = (
-    "homomorphism",
-    "equivariance",
-    "off_grid",
-    "aliasing",
-    "worst_case",
-    "adjoint",
-    "parameter_gradient",
-    "gradcheck",
-    "robustness",
-    "integration",
-    "composition",
-    "training",
-    "precision",
-    "parity",
-    "backends",
-)
-#: Planned once, in the first dtype of a run: what is judged in float64, over all precisions or over resolutions,
-#: whatever the claim's dtype; and how a layer treats batches and strides, which no precision changes.
-ONCE = (
-    "homomorphism",
-    "off_grid",
-    "aliasing",
-    "worst_case",
-    "gradcheck",
-    "robustness",
-    "composition",
-    "training",
-    "precision",
-    "backends",
-)
-#: Planned for the first seed of a configuration: actions have no weights, and what a compiler makes of a layer is the
-#: same code whatever they are.
-SEEDLESS = ("homomorphism", "backends")
-SUITE = "equiharness.suites.check:run_property"
+    from ..harness.records.tally import Tally
+    from ..harness.records.writing import RecordWriter
+    from ..harness.runs.checks import CellOutcome
+    from ..harness.runs.plan import Plan, Shard
+    from ..harness.runs.resume import Progress
+    from ..harness.runs.scheduling import Engine
+    from ..harness.verdict.result import CheckResult
 
 
 @dataclass(frozen=True)
@@ -76,22 +39,20 @@ class Selection:
 
     def expects(self, key: str) -> bool:
         """Whether a baseline's check belongs to it."""
-        from ..harness.baseline import in_selection
+        from ..harness.records.baseline import in_selection
 
         return in_selection(key, self.names, self.properties, self.dtypes, self.cases)
 
     def plan(self) -> Plan:
         """Its cells."""
-        from ..harness.runner import check_declarations, plan
+        from ..harness.runs.checks import check_declarations, plan
+        from ..suites.properties import PLANNED, planned
 
-        check_declarations(self.names, PROPERTIES)
+        check_declarations(self.names, PLANNED)
         require_device(self.device)
         return plan(
             self.names,
-            self.properties,
-            suite=SUITE,
-            once=ONCE,
-            seedless=SEEDLESS,
+            **planned(self.properties),
             dtypes=self.dtypes,
             cases=self.cases,
             device=self.device,
@@ -128,16 +89,15 @@ def selection(
     Raises:
         UsageError: a property or dtype that does not exist.
     """
-    from ..harness.registry import unknown
-    from ..harness.runner import DTYPES
+    from ..harness.errors import unknown
+    from ..harness.runs.checks import DTYPES
+    from ..suites.properties import planned
 
-    for name in prop or ():
-        if name not in PROPERTIES:
-            raise UsageError(unknown("property", name, PROPERTIES))
+    properties = planned(tuple(prop or ()))["properties"]
     for name in dtype or ():
         if name not in DTYPES:
             raise UsageError(unknown("dtype", name, DTYPES))
-    chosen = (tuple(names or ()), tuple(prop or PROPERTIES), tuple(dtype or DTYPES), case)
+    chosen = (tuple(names or ()), properties, tuple(dtype or DTYPES), case)
     return Selection(*chosen, settings.device, settings.seeds, settings.drawn, threads)
 
 
@@ -157,12 +117,12 @@ class Manner:
 
     def engine(self, cells: int, device: str) -> AbstractContextManager[Engine | None]:
         """Where so many cells run; None is this process."""
-        from ..harness.pool import gpus_for, pooled, workers_for
+        from ..harness.runs.pool import gpus_for, pooled, workers_for
 
         if self.limit is not None and self.limit <= 0:
             raise UsageError(f"--limit {self.limit:g} leaves no time. Give seconds, or leave it out.")
         if self.scheduler:
-            from ..harness.cluster import clustered
+            from ..harness.runs.cluster import clustered
 
             return clustered(self.scheduler, jobs=self.jobs, limit=self.limit, device=device)
         gpus = gpus_for(device, _gpu_count()) if device == "cuda" else []
@@ -180,9 +140,9 @@ def _gpu_count() -> int:
 
 def verified(chosen: Selection, record: Path, how: Manner, *, shard: str = "") -> Tally:
     """Plan, run, record, and sum up on the terminal."""
-    from ..harness.continuation import identity
-    from ..harness.environment import source_digest
-    from ..harness.plan import WHOLE, Shard
+    from ..harness.records.environment import source_digest
+    from ..harness.runs.plan import WHOLE, Shard
+    from ..harness.runs.resume import identity
 
     plan, part = chosen.plan(), Shard.read(shard) if shard else WHOLE
     more = {"plan": identity(plan, part, chosen.data(), source_digest())}
@@ -202,9 +162,9 @@ def resumed(chosen: Selection | None, record: Path, how: Manner, *, shard: str =
     Raises:
         RecordError: it cannot be continued: it is damaged, or of another plan, version or torch.
     """
-    from ..harness.continuation import identity, read_progress, reopen, require_same, shard_of
-    from ..harness.environment import capture, source_digest
-    from ..harness.plan import Shard
+    from ..harness.records.environment import capture, source_digest
+    from ..harness.runs.plan import Shard
+    from ..harness.runs.resume import identity, read_progress, reopen, require_same, shard_of
 
     progress = read_progress(record)
     if chosen is None:
@@ -238,9 +198,9 @@ class _Run:
 
 def _finished(run: _Run, writer: RecordWriter, before: Progress | None) -> Tally:
     """Check what is left, write each result as it comes, and sum up; what was written before an interruption stays."""
-    from ..harness.record import EndLine
-    from ..harness.stream import stream
-    from ..harness.tally import Tally
+    from ..harness.records.lines import EndLine
+    from ..harness.records.tally import Tally
+    from ..harness.runs.scheduling import stream
 
     begin = time.perf_counter()
     tally = before.tally if before is not None else Tally()
@@ -269,7 +229,7 @@ def _finished(run: _Run, writer: RecordWriter, before: Progress | None) -> Tally
 
 def _write(writer: RecordWriter, outcome: CellOutcome, position: int) -> int:
     """Append a result with its picture; the offset of its line."""
-    from ..harness.record import CheckLine
+    from ..harness.records.lines import CheckLine
 
     result = outcome.result
     if outcome.attachment is not None and not writer.attach(outcome.attachment, always=result.verdict.fails):
@@ -281,7 +241,7 @@ def _with_progress(
     outcomes: Iterator[tuple[int, CellOutcome]], total: int, done: int
 ) -> Iterator[tuple[int, CellOutcome]]:
     """Results behind a progress bar on a terminal, as plain lines elsewhere."""
-    from ..harness.explain import headline
+    from ..harness.verdict.result import headline
 
     screen = console(stderr=True)
     if not screen.is_terminal:
@@ -304,9 +264,9 @@ def _with_progress(
 
 def summarise(record: Path, tally: Tally, seconds: float) -> None:
     """The failures of a record in the order of its plan, and its counts."""
-    from ..harness.explain import explain
-    from ..harness.reading import line_at
-    from ..harness.record import CheckLine
+    from ..harness.records.lines import CheckLine
+    from ..harness.records.reading import line_at
+    from ..harness.verdict.result import explain
 
     screen = console()
     for offset in tally.shown():
@@ -323,8 +283,8 @@ def summarise(record: Path, tally: Tally, seconds: float) -> None:
 
 def results_of(record: Path) -> Iterator[CheckResult]:
     """The results of a record one by one, as they were written."""
-    from ..harness.reading import lines_of
-    from ..harness.record import CheckLine
+    from ..harness.records.lines import CheckLine
+    from ..harness.records.reading import lines_of
 
     for _, line in lines_of(record):
         if isinstance(line, CheckLine):

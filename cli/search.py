@@ -15,12 +15,11 @@ from rich.console import Console
 from ..harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from ..harness.corpus import Found
-    from ..harness.exploration import Progress
-    from ..harness.registry import Implementation
-    from ..harness.trials import Trial
+    from ..harness.adapters.adapter import Implementation
+    from ..harness.search.corpus import Found
+    from ..harness.search.search import Progress
+    from ..harness.search.trial import Trial
 
-SUITE = "equiharness.suites.check:run_property"
 #: What is searched unless properties are named: the statements that hold on every input.
 SEARCHED = ("equivariance", "adjoint", "parameter_gradient")
 #: Seconds between two lines of progress where there is no terminal.
@@ -47,8 +46,9 @@ def search(
     """
     import torch
 
-    from ..harness.exploration import Search
-    from ..harness.registry import find
+    from ..harness.adapters.registry import find
+    from ..harness.search.search import Search
+    from ..suites.properties import SUITE
 
     adapter = find(implementation)
     adapter.require()
@@ -80,8 +80,9 @@ def reproduction(trial: Trial) -> str:
 
 
 def _again(adapter: Implementation, text: str) -> int:
-    from ..harness.explain import explain
-    from ..harness.trials import Trial, failed, run_trial
+    from ..harness.search.trial import Trial, failed, run_trial
+    from ..harness.verdict.result import explain
+    from ..suites.properties import SUITE
 
     made = Trial.read(text)
     if made.implementation != adapter.name:
@@ -92,13 +93,11 @@ def _again(adapter: Implementation, text: str) -> int:
 
 
 def _require_known(properties: tuple[str, ...], dtypes: tuple[str, ...]) -> None:
-    from ..harness.registry import unknown
-    from ..harness.runner import DTYPES
-    from .run import PROPERTIES
+    from ..harness.errors import unknown
+    from ..harness.runs.checks import DTYPES
+    from ..suites.properties import planned
 
-    for name in properties:
-        if name not in PROPERTIES:
-            raise UsageError(unknown("property", name, PROPERTIES))
+    planned(properties)
     for name in dtypes:
         if name not in DTYPES:
             raise UsageError(unknown("dtype", name, DTYPES))

@@ -19,7 +19,7 @@ def trend(
 
     Example: `equiharness trend --results .asv/results .asv/records/*.jsonl --out out/trend.html`
     """
-    from ..harness.writing import write_atomically
+    from ..harness.records.writing import write_atomically
     from ..reports.history import read_history
     from ..reports.trend import render_trend
 

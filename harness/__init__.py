@@ -1,1 +1,0 @@
-"""The engine: groups, actions, claims, errors, verdicts, records, runs. Knows no library and no kernel."""

@@ -1,1 +1,0 @@
-"""Plugin adapters: one small file per library."""

@@ -9,11 +9,11 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..harness.strategies import cases
+from ..harness.search.strategies import cases
 
 if TYPE_CHECKING:
-    from ..harness.registry import Case
-    from ..harness.strategies import Cases
+    from ..harness.adapters.adapter import Case
+    from ..harness.search.strategies import Cases
 
 #: Groups of the project's own grid layers.
 GRID_GROUPS = ("C4", "D4", "O", "Oh")

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import kernels
-from ..harness.claim import Claim, Twin
+from ..harness.adapters.adapter import Case
+from ..harness.claim.claim import Claim, Twin
 from ..harness.errors import UsageError
-from ..harness.registry import Case
 
 Builder = Callable[[], Twin]
 Parameters = Mapping[str, Tensor]

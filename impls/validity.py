@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..harness.validity import Geometry
+from ..harness.records.validity import Geometry
 
 if TYPE_CHECKING:
-    from ..harness.claim import Claim
+    from ..harness.claim.claim import Claim
 
 #: The parameters that a family of layers has beside the size of the box, and values for those it has few of.
 WINDOW = {"kernels": (1, 2, 3, 4, 5), "strides": (1, 2, 3), "paddings": (0, 1)}
@@ -26,7 +26,7 @@ FACTOR = {"kernels": (None,), "strides": (2, 3), "paddings": (None,)}
 
 @dataclass(frozen=True)
 class MappedLayer:
-    """A layer, the library it is of, the geometries it has (arguments of ``suites.validity.sweep``), and its claim."""
+    """A layer, its library, its geometries (arguments of ``suites.survey.validity.sweep``), and its claim."""
 
     name: str
     library: str
@@ -37,7 +37,7 @@ class MappedLayer:
 def layers() -> Iterator[MappedLayer]:
     """Every layer of ours, escnn and e2cnn whose outputs depend on a geometry; a library's only if it is installed."""
     yield from _ours()
-    from ..harness.registry import distribution_version
+    from ..harness.installed import distribution_version
 
     for library in ("escnn", "e2cnn"):
         if distribution_version(library) is not None:
@@ -98,10 +98,10 @@ def _claim(layer: Any, of: Any, reads: str, writes: str, size: int) -> Claim:
     """The claim between fields of one kind each, the target on whatever grid the layer makes."""
     import torch
 
-    from ..harness.claim import Claim
-    from ..harness.domains import Grid
-    from ..harness.fields import Field
-    from ..harness.groups import Group, group
+    from ..harness.claim.claim import Claim
+    from ..harness.fields.domains import Grid
+    from ..harness.fields.field import Field
+    from ..harness.symmetry.groups import Group, group
 
     found = group(of) if isinstance(of, str) else Group(of.elements, of.name)
     source = Field(Grid(size, size), found, reads, split=True)
@@ -130,9 +130,9 @@ def _library_layer(library: str, kind: str, at: Geometry) -> Claim:
     """The claim of a library's layer between regular fields of C4."""
     import torch
 
-    from ..harness.claim import Claim
-    from ..harness.domains import Grid
-    from ..harness.fields import Field
+    from ..harness.claim.claim import Claim
+    from ..harness.fields.domains import Grid
+    from ..harness.fields.field import Field
 
     torch.manual_seed(0)
     reader = importlib.import_module(f".{library}", __package__).TypeReader()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..harness.record import Run
+from ..harness.records.lines import Run
 from .numbers import number
 from .overview import Fault, faults_of
 from .rows import rows_of
@@ -16,7 +16,7 @@ def render_annotations(run: Run) -> str:
     """One line for each implementation and property that fails or warns, the worst first; empty where all holds.
 
     Example:
-        >>> from equiharness.harness.record import RunLine
+        >>> from equiharness.harness.records.lines import RunLine
         >>> header = RunLine(started="", command="equiharness verify", seed=0, planned=0, environment={})
         >>> print(render_annotations(Run(header)))
         ::warning title=equiharness::Nothing was checked.

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..harness.record import Attachment, Measurement, Run
-from ..harness.validity import ValidityMap
-from ..harness.verdict import CheckResult
-from ..harness.writing import write_atomically
+from ..harness.records.lines import Attachment, Measurement, Run
+from ..harness.records.validity import ValidityMap
+from ..harness.records.writing import write_atomically
+from ..harness.verdict.result import CheckResult
 from ._require import require
 from .history import UNITS, History
 from .pictures import figure_of, save, strip_of

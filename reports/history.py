@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..harness.errors import RecordError
-from ..harness.record import READABLE, SCHEMA
+from ..harness.records.lines import READABLE, SCHEMA
 
 #: Names in asv's results and their quantities in records: one series, whichever file a value comes from.
 TRACKED = {

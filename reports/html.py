@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..harness.record import Measurement, Run
-from ..harness.validity import ValidityMap
-from ..harness.verdict import Verdict
+from ..harness.records.lines import Measurement, Run
+from ..harness.records.validity import ValidityMap
+from ..harness.verdict.result import Verdict
 from . import bundles, numbers, overview
 from ._require import require
 from .history import History
@@ -79,7 +79,7 @@ def render_html(run: Run, beside: Beside | None = None) -> str:
         MissingDependencyError: jinja2, plotly or itables is not installed.
 
     Example:
-        >>> from equiharness.harness.record import Run, RunLine
+        >>> from equiharness.harness.records.lines import Run, RunLine
         >>> header = RunLine(started="2026-01-01", command="equiharness verify", seed=0, planned=0, environment={})
         >>> render_html(Run(header)).startswith("<!doctype html>")
         True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from ..harness.record import Run
+from ..harness.records.lines import Run
 from .numbers import fixed, number, seconds
 from .overview import Fault, faults_of
 from .proof import committed_proof

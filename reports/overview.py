@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from ..harness.verdict import CheckResult
+from ..harness.verdict.result import CheckResult
 from .rows import Row, attention
 from .since import Key, Onset, key_of
 

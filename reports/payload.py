@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..harness.record import Attachment, Measurement
-from ..harness.validity import ValidityMap
-from ..harness.verdict import CheckResult
+from ..harness.records.lines import Attachment, Measurement
+from ..harness.records.validity import ValidityMap
+from ..harness.verdict.result import CheckResult
 from .pictures import shades
 from .rows import Row, worst_first
 from .since import Key, Onset, key_of

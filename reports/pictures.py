@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..harness.errors import RecordError
-from ..harness.record import Attachment, Panel
+from ..harness.records.lines import Attachment, Panel
 from ._require import require
 from .globes import pictured
 from .numbers import number

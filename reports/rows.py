@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..harness.record import Run
-from ..harness.verdict import CheckResult, Verdict, worst
+from ..harness.records.lines import Run
+from ..harness.verdict.result import CheckResult, Verdict, worst
 
 #: From worst to best, which is the order of reading.
 LABELS = ("FAIL", "UNSURE", "WARN", "EXPECTED", "PASS", "SKIP")

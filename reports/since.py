@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..harness.errors import RecordError
-from ..harness.record import READABLE, SCHEMA, Run
-from ..harness.verdict import CheckResult, Verdict
+from ..harness.records.lines import READABLE, SCHEMA, Run
+from ..harness.verdict.result import CheckResult, Verdict
 
 #: What a check is called across runs.
 Key = tuple[str, str, str, str, str, int]
@@ -113,7 +113,7 @@ def onsets(run: Run, pasts: Iterable[Past]) -> dict[Key, Onset]:
     """For each check that fails in a run, since when; nothing without earlier runs.
 
     Example:
-        >>> from equiharness.harness.record import RunLine
+        >>> from equiharness.harness.records.lines import RunLine
         >>> onsets(Run(RunLine(started="2026-01-02", command="", seed=0, planned=0, environment={})), [])
         {}
     """

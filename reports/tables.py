@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..harness.record import Measurement, Run
-from ..harness.writing import write_atomically
+from ..harness.records.lines import Measurement, Run
+from ..harness.records.writing import write_atomically
 from ._require import require
 from .numbers import number
 from .payload import NAMES, NUMBERS

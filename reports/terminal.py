@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..harness.record import counts
-from ..harness.verdict import CheckResult, Verdict
+from ..harness.records.lines import counts
+from ..harness.verdict.result import CheckResult, Verdict
 from .numbers import number
 from .rows import Row, worst_first
 

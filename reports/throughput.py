@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..harness.record import Measurement, Run
+from ..harness.records.lines import Measurement, Run
 from .numbers import MISSING, number
 
 #: Column heading and the quantity under it.
@@ -29,7 +29,7 @@ def render_throughput(run: Run) -> str:
     """The measurements of a run as Markdown: a section for each operator and precision.
 
     Example:
-        >>> from equiharness.harness.record import RunLine
+        >>> from equiharness.harness.records.lines import RunLine
         >>> print(render_throughput(Run(RunLine(started="", command="bench", seed=0, planned=0, environment={}))))
         # Throughput
         <BLANKLINE>

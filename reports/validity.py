@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..harness.errors import RecordError
-from ..harness.validity import Geometry, Point, ValidityMap
+from ..harness.records.validity import Geometry, Point, ValidityMap
 from ._require import require
 
 #: Colours of what was concluded at a geometry: distinct in grey and to readers who see no red or green.

@@ -1,1 +1,0 @@
-"""The properties: each turns a claim into a result."""

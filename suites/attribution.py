@@ -16,15 +16,15 @@ from typing import Any
 
 import torch
 
-from ..harness.claim import Claim
-from ..harness.fields import Field
-from ..harness.subject import Subject
-from ..harness.systems import Cell
+from ..harness.claim.claim import Claim
+from ..harness.claim.evaluation import Subject
+from ..harness.claim.outcome import Outcome
+from ..harness.fields.atoms import Cell
+from ..harness.fields.field import Field
 from ..harness.trees import Tree, leaves, tree_map
-from ..harness.verdict import CheckResult, Reason, Verdict
-from .measurement import SAMPLES
-from .motions import with_still
-from .outcome import Outcome
+from ..harness.verdict.result import CheckResult, Reason, Verdict
+from .points.motions import with_still
+from .rounding import SAMPLES
 
 #: A cell this many times larger puts the images of every point out of reach of any cutoff.
 FAR = 1000.0

@@ -8,63 +8,20 @@ from typing import Any
 
 import torch
 
-from ..harness import registry
-from ..harness.claim import Approximate, Claim, Contract
-from ..harness.domains import Grid, Vector
-from ..harness.errors import HarnessError, UsageError
-from ..harness.fields import Field
-from ..harness.systems import Energy, Forces
+from ..harness.claim.claim import Approximate, Claim, Contract
+from ..harness.claim.outcome import Outcome, describe
+from ..harness.errors import HarnessError, UsageError, unknown
+from ..harness.fields.atoms import Energy, Forces
+from ..harness.fields.domains import Grid, Vector
+from ..harness.fields.field import Field
 from ..harness.trees import Tree, leaves
-from ..harness.verdict import CheckResult, Reason, Verdict, worst
-from .aliasing import aliasing, may_alias
+from ..harness.verdict.result import CheckResult, Reason, Verdict, worst
 from .attribution import attribute, mode
-from .backends import backends
 from .claims import claim_of
-from .composition import composition
-from .equivariance import equivariance
-from .finite_differences import gradcheck
-from .forces import forces
-from .gradients import adjoint, parameter_gradient
-from .homomorphism import homomorphism
-from .integration import integration
-from .motions import has_reflections, is_system, permutations, reflections, rotations, translations
-from .off_grid import off_grid
-from .outcome import Outcome, describe
-from .parity import parity
-from .precision import precision
-from .refinement import refinement
-from .robustness import robustness
-from .smoothness import smoothness
-from .training import training
-from .worst_case import worst_case
+from .forward.aliasing import may_alias
+from .points.motions import has_reflections, is_system
+from .properties import find
 
-#: Properties in the order they are checked and shown.
-PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {
-    "homomorphism": lambda claim: Outcome(homomorphism(claim)),
-    "equivariance": equivariance,
-    "off_grid": lambda claim: off_grid(claim) if claim.refined is None else refinement(claim),
-    "aliasing": aliasing,
-    "worst_case": worst_case,
-    "adjoint": adjoint,
-    "parameter_gradient": parameter_gradient,
-    "gradcheck": gradcheck,
-    "robustness": robustness,
-    "integration": integration,
-    "composition": composition,
-    "training": training,
-    "precision": precision,
-    "parity": parity,
-    "backends": backends,
-}
-#: Properties of models of points, in place of plain equivariance where the source holds ``Positions``.
-SYSTEM_PROPERTIES: dict[str, Callable[[Claim], Outcome]] = {
-    "rotations": rotations,
-    "reflections": reflections,
-    "translations": translations,
-    "permutations": permutations,
-    "forces": forces,
-    "smoothness": smoothness,
-}
 #: Both modes of a network.
 MODES = ("train", "eval")
 
@@ -75,12 +32,10 @@ def run_property(name: str, claim: Claim) -> Outcome:
     Raises:
         UsageError: the property is unknown, or the claim's fields do not fit its tensors.
     """
-    known = {**PROPERTIES, **SYSTEM_PROPERTIES}
-    if name not in known:
-        raise UsageError(registry.unknown("property", name, known))
+    checked = find(name)
     try:
-        outcome = known[name](claim)
-        return replace(outcome, result=attribute(claim, outcome.result, known[name]))
+        outcome = checked(claim)
+        return replace(outcome, result=attribute(claim, outcome.result, checked))
     except (UsageError, HarnessError):
         raise
     except Exception as error:
@@ -166,7 +121,7 @@ def examine(claim: Claim, modes: Sequence[str] = ()) -> Outcome:
     outcomes = []
     for name in modes:
         if name not in MODES:
-            raise UsageError(registry.unknown("mode", name, MODES))
+            raise UsageError(unknown("mode", name, MODES))
         if not claim.modules:
             raise UsageError("modes= needs a module: this layer is a function that holds none.")
         with mode(claim, training=name == "train"):

@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from ..harness import registry
-from ..harness.claim import Claim, Contract
-from ..harness.domains import Grid, Vector
+from ..harness.claim.claim import Claim, Contract
+from ..harness.claim.evaluation import Subject
+from ..harness.claim.recast import recast
 from ..harness.errors import UsageError
-from ..harness.fields import Acted, Field
-from ..harness.groups import Group
-from ..harness.groups import group as as_group
-from ..harness.reference import recast
-from ..harness.subject import Subject
-from ..harness.systems import LEAVES
+from ..harness.fields.atoms import LEAVES
+from ..harness.fields.domains import Grid, Vector
+from ..harness.fields.field import Acted, Field
+from ..harness.fields.library_types import TypedLayer, read_layer
+from ..harness.symmetry.groups import Group
+from ..harness.symmetry.groups import group as as_group
 from ..harness.trees import Tree, leaves, tree_map
 
 #: Grid that a layer is checked on when its types say everything but the size.
@@ -71,7 +71,7 @@ def make_claim(
     """The claim that the arguments of ``check`` speak of."""
     if not callable(layer):
         raise UsageError(f"{layer!r} is not callable: pass a module or a function of tensors.")
-    typed = registry.read_layer(layer)
+    typed = read_layer(layer)
     modules = (layer,) if isinstance(layer, torch.nn.Module) else ()
     if source is None and target is None and act_in is None and typed is not None:
         if typed.has_fields:
@@ -94,7 +94,7 @@ def make_claim(
     return claim if batch is not None else replace(claim, source=_layout(claim), modules=modules)
 
 
-def _of_typed(typed: registry.TypedLayer, modules: tuple[torch.nn.Module, ...]) -> Claim:
+def _of_typed(typed: TypedLayer, modules: tuple[torch.nn.Module, ...]) -> Claim:
     """The claim of a layer whose types say their domains too."""
     return Claim(
         typed.function,

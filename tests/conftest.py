@@ -36,7 +36,7 @@ def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def cheap(tmp_path, monkeypatch):
     """The plugin of cheap checks, registered here and in every process started from here; its folder of scripts."""
-    from equiharness.harness.registry import implementations
+    from equiharness.harness.adapters.registry import implementations
 
     folder, info = ROOT / "tests" / "runs", tmp_path / "plugin" / "cheap-1.0.dist-info"
     info.mkdir(parents=True)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from equiharness import cli
-from equiharness.harness import registry
+from equiharness.harness.adapters import registry
 
 ADAPTER = """
     import equiharness as eh
@@ -33,7 +33,7 @@ def command(tmp_path, monkeypatch, capsys):
         space = {}
         exec(compile(_source(body, sizes), "planted", "exec"), space)
         monkeypatch.setattr(registry, "implementations", lambda: (space["Layer"](),))
-        from equiharness.harness import runner
+        from equiharness.harness.runs import checks as runner
 
         runner._claim.cache_clear()
         monkeypatch.setattr("sys.argv", ["equiharness", *words])

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from equiharness.harness.reading import read_run
-from equiharness.harness.record import EndLine, Measurement, RunLine
-from equiharness.harness.verdict import CheckResult, Reason, Verdict
-from equiharness.harness.writing import RecordWriter
+from equiharness.harness.records.lines import EndLine, Measurement, RunLine
+from equiharness.harness.records.reading import read_run
+from equiharness.harness.records.writing import RecordWriter
+from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["torch.nn.Conv2d", "equiharness.LiftingConv", "--operator", "lifting C4", "--seconds", "0"]
@@ -106,7 +106,7 @@ def test_compare_and_trend_of_nothing_say_so(tmp_path):
 def test_trend_writes_a_page_from_records(tmp_path):
     reason = Reason(code="EXACT", message="")
     check = CheckResult(property="p", verdict=Verdict.EXACT, reason=reason, implementation="a", error=1.0, bound=2.0)
-    from equiharness.harness.record import CheckLine
+    from equiharness.harness.records.lines import CheckLine
 
     path = record(tmp_path / "a.jsonl", timed(1.0), CheckLine(result=check))
     done = run("trend", path, "--out", tmp_path / "t.html")

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from equiharness.harness.record import CheckLine, EndLine, Measurement, RunLine
-from equiharness.harness.validity import Geometry, Law, Point, ValidityMap, write_maps
-from equiharness.harness.verdict import CheckResult, Reason, Verdict
-from equiharness.harness.writing import RecordWriter
+from equiharness.harness.records.lines import CheckLine, EndLine, Measurement, RunLine
+from equiharness.harness.records.validity import Geometry, Law, Point, ValidityMap, write_maps
+from equiharness.harness.records.writing import RecordWriter
+from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
 
 def run(*words):

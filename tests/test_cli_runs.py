@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from equiharness.harness.reading import read_run
+from equiharness.harness.records.reading import read_run
 
 #: What differs between two runs of the same checks.
 TIMES = ("seconds", "seconds_in_layer", "attachment")
@@ -27,9 +27,9 @@ REAL = ("verify", "equiharness.LiftingConv", "equiharness.GroupPool", "--case", 
 @pytest.fixture
 def night(cheap, monkeypatch, tmp_path, capsys):
     """The command line in a folder of its own; the plugin has thirty cases."""
-    from equiharness.cli import run as cli_run
+    from equiharness.suites import properties
 
-    monkeypatch.setattr(cli_run, "SUITE", "cheap:run_property")
+    monkeypatch.setattr(properties, "SUITE", "cheap:run_property")
     monkeypatch.setenv("CHEAP_SLEEP", "30")
     monkeypatch.setenv("CHEAP_PASS", "0")
     monkeypatch.setenv("CHEAP_SECONDS", "0")
@@ -52,7 +52,7 @@ class Command:
     def __call__(self, *words, code=0):
         """Here; what it says."""
         from equiharness import cli
-        from equiharness.harness import runner
+        from equiharness.harness.runs import checks as runner
 
         runner._claim.cache_clear()  # it knows claims by name
         self.monkeypatch.setattr("sys.argv", ["equiharness", *words])
@@ -250,10 +250,11 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(night, tmp
 
 def test_results_go_to_the_record_and_nobody_holds_them(cheap, monkeypatch, tmp_path):
     from equiharness.cli import run as cli_run
-    from equiharness.harness import runner
     from equiharness.harness.config import Settings
+    from equiharness.harness.runs import checks as runner
+    from equiharness.suites import properties
 
-    monkeypatch.setattr(cli_run, "SUITE", "cheap:run_property")
+    monkeypatch.setattr(properties, "SUITE", "cheap:run_property")
     monkeypatch.setenv("CHEAP_KINDS", "pass")
     monkeypatch.setenv("CHEAP_FAT", "50000")
     monkeypatch.setenv("COLUMNS", "100")

@@ -6,7 +6,8 @@ import shlex
 import pytest
 from equiharness.cli import app
 from equiharness.cli import search as cli_search
-from equiharness.harness import exploration, registry
+from equiharness.harness.adapters import registry
+from equiharness.harness.search import search as exploration
 from typer.testing import CliRunner
 
 NAME = "torch.nn.Conv2d"

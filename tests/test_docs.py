@@ -30,7 +30,8 @@ import equiharness
 import equiharness.kernels
 import pytest
 from equiharness import cli
-from equiharness.harness import registry
+from equiharness.harness.adapters import registry
+from equiharness.harness.installed import distribution_version
 from equiharness.testing import Checker
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -202,7 +203,7 @@ class Reader:
     def equiharness(self, words):
         """Output of the command line; its exit code is kept, and wrong usage is never what a page means."""
         registry.implementations.cache_clear()
-        registry.distribution_version.cache_clear()
+        distribution_version.cache_clear()
         printed = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
             patch.setattr(sys, "argv", ["equiharness", *words])
@@ -244,7 +245,7 @@ def reader(request, kept, tmp_path, monkeypatch):
             del sys.modules[name]
     kept.update(sys.modules)
     registry.implementations.cache_clear()
-    registry.distribution_version.cache_clear()
+    distribution_version.cache_clear()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())

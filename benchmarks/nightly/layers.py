@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from equiharness.harness.operators import everyone
+from equiharness.harness.adapters.operators import everyone
 
 #: float32; its unit of rounding.
 EPS = 2.0**-23
@@ -32,10 +32,10 @@ def label(operator, implementation):
 def measure():
     """Figures by contender and quantity; the record of the run where EQUIHARNESS_RECORD says."""
     import torch
-    from equiharness.harness.ceilings import measure_ceilings
-    from equiharness.harness.clock import Clock
-    from equiharness.suites.contest import contest
-    from equiharness.suites.throughput import Effort
+    from equiharness.harness.timing.clock import Clock
+    from equiharness.harness.timing.roofline import measure_ceilings
+    from equiharness.suites.survey.side_by_side import contest
+    from equiharness.suites.survey.throughput import Effort
 
     torch.set_num_threads(1)
     clock = Clock()
@@ -62,8 +62,8 @@ def measure():
 
 def absent(entrants):
     """Why some cannot be built here at all, by contender."""
+    from equiharness.harness.adapters.registry import find
     from equiharness.harness.errors import MissingDependencyError
-    from equiharness.harness.registry import find
 
     found = {}
     for entrant in entrants:
@@ -76,10 +76,10 @@ def absent(entrants):
 
 def write_record(lines, left_out, ceilings):
     """The same figures with their raw samples, for ``equiharness compare`` and the trend page."""
-    from equiharness.harness.environment import capture
-    from equiharness.harness.machine import machine_state
-    from equiharness.harness.record import EndLine, RunLine
-    from equiharness.harness.writing import RecordWriter
+    from equiharness.harness.records.environment import capture
+    from equiharness.harness.records.lines import EndLine, RunLine
+    from equiharness.harness.records.machine import machine_state
+    from equiharness.harness.records.writing import RecordWriter
 
     path = os.environ.get("EQUIHARNESS_RECORD")
     if not path:

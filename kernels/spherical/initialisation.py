@@ -11,16 +11,36 @@ terms.
 """
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sized
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .layers import S2Conv, SO3Conv, _Convolution
+
+class Convolution(Protocol):
+    """What an initialisation needs of an S2Conv or SO3Conv."""
+
+    b_out: int
+    axes_in: int
+    in_channels: int
+    out_channels: int
+    scaling: float
+
+    @property
+    def kernel(self) -> Tensor:
+        """The weights, [C_in, C_out, P]."""
+
+    @property
+    def bias(self) -> Tensor | None:
+        """One number for each output channel."""
+
+    @property
+    def grid(self) -> Sized:
+        """The P points of the kernel."""
 
 
-def spherical_uniform_(layer: "_Convolution") -> None:
+def spherical_uniform_(layer: Convolution) -> None:
     """Draw the kernel from U(-1, 1) and set the bias to zero: the published initialisation; equivariance is untouched.
 
     Args:
@@ -40,7 +60,7 @@ def spherical_uniform_(layer: "_Convolution") -> None:
         _reset_bias(layer)
 
 
-def spherical_glorot_(layer: "S2Conv | SO3Conv", gain: float = 1.0) -> None:
+def spherical_glorot_(layer: Convolution, gain: float = 1.0) -> None:
     """Draw the kernel so that variance is kept, averaged over forward and backward; equivariance is untouched.
 
     The effective weight (scale times kernel) gets variance 2 gain^2 / (fan_in + fan_out), fan_in = C_in P, fan_out =
@@ -61,7 +81,7 @@ def spherical_glorot_(layer: "S2Conv | SO3Conv", gain: float = 1.0) -> None:
     _reset_bias(layer)
 
 
-def spherical_kaiming_(layer: "S2Conv | SO3Conv", gain: float = math.sqrt(2.0)) -> None:
+def spherical_kaiming_(layer: Convolution, gain: float = math.sqrt(2.0)) -> None:
     """Draw the kernel so that variance is kept in the forward pass through a ReLU; equivariance is untouched.
 
     The effective weight (scale times kernel) gets variance gain^2 / fan_in, fan_in = C_in P.
@@ -80,13 +100,13 @@ def spherical_kaiming_(layer: "S2Conv | SO3Conv", gain: float = math.sqrt(2.0)) 
     _reset_bias(layer)
 
 
-def fans(layer: "S2Conv | SO3Conv") -> tuple[int, int]:
+def fans(layer: Convolution) -> tuple[int, int]:
     """Return how many independent weights each output value sums over, and each input value reaches: C P."""
     points = len(layer.grid)
     return layer.in_channels * points, layer.out_channels * points
 
 
-def effective_scale(layer: "S2Conv | SO3Conv") -> float:
+def effective_scale(layer: Convolution) -> float:
     """Return the factor between the kernel parameter and the weight that multiplies a value of the signal."""
     return layer.scaling * (2 * layer.b_out if layer.axes_in == 2 else 1)
 
@@ -96,7 +116,7 @@ def _normal(kernel: Tensor, std: float) -> None:
         kernel.normal_(0.0, std)
 
 
-def _reset_bias(layer: "_Convolution") -> None:
+def _reset_bias(layer: Convolution) -> None:
     if layer.bias is not None:
         with torch.no_grad():
             layer.bias.zero_()

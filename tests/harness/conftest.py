@@ -1,8 +1,8 @@
 """Records of made-up checks, as several tests write them."""
 
 import pytest
-from equiharness.harness.record import Attachment, CheckLine, EndLine, Panel
-from equiharness.harness.writing import RecordWriter
+from equiharness.harness.records.lines import Attachment, CheckLine, EndLine, Panel
+from equiharness.harness.records.writing import RecordWriter
 
 
 class Records:

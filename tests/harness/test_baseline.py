@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from equiharness.harness.baseline import (
+from equiharness.harness.errors import RecordError
+from equiharness.harness.records.baseline import (
     GROWTH,
     ROUNDING,
     compare,
@@ -16,8 +17,7 @@ from equiharness.harness.baseline import (
     worst_by_key,
     write_baseline,
 )
-from equiharness.harness.errors import RecordError
-from equiharness.harness.verdict import CheckResult, Reason, Resolution, Verdict
+from equiharness.harness.verdict.result import CheckResult, Reason, Resolution, Verdict
 
 KEY = "lib.Layer | size=9 | equivariance | float32"
 BOUND = 2e-6  # S kappa eps_32: what rounding in float64 explains of it is 2^-29 of this, 3.7e-15

@@ -3,10 +3,10 @@
 import tracemalloc
 
 import pytest
+from equiharness.harness.adapters.adapter import Case
 from equiharness.harness.errors import UsageError
-from equiharness.harness.plan import Block, Plan, Shard
-from equiharness.harness.registry import Case
-from equiharness.harness.runner import plan
+from equiharness.harness.runs.checks import plan
+from equiharness.harness.runs.plan import Block, Plan, Shard
 
 SUITE = "cheap:run_property"
 

@@ -1,10 +1,10 @@
 """compare: every kind of change has its outcome, and only a real worsening fails."""
 
 import pytest
-from equiharness.harness.changes import changes
-from equiharness.harness.comparison import Change
-from equiharness.harness.record import EndLine, Measurement, Run, RunLine
-from equiharness.harness.verdict import CheckResult, Reason, Verdict
+from equiharness.harness.records.comparing import changes
+from equiharness.harness.records.lines import EndLine, Measurement, Run, RunLine
+from equiharness.harness.records.ratios import Change
+from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
 
 def check(verdict=Verdict.EXACT, error=1e-8, bound=1e-6, name="equivariance", **more):

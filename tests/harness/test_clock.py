@@ -5,8 +5,8 @@ import types
 
 import pytest
 import torch
-from equiharness.harness import clock as module
-from equiharness.harness.clock import Clock, Timing, flush_bytes, kept, quiet
+from equiharness.harness.timing import clock as module
+from equiharness.harness.timing.clock import Clock, Timing, flush_bytes, kept, quiet
 
 
 class Clockwork:

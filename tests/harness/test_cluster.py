@@ -5,8 +5,8 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from equiharness.harness.cluster import Station, clustered, deal, report_here, require_same
 from equiharness.harness.errors import MissingDependencyError, UsageError
+from equiharness.harness.runs.cluster import Station, clustered, deal, report_here, require_same
 
 
 def worker(**changes):
@@ -61,5 +61,6 @@ def test_without_dask_the_install_command_is_given(monkeypatch):
 
 
 def test_the_harness_loads_no_dask():
-    code = "import sys, equiharness.cli, equiharness.harness.cluster; print({'dask', 'distributed'} & set(sys.modules))"
+    loaded = "import sys, equiharness.cli, equiharness.harness.runs.cluster"
+    code = f"{loaded}; print({{'dask', 'distributed'}} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from equiharness.harness.comparison import FACTOR, LEAST, Change, paired
 from equiharness.harness.errors import UsageError
+from equiharness.harness.records.ratios import FACTOR, LEAST, Change, paired
 
 
 def noisy(count, factor=1.0, spread=0.03, seed=0):

@@ -4,14 +4,14 @@ import json
 import random
 
 import pytest
-from equiharness.harness.continuation import identity, read_progress, reopen, require_same, shard_of
+from equiharness.harness.adapters.adapter import Case
 from equiharness.harness.errors import RecordError
-from equiharness.harness.plan import WHOLE, Block, Plan, Shard
-from equiharness.harness.reading import line_at, read_run
-from equiharness.harness.record import EndLine, RunLine, attachments_path
-from equiharness.harness.registry import Case
-from equiharness.harness.verdict import CheckResult, Reason, Verdict
-from equiharness.harness.writing import RecordWriter
+from equiharness.harness.records.lines import EndLine, RunLine, attachments_path
+from equiharness.harness.records.reading import line_at, read_run
+from equiharness.harness.records.writing import RecordWriter
+from equiharness.harness.runs.plan import WHOLE, Block, Plan, Shard
+from equiharness.harness.runs.resume import identity, read_progress, reopen, require_same, shard_of
+from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
 PLAN = Plan([Block("x.Layer", Case.of(n=n), ("a", "b"), "float32") for n in range(5)])
 VERSIONS = {"torch": "2.13.0", "equiharness": "0.1.0"}

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import equiharness
 import pytest
-from equiharness.harness import duel as module
-from equiharness.harness.comparison import LEAST, Change
-from equiharness.harness.duel import Worker, WorkerError, duel
+from equiharness.harness.adapters.adapter import Case
+from equiharness.harness.adapters.operators import Entrant
 from equiharness.harness.errors import UsageError
-from equiharness.harness.installs import install_revision, repository_of
-from equiharness.harness.operators import Entrant
-from equiharness.harness.registry import Case
+from equiharness.harness.records.ratios import LEAST, Change
+from equiharness.harness.timing import revisions as module
+from equiharness.harness.timing.install import install_revision, repository_of
+from equiharness.harness.timing.revisions import Worker, WorkerError, duel
 
 ENTRANT = Entrant("op", "a.B", Case.of(n=1), 4)
 SITES = {"old": Path("old"), "new": Path("new")}

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from equiharness.harness.domains import Vector
-from equiharness.harness.error import LEAST_SHARE, Scale
-from equiharness.harness.fields import Field, Invariant
+from equiharness.harness.claim.scale import LEAST_SHARE, Scale
+from equiharness.harness.fields.domains import Vector
+from equiharness.harness.fields.field import Field, Invariant
 
 
 def rows(*values):

@@ -6,14 +6,14 @@ import equiharness as eh
 import pytest
 import torch
 import torch.nn.functional as F
-from equiharness.harness import corpus
-from equiharness.harness.corpus import Found
+from equiharness.harness.adapters.adapter import Case, Expected, Family, Implementation
 from equiharness.harness.errors import RecordError, UsageError
-from equiharness.harness.exploration import Search
-from equiharness.harness.registry import Case, Expected, Family, Implementation
-from equiharness.harness.strategies import cases
-from equiharness.harness.trials import Trial, failed, run_trial
-from equiharness.harness.verdict import Verdict
+from equiharness.harness.search import corpus
+from equiharness.harness.search.corpus import Found
+from equiharness.harness.search.search import Search
+from equiharness.harness.search.strategies import cases
+from equiharness.harness.search.trial import Trial, failed, run_trial
+from equiharness.harness.verdict.result import Verdict
 
 SUITE = "equiharness.suites.check:run_property"
 #: The configuration that shows the planted defect, and nothing else that could be smaller.

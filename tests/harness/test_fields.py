@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from equiharness.harness.actions import interpolate_grid
-from equiharness.harness.domains import Grid, Points, Vector
 from equiharness.harness.errors import UsageError
-from equiharness.harness.fields import Field, Invariant
-from equiharness.harness.groups import group
+from equiharness.harness.fields.domains import Grid, Points, Vector
+from equiharness.harness.fields.field import Field, Invariant
+from equiharness.harness.symmetry.groups import group
+from equiharness.harness.symmetry.interpolation import interpolate_grid
 
 BOXES = {"C4": [(4, 4), (5, 3), (1, 6)], "D4": [(3, 5)], "O": [(2, 3, 4), (3, 3, 3)], "Oh": [(2, 1, 3)]}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from equiharness.harness.errors import UsageError
-from equiharness.harness.groups import Group, group
+from equiharness.harness.symmetry.groups import Group, group
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,7 +54,7 @@ def test_d4_is_not_commutative_so_a_transposed_table_would_differ():
 
 def test_c4_counts_zero_two_three_one_quarter_turns_of_rot90():
     x = torch.arange(9.0).reshape(1, 1, 3, 3)
-    from equiharness.harness.actions import permute_grid
+    from equiharness.harness.symmetry.interpolation import permute_grid
 
     for g, turns in zip(group("C4"), (0, 2, 3, 1), strict=True):
         assert torch.equal(permute_grid(g.matrix, x), torch.rot90(x, turns, (-2, -1))), g

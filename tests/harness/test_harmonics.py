@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from equiharness.harness.groups import group
-from equiharness.harness.harmonics import (
+from equiharness.harness.fields.spheres import Rotations, Sphere
+from equiharness.harness.symmetry.groups import group
+from equiharness.harness.symmetry.harmonics import (
     Band,
     equiangular_rings,
     euler_angles,
@@ -15,7 +16,6 @@ from equiharness.harness.harmonics import (
     small_d,
     soft_rings,
 )
-from equiharness.harness.spheres import Rotations, Sphere
 
 GRIDS = [Sphere(4), Sphere(4, grid="gauss"), Sphere(4, grid="equiangular"), Sphere(3, shape=(8, 5)), Sphere(4, "soft")]
 SO3, O3 = group("SO3"), group("O3")

@@ -5,7 +5,7 @@ import types
 
 import pytest
 import torch
-from equiharness.harness.machine import Nvml, fingerprint, machine_state, open_nvml
+from equiharness.harness.records.machine import Nvml, fingerprint, machine_state, open_nvml
 
 
 class FakeLibrary:

@@ -1,7 +1,7 @@
 """Peak memory counts tensors at the worst moment, the same in every run."""
 
 import torch
-from equiharness.harness.memory import peak_bytes
+from equiharness.harness.timing.memory import peak_bytes
 
 
 def test_the_peak_is_what_lives_at_once():

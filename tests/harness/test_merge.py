@@ -1,15 +1,15 @@
 """Merged, the records of the parts are the record of the whole."""
 
 import pytest
-from equiharness.harness.continuation import identity, read_progress
+from equiharness.harness.adapters.adapter import Case
 from equiharness.harness.errors import RecordError
-from equiharness.harness.merge import merge
-from equiharness.harness.plan import WHOLE, Block, Plan, Shard
-from equiharness.harness.reading import read_run
-from equiharness.harness.record import RunLine, attachments_path
-from equiharness.harness.registry import Case
-from equiharness.harness.verdict import CheckResult, Reason, Verdict
-from equiharness.harness.writing import RecordWriter
+from equiharness.harness.records.lines import RunLine, attachments_path
+from equiharness.harness.records.merge import merge
+from equiharness.harness.records.reading import read_run
+from equiharness.harness.records.writing import RecordWriter
+from equiharness.harness.runs.plan import WHOLE, Block, Plan, Shard
+from equiharness.harness.runs.resume import identity, read_progress
+from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
 PLAN = Plan([Block("x.Layer", Case.of(n=n), ("a", "b"), "float32") for n in range(7)])
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from equiharness.harness.errors import UsageError
-from equiharness.harness.motions import Renumberings, Translations, renumbered, still, translated
+from equiharness.harness.fields.motions import Renumberings, Translations, renumbered, still, translated
 
 X = torch.randn(2, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 GROUPS = {"translations": Translations(3, 2.0), "permutations": Renumberings(4)}

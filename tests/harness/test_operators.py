@@ -1,10 +1,11 @@
 """Who is compared with whom: every adapter that names an operator can build its case there."""
 
 import pytest
-from equiharness.harness.ceilings import Ceilings, cost_of_batch
+from equiharness.harness.adapters.adapter import Cost
+from equiharness.harness.adapters.operators import OPERATORS, contests, everyone
+from equiharness.harness.adapters.registry import find, implementations
 from equiharness.harness.errors import UsageError
-from equiharness.harness.operators import OPERATORS, contests, everyone
-from equiharness.harness.registry import Cost, find, implementations
+from equiharness.harness.timing.roofline import Ceilings, cost_of_batch
 
 
 def test_ours_stands_beside_the_peers():

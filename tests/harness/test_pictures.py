@@ -4,9 +4,9 @@ import equiharness as eh
 import numpy as np
 import pytest
 import torch
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 from equiharness.kernels import LiftingConv
-from equiharness.suites.equivariance import equivariance
+from equiharness.suites.forward.equivariance import equivariance
 
 TITLES = ["x", "g x", "f(x)", "g f(x)", "f(g x)", "f(g x) - g f(x)"]
 ASIDE = ["space alone", "f(g x) - space alone", "g on the fibre"]

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from equiharness.harness.plan import Cell
-from equiharness.harness.registry import Case, implementations
-from equiharness.harness.runner import plan, run_cell
-from equiharness.harness.strategies import draw
-from equiharness.harness.verdict import Verdict
+from equiharness.harness.adapters.adapter import Case
+from equiharness.harness.adapters.registry import implementations
+from equiharness.harness.runs.checks import plan, run_cell
+from equiharness.harness.runs.plan import Cell
+from equiharness.harness.search.strategies import draw
+from equiharness.harness.verdict.result import Verdict
 
 SUITE = "equiharness.suites.check:run_property"
 LAYER = "equiharness.GroupConv"

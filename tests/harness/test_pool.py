@@ -6,15 +6,15 @@ import time
 
 import pytest
 from equiharness.harness.errors import UsageError
-from equiharness.harness.pool import FEW_CELLS, Pool, cores, gpus_for, pooled, workers_for
-from equiharness.harness.runner import plan
-from equiharness.harness.stream import LostCellError, stream
+from equiharness.harness.runs.checks import plan
+from equiharness.harness.runs.pool import FEW_CELLS, Pool, cores, gpus_for, pooled, workers_for
+from equiharness.harness.runs.scheduling import LostCellError, stream
 
 SUITE = "equiharness.suites.check:run_property"
 
 
 def cheap_plan(kinds, monkeypatch, properties=("a", "b"), **options):
-    from equiharness.harness import runner
+    from equiharness.harness.runs import checks as runner
 
     monkeypatch.setenv("CHEAP_KINDS", ",".join(kinds))
     runner._claim.cache_clear()

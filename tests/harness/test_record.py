@@ -5,10 +5,9 @@ import math
 import struct
 
 import pytest
-from equiharness.harness import writing
 from equiharness.harness.errors import RecordError
-from equiharness.harness.reading import read_run
-from equiharness.harness.record import (
+from equiharness.harness.records import writing
+from equiharness.harness.records.lines import (
     Attachment,
     CheckLine,
     EndLine,
@@ -18,8 +17,9 @@ from equiharness.harness.record import (
     attachments_path,
     counts,
 )
-from equiharness.harness.verdict import CheckResult, ElementError, Reason, Verdict
-from equiharness.harness.writing import RecordWriter, write_atomically
+from equiharness.harness.records.reading import read_run
+from equiharness.harness.records.writing import RecordWriter, write_atomically
+from equiharness.harness.verdict.result import CheckResult, ElementError, Reason, Verdict
 
 HEADER = RunLine(started="2026-01-01T00:00:00", command="verify", seed=0, planned=2, environment={"versions": {}})
 

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from equiharness.harness.claim import Claim, find_modules
-from equiharness.harness.domains import Vector
+from equiharness.harness.claim.claim import Claim, find_modules
+from equiharness.harness.claim.evaluation import Subject
+from equiharness.harness.claim.recast import recast
 from equiharness.harness.errors import UsageError
-from equiharness.harness.fields import Field, Invariant
-from equiharness.harness.reference import recast
-from equiharness.harness.subject import Subject
+from equiharness.harness.fields.domains import Vector
+from equiharness.harness.fields.field import Field, Invariant
 from torch import nn
 
 X = torch.tensor([[0.1, -1.7, 2.3]], dtype=torch.float64)

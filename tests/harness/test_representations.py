@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 from equiharness.harness.errors import UsageError
-from equiharness.harness.groups import Element, group
-from equiharness.harness.representations import fibre, wigner_matrix
+from equiharness.harness.symmetry.groups import Element, group
+from equiharness.harness.symmetry.representations import fibre, wigner_matrix
 
 FIBRES = {
     "C1": ["regular", "standard"],

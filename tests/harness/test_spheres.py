@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from equiharness import kernels
-from equiharness.harness.error import Scale
+from equiharness.harness.claim.scale import Scale
 from equiharness.harness.errors import UsageError
 
 SO3 = eh.group("SO3")

@@ -3,11 +3,11 @@
 import equiharness as eh
 import pytest
 import torch
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
+from equiharness.harness.claim.inputs import KINDS, structured
 from equiharness.harness.errors import UsageError
-from equiharness.harness.strategies import cases, elements, listed, profile, trials
-from equiharness.harness.structured import KINDS, structured
-from equiharness.harness.trials import Turn
+from equiharness.harness.search.strategies import cases, elements, listed, profile, trials
+from equiharness.harness.search.trial import Turn
 from hypothesis import Phase, find, given, settings
 
 GROUPS = ("C4", "D4", "C8", "D6", "O", "Oh", "SO2", "O2", "SO3", "O3")

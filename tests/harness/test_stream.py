@@ -6,12 +6,12 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
 import pytest
-from equiharness.harness import runner
-from equiharness.harness.plan import Cell
-from equiharness.harness.registry import Case
-from equiharness.harness.runner import plan
-from equiharness.harness.stream import SLICE, Engine, ExecutorLostError, LostCellError, run_slice, stream
-from equiharness.harness.verdict import Verdict
+from equiharness.harness.adapters.adapter import Case
+from equiharness.harness.runs import checks as runner
+from equiharness.harness.runs.checks import plan
+from equiharness.harness.runs.plan import Cell
+from equiharness.harness.runs.scheduling import SLICE, Engine, ExecutorLostError, LostCellError, run_slice, stream
+from equiharness.harness.verdict.result import Verdict
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_tasks_are_read_no_further_ahead_than_there_are_workers(cells):
 
 
 def test_in_this_process_a_cell_runs_when_its_result_is_asked_for(cells, monkeypatch):
-    from equiharness.harness import stream as module
+    from equiharness.harness.runs import scheduling as module
 
     ran = []
     monkeypatch.setattr(module, "run_cell", lambda cell: ran.append(cell))

@@ -4,7 +4,7 @@ import equiharness as eh
 import pytest
 import torch
 from equiharness.harness.errors import UsageError
-from equiharness.harness.systems import JITTER, draw, positions_of
+from equiharness.harness.fields.atoms import JITTER, draw, positions_of
 
 
 def generator():

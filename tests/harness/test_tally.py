@@ -3,9 +3,9 @@
 import tracemalloc
 
 import pytest
-from equiharness.harness.runner import exit_code
-from equiharness.harness.tally import Tally
-from equiharness.harness.verdict import CheckResult, Reason, Verdict
+from equiharness.harness.records.tally import Tally
+from equiharness.harness.runs.checks import exit_code
+from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
 
 def result(verdict, **changes):

@@ -4,20 +4,9 @@ import itertools
 import math
 
 import pytest
-from equiharness.harness.verdict import (
-    EPS,
-    LEAST_POWER,
-    SAFETY,
-    CheckResult,
-    Evidence,
-    Reason,
-    Verdict,
-    decide,
-    lost_bits,
-    ratio,
-    tightest_eps,
-    worst,
-)
+from equiharness.harness.precisions import EPS
+from equiharness.harness.verdict.decide import LEAST_POWER, SAFETY, Evidence, decide, lost_bits, tightest_eps
+from equiharness.harness.verdict.result import CheckResult, Reason, Verdict, ratio, worst
 
 SOUND = {"dtype": "float32", "error": 1e-8, "unit_bound": SAFETY, "kappa": 1.0, "wrong": 1.0, "wrong_unit": SAFETY}
 BOUND = SAFETY * EPS["float32"]

@@ -18,10 +18,10 @@ with warnings.catch_warnings():
     except ImportError as error:  # on numpy 2 e2cnn cannot be imported whole
         pytest.skip(str(error), allow_module_level=True)
 
-from equiharness.impls import e2cnn as adapter
+from equiharness.impls.peers import e2cnn as adapter
 from equiharness.impls.twins import Steerable
 from equiharness.suites.check import run_property
-from equiharness.suites.parity import parity
+from equiharness.suites.usage.parity import parity
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

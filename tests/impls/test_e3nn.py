@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from equiharness.harness.errors import UsageError
-from equiharness.impls import e3nn as adapters
-from equiharness.impls import e3nn_types as types
+from equiharness.impls.peers import e3nn as adapters
+from equiharness.impls.peers import e3nn_types as types
 from equiharness.suites.check import check_claim, run_property
 
 e3nn = pytest.importorskip("e3nn", reason="e3nn is a peer: pip install e3nn==0.6.0")
@@ -47,7 +47,7 @@ def test_degree_one_is_a_vector_in_the_order_x_y_z():
 def test_another_axis_would_be_noticed():
     """The twin: the harness's own order (y, z, x) is another basis."""
     [g] = eh.group("SO3").sample(np.random.default_rng(0), 1)
-    from equiharness.harness.representations import wigner_matrix
+    from equiharness.harness.symmetry.representations import wigner_matrix
 
     assert np.abs(types.representation_of(1, -1).of(g) - wigner_matrix(1, g.matrix)).max() > 0.1
 

@@ -16,13 +16,13 @@ with warnings.catch_warnings():
 
 from dataclasses import replace
 
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 from equiharness.harness.errors import UsageError
-from equiharness.impls import escnn as adapter
-from equiharness.impls.escnn import array_matrix, fibre_of, group_of
+from equiharness.impls.peers import escnn as adapter
+from equiharness.impls.peers.escnn import array_matrix, fibre_of, group_of
 from equiharness.impls.twins import steerable
 from equiharness.suites.check import run_property
-from equiharness.suites.parity import parity
+from equiharness.suites.usage.parity import parity
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

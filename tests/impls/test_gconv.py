@@ -4,11 +4,11 @@ import importlib.util
 
 import numpy as np
 import pytest
-from equiharness.harness.domains import Grid
 from equiharness.harness.errors import MissingDependencyError
-from equiharness.harness.fields import Field
-from equiharness.harness.groups import group
-from equiharness.impls import gconv
+from equiharness.harness.fields.domains import Grid
+from equiharness.harness.fields.field import Field
+from equiharness.harness.symmetry.groups import group
+from equiharness.impls.peers import gconv
 from equiharness.suites.check import check, run_property
 
 ADAPTERS = (gconv.LiftingConv, gconv.GroupConv, gconv.SeparableConv)

@@ -4,9 +4,26 @@ import equiharness as eh
 import pytest
 import torch
 from equiharness import kernels
-from equiharness.harness.fields import Field
-from equiharness.impls import grid_convolutions, grid_norms, grid_pools, grid_relaxed, grid_transposed, steerable
-from equiharness.impls.grid import GridAdapter
+from equiharness.harness.fields.field import Field
+from equiharness.impls.grid import (
+    convolutions as grid_convolutions,
+)
+from equiharness.impls.grid import (
+    norms as grid_norms,
+)
+from equiharness.impls.grid import (
+    pools as grid_pools,
+)
+from equiharness.impls.grid import (
+    relaxed as grid_relaxed,
+)
+from equiharness.impls.grid import (
+    steerable,
+)
+from equiharness.impls.grid import (
+    transposed as grid_transposed,
+)
+from equiharness.impls.grid.adapter import GridAdapter
 from equiharness.kernels import GroupConv, GroupPool, LiftingConv
 from equiharness.suites.check import run_property
 

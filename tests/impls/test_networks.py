@@ -3,7 +3,7 @@
 import equiharness as eh
 import pytest
 import torch
-from equiharness.impls import grid_networks
+from equiharness.impls.grid import networks as grid_networks
 from equiharness.suites.check import check_claim, run_property
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def peers():
     pytest.importorskip("escnn")
-    from equiharness.impls import escnn_networks
+    from equiharness.impls.peers import escnn_networks
 
     return [escnn_networks.WideResNet(), escnn_networks.UNet()]
 

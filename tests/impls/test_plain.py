@@ -2,10 +2,11 @@
 
 import equiharness as eh
 import pytest
-from equiharness.harness.registry import implementations
-from equiharness.harness.runner import check_declarations, exit_code, plan, run_cell
-from equiharness.impls.plain import Conv2d, Conv3d
-from equiharness.suites.check import PROPERTIES, run_property
+from equiharness.harness.adapters.registry import implementations
+from equiharness.harness.runs.checks import check_declarations, exit_code, plan, run_cell
+from equiharness.impls.peers.plain import Conv2d, Conv3d
+from equiharness.suites.check import run_property
+from equiharness.suites.properties import PLANNED
 
 SUITE = "equiharness.suites.check:run_property"
 
@@ -13,7 +14,7 @@ SUITE = "equiharness.suites.check:run_property"
 @pytest.fixture
 def registered(monkeypatch):
     """The control as the only registered implementation, whatever is installed."""
-    monkeypatch.setattr("equiharness.harness.registry.implementations", lambda: (Conv2d(), Conv3d()))
+    monkeypatch.setattr("equiharness.harness.adapters.registry.implementations", lambda: (Conv2d(), Conv3d()))
     yield
     implementations.cache_clear()
 
@@ -33,8 +34,8 @@ def test_a_plain_convolution_is_broken(adapter, dtype):
 
 
 def test_a_run_over_the_control_alone_holds_as_declared(registered):
-    check_declarations([], tuple(PROPERTIES))
-    cells = plan([], tuple(PROPERTIES), suite=SUITE, dtypes=["float32"])
+    check_declarations([], PLANNED)
+    cells = plan([], PLANNED, suite=SUITE, dtypes=["float32"])
     results = [run_cell(cell).result for cell in cells]
     assert {r.label for r in results} == {"EXPECTED", "PASS", "SKIP"}
     assert exit_code(results, strict=True) == 0

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from equiharness.harness import registry
-from equiharness.harness.claim import Twin
+from equiharness.harness.adapters.adapter import Implementation
+from equiharness.harness.claim.claim import Twin
 from equiharness.harness.errors import MissingDependencyError
-from equiharness.harness.verdict import Verdict
-from equiharness.impls import e3nn_grids, s2cnn, spherical, spherical_blocks, torch_harmonics
+from equiharness.harness.verdict.result import Verdict
+from equiharness.impls.peers import e3nn_grids, s2cnn, torch_harmonics
+from equiharness.impls.spherical import blocks as spherical_blocks
+from equiharness.impls.spherical import convolutions as spherical
 from equiharness.suites.check import run_property
-from equiharness.suites.parity import parity
+from equiharness.suites.usage.parity import parity
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def adapters(*modules):
     for module in modules:
         own = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__]
-        yield from (kind() for kind in own if issubclass(kind, registry.Implementation) and hasattr(kind, "name"))
+        yield from (kind() for kind in own if issubclass(kind, Implementation) and hasattr(kind, "name"))
 
 
 ALL = [

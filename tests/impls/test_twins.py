@@ -4,9 +4,9 @@ import equiharness as eh
 import pytest
 import torch
 from equiharness import kernels
-from equiharness.harness.claim import Claim, Twin
+from equiharness.harness.claim.claim import Claim, Twin
 from equiharness.impls import twins
-from equiharness.suites.parity import parity
+from equiharness.suites.usage.parity import parity
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

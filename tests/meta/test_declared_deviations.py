@@ -5,14 +5,13 @@ import json
 import equiharness as eh
 import pytest
 import torch
-from equiharness.harness import runner
+from equiharness.harness.adapters.adapter import Case, Expected, Family, Implementation
 from equiharness.harness.errors import UsageError
-from equiharness.harness.explain import explain
-from equiharness.harness.reading import read_run
-from equiharness.harness.record import CheckLine
-from equiharness.harness.registry import Case, Expected, Family, Implementation
-from equiharness.harness.runner import check_declarations, exit_code, plan, run_cell
-from equiharness.harness.verdict import CheckResult, Reason, Verdict, worst
+from equiharness.harness.records.lines import CheckLine
+from equiharness.harness.records.reading import read_run
+from equiharness.harness.runs import checks as runner
+from equiharness.harness.runs.checks import check_declarations, exit_code, plan, run_cell
+from equiharness.harness.verdict.result import CheckResult, Reason, Verdict, explain, worst
 
 SUITE = "equiharness.suites.check:run_property"
 REASON = "the ramp breaks every symmetry."
@@ -43,7 +42,7 @@ def run(monkeypatch):
     def results(*expected, library="torch", properties=("equivariance",)):
         adapter = Ramp(*expected)
         adapter.library = library
-        monkeypatch.setattr("equiharness.harness.registry.implementations", lambda: (adapter,))
+        monkeypatch.setattr("equiharness.harness.adapters.registry.implementations", lambda: (adapter,))
         runner._claim.cache_clear()  # it knows claims by name, and every adapter here has the same
         check_declarations([], ("homomorphism", "equivariance"))
         cells = plan([], properties, suite=SUITE, dtypes=["float32"])

@@ -3,7 +3,7 @@
 import equiharness as eh
 import pytest
 import torch
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 from equiharness.kernels import LiftingConv
 from equiharness.suites.check import run_property
 from torch import nn

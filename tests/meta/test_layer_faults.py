@@ -3,8 +3,8 @@
 import equiharness as eh
 import pytest
 import torch
-from equiharness.harness.claim import Claim
-from equiharness.harness.groups import Group
+from equiharness.harness.claim.claim import Claim
+from equiharness.harness.symmetry.groups import Group
 from equiharness.kernels import (
     RelaxedGroupConv,
     SeparableGroupConv,

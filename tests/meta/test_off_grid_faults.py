@@ -4,10 +4,11 @@ import equiharness as eh
 import numpy as np
 import pytest
 import torch
-from equiharness.harness.claim import Approximate, Claim
-from equiharness.harness.verdict import EPS, SAFETY
-from equiharness.suites.convergence import ResolutionErrors, Rounding, judge_convergence
-from equiharness.suites.off_grid import off_grid
+from equiharness.harness.claim.claim import Approximate, Claim
+from equiharness.harness.precisions import EPS
+from equiharness.harness.verdict.decide import SAFETY
+from equiharness.suites.forward.convergence import ResolutionErrors, Rounding, judge_convergence
+from equiharness.suites.forward.off_grid import off_grid
 
 
 def judged(function, dtype, size=17, seed=0):

@@ -3,8 +3,8 @@
 import equiharness as eh
 import pytest
 import torch
-from equiharness.harness.claim import Claim, Twin
-from equiharness.suites.parity import parity
+from equiharness.harness.claim.claim import Claim, Twin
+from equiharness.suites.usage.parity import parity
 from zoo import parity as zoo
 from zoo.parity import FIELD, SECONDS, detached_bias, sound, wrong_weight_gradient
 

@@ -2,9 +2,9 @@
 
 import equiharness as eh
 import pytest
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 from equiharness.suites.check import check_claim
-from equiharness.suites.robustness import robustness
+from equiharness.suites.usage.robustness import robustness
 from zoo.robustness import PLANE, STATEMENTS, batch_mean
 
 

@@ -4,8 +4,8 @@ import equiharness as eh
 import pytest
 import torch
 import torch.nn.functional as F
-from equiharness.harness.claim import Claim
-from equiharness.harness.fields import Acted
+from equiharness.harness.claim.claim import Claim
+from equiharness.harness.fields.field import Acted
 from equiharness.suites.check import run_property
 
 PLANE = eh.Field(eh.Grid(4, 4), "C4", "2*trivial")

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 from equiharness import kernels as k
-from equiharness.harness import harmonics
-from equiharness.harness.claim import Approximate, Claim, Exact
-from equiharness.suites.aliasing import aliasing
+from equiharness.harness.claim.claim import Approximate, Claim, Exact
+from equiharness.harness.symmetry import harmonics
 from equiharness.suites.check import run_property
-from equiharness.suites.homomorphism import homomorphism
-from equiharness.suites.quadrature import quadrature
+from equiharness.suites.forward.aliasing import aliasing
+from equiharness.suites.forward.homomorphism import homomorphism
+from equiharness.suites.forward.quadrature import quadrature
 from zoo.spherical import NUMBERS, S2, SO3, B, dipole, polluted_mean
 
 
@@ -42,7 +42,7 @@ BROKEN_ACTIONS = {
 @pytest.mark.parametrize("name", BROKEN_ACTIONS)
 def test_a_broken_action_of_the_harness_is_blamed_before_the_layer(monkeypatch, name, field):
     monkeypatch.setattr(harmonics, "_wigner_blocks", replaced(BROKEN_ACTIONS[name]))
-    result = homomorphism(Claim(lambda x: x, field.group, field, field))
+    result = homomorphism(Claim(lambda x: x, field.group, field, field)).result
     assert (result.verdict.value, result.reason.code) == ("BROKEN", "ACTION")
     result = run_property("equivariance", Claim(lambda x: 2 * x, field.group, field, field)).result
     assert result.reason.code == "ACTION"
@@ -65,7 +65,7 @@ def test_another_action_is_told_by_the_polynomial_of_rotated_points_alone(monkey
     cube, wanted = (torch.from_numpy(x[..., 2] ** 3)[None, None] for x in (points, points @ g.matrix))
     assert torch.allclose(S2.act(g, cube), wanted, atol=1e-13)
     monkeypatch.setattr(harmonics, "_wigner_blocks", replaced(OTHER_ACTIONS[name]))
-    assert homomorphism(Claim(lambda x: x, S2.group, S2, S2)).verdict is eh.Verdict.EXACT
+    assert homomorphism(Claim(lambda x: x, S2.group, S2, S2)).result.verdict is eh.Verdict.EXACT
     assert not torch.allclose(S2.act(g, cube), wanted, atol=1e-2)
 
 
@@ -73,7 +73,7 @@ def test_another_action_is_told_by_the_polynomial_of_rotated_points_alone(monkey
 def test_without_weights_the_action_is_not_orthogonal(monkeypatch, change):
     if change == "unweighted norm":
         monkeypatch.setattr(eh.Field, "weights", property(lambda self: torch.ones(4 * B * B, dtype=torch.float64)))
-    result = homomorphism(Claim(lambda x: x, S2.group, S2, S2))
+    result = homomorphism(Claim(lambda x: x, S2.group, S2, S2)).result
     assert result.verdict is (eh.Verdict.BROKEN if change == "unweighted norm" else eh.Verdict.EXACT)
 
 

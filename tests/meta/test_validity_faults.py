@@ -4,10 +4,10 @@ import equiharness as eh
 import pytest
 import torch
 import torch.nn.functional as F
-from equiharness.harness.claim import Claim
-from equiharness.harness.validity import Point
+from equiharness.harness.claim.claim import Claim
+from equiharness.harness.records.validity import Point
 from equiharness.kernels import LiftingConv
-from equiharness.suites.validity import find_law, sweep, validity_map
+from equiharness.suites.survey.validity import find_law, sweep, validity_map
 
 AXES = {"sizes": (6, 7, 8), "kernels": (3, 4), "strides": (1, 2), "paddings": (0, 1)}
 

@@ -4,7 +4,7 @@ import equiharness as eh
 import pytest
 import torch
 import torch.nn.functional as F
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 from equiharness.suites.check import check_claim
 from zoo.planar import C4, D4, PAIRS, PLANE, bank, correlated, one_tap
 

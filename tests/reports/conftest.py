@@ -4,8 +4,8 @@ import struct
 from typing import Any
 
 import pytest
-from equiharness.harness.record import Attachment, EndLine, Panel, Run, RunLine
-from equiharness.harness.verdict import CheckResult, ElementError, Reason, Verdict
+from equiharness.harness.records.lines import Attachment, EndLine, Panel, Run, RunLine
+from equiharness.harness.verdict.result import CheckResult, ElementError, Reason, Verdict
 
 TITLES = ("x", "g x", "f(x)", "g f(x)", "f(g x)", "f(g x) - g f(x)")
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from equiharness.harness.verdict import Reason, Verdict
+from equiharness.harness.verdict.result import Reason, Verdict
 from equiharness.reports.annotations import SHOWN, render_annotations
 
 

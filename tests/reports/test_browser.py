@@ -17,10 +17,10 @@ import time
 from pathlib import Path
 
 import pytest
-from equiharness.harness.reading import read_run
-from equiharness.harness.record import Measurement
-from equiharness.harness.validity import Geometry, Law, Point, ValidityMap
-from equiharness.harness.verdict import ElementError, Reason, Verdict
+from equiharness.harness.records.lines import Measurement
+from equiharness.harness.records.reading import read_run
+from equiharness.harness.records.validity import Geometry, Law, Point, ValidityMap
+from equiharness.harness.verdict.result import ElementError, Reason, Verdict
 from equiharness.reports.history import History, Key
 from equiharness.reports.history import Run as HistoryRun
 from equiharness.reports.html import Beside, render_html

@@ -5,8 +5,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from equiharness.harness.record import Measurement, Turn
-from equiharness.harness.verdict import ElementError, Resolution, Verdict
+from equiharness.harness.records.lines import Measurement, Turn
+from equiharness.harness.verdict.result import ElementError, Resolution, Verdict
 from equiharness.reports.figures import write_figures
 from equiharness.reports.history import History, Key
 from equiharness.reports.history import Run as HistoryRun

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from equiharness.harness.record import Attachment, Panel, Turn
+from equiharness.harness.records.lines import Attachment, Panel, Turn
 from equiharness.reports.globes import VIEW, globe, opposite, pictured
 from equiharness.reports.pictures import figure_of, strip_of
 

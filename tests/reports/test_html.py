@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 
 import pytest
 from equiharness.harness.errors import MissingDependencyError
-from equiharness.harness.record import Measurement
-from equiharness.harness.verdict import ElementError, Reason, Resolution, Verdict
+from equiharness.harness.records.lines import Measurement
+from equiharness.harness.verdict.result import ElementError, Reason, Resolution, Verdict
 from equiharness.reports import bundles
 from equiharness.reports.html import Beside, render_html
 from equiharness.reports.rows import rows_of

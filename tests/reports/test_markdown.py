@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from equiharness.harness.verdict import Reason, Verdict
+from equiharness.harness.verdict.result import Reason, Verdict
 from equiharness.reports.markdown import LIMIT, render_markdown
 from equiharness.reports.since import Past, When, key_of
 

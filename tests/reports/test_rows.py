@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 import re
 
-from equiharness.harness.verdict import Verdict
+from equiharness.harness.verdict.result import Verdict
 from equiharness.reports.rows import attention, declared, matrix_of, rows_of, summary_of
 
 

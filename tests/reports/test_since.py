@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 from equiharness.harness.errors import RecordError
-from equiharness.harness.record import CheckLine
-from equiharness.harness.verdict import Verdict
-from equiharness.harness.writing import RecordWriter
+from equiharness.harness.records.lines import CheckLine
+from equiharness.harness.records.writing import RecordWriter
+from equiharness.harness.verdict.result import Verdict
 from equiharness.reports.since import Past, When, key_of, onsets, read_past
 
 

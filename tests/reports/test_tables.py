@@ -3,8 +3,8 @@ from __future__ import annotations
 import csv
 import math
 
-from equiharness.harness.record import Measurement
-from equiharness.harness.verdict import Reason, Verdict
+from equiharness.harness.records.lines import Measurement
+from equiharness.harness.verdict.result import Reason, Verdict
 from equiharness.reports.tables import write_tables
 
 

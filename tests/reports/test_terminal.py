@@ -1,6 +1,6 @@
 """The summary of a session: the worst first, all that fails, a few of what holds."""
 
-from equiharness.harness.verdict import CheckResult, Reason, Verdict
+from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 from equiharness.reports.terminal import SHOWN, summary
 
 

@@ -1,6 +1,6 @@
 """The table of times, memory and errors."""
 
-from equiharness.harness.record import EndLine, Measurement, Run, RunLine
+from equiharness.harness.records.lines import EndLine, Measurement, Run, RunLine
 from equiharness.reports.changes import render_changes
 from equiharness.reports.throughput import render_throughput
 

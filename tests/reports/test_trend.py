@@ -7,8 +7,8 @@ import math
 import random
 
 import pytest
-from equiharness.harness.record import EndLine, Measurement, RunLine
-from equiharness.harness.writing import RecordWriter
+from equiharness.harness.records.lines import EndLine, Measurement, RunLine
+from equiharness.harness.records.writing import RecordWriter
 from equiharness.reports.history import Key, read_history, values_of
 from equiharness.reports.steps import LEAST, steps
 from equiharness.reports.trend import render_trend

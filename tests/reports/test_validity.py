@@ -2,7 +2,7 @@
 
 import pytest
 from equiharness.harness.errors import RecordError
-from equiharness.harness.validity import Geometry, Law, Point, ValidityMap
+from equiharness.harness.records.validity import Geometry, Law, Point, ValidityMap
 from equiharness.reports.validity import COLOURS, OTHER, draw_maps, laws_table
 
 

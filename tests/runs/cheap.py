@@ -9,8 +9,8 @@ import os
 import signal
 import time
 
-from equiharness.harness.registry import Case, Family, Implementation
-from equiharness.harness.verdict import CheckResult, Reason, Verdict
+from equiharness.harness.adapters.adapter import Case, Family, Implementation
+from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
 SUITE = "cheap:run_property"
 

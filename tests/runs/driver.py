@@ -4,10 +4,11 @@ import functools
 
 from equiharness import cli
 from equiharness.cli import run as cli_run
-from equiharness.harness import pool
+from equiharness.harness.runs import pool
+from equiharness.suites import properties
 
 if __name__ == "__main__":
-    cli_run.SUITE = "cheap:run_property"
+    properties.SUITE = "cheap:run_property"
     cli_run.require_device = lambda device: None
     pool.pooled = functools.partial(pool.pooled, preload=())
     cli.main()

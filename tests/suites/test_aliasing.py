@@ -4,8 +4,8 @@ import equiharness as eh
 import pytest
 import torch
 from equiharness import kernels as k
-from equiharness.harness.claim import Approximate, Claim
-from equiharness.suites.aliasing import aliasing, is_affine
+from equiharness.harness.claim.claim import Approximate, Claim
+from equiharness.suites.forward.aliasing import aliasing, is_affine
 
 S2, SO3 = (eh.Field(domain(8), "SO3", "2*trivial") for domain in (eh.Sphere, eh.Rotations))
 

@@ -4,10 +4,10 @@ import equiharness as eh
 import pytest
 import torch
 from equiharness.kernels import GroupConv
-from equiharness.suites.backends import backends
 from equiharness.suites.claims import claim_of
-from equiharness.suites.composition import composition
-from equiharness.suites.equivariance import equivariance
+from equiharness.suites.forward.equivariance import equivariance
+from equiharness.suites.usage.backends import backends
+from equiharness.suites.usage.composition import composition
 
 FIELD = eh.Field(eh.Grid(9, 9), "C4", "2*regular", split=True)
 SCALARS = eh.Field(eh.Grid(9, 9), "C4", "2*trivial")

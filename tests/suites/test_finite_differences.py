@@ -3,9 +3,9 @@
 import equiharness as eh
 import pytest
 import torch
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 from equiharness.kernels import GroupConv, GroupPool, LiftingConv
-from equiharness.suites.finite_differences import gradcheck
+from equiharness.suites.backward.finite_differences import gradcheck
 from torch import nn
 
 PLANE = eh.Field(eh.Grid(7, 7), "C4", "2*trivial")

@@ -3,9 +3,9 @@
 import equiharness as eh
 import pytest
 import torch
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 from equiharness.kernels import GlobalPool, GroupBatchNorm, GroupConv, GroupPool, LiftingConv
-from equiharness.suites.gradients import adjoint, parameter_gradient
+from equiharness.suites.backward.gradients import adjoint, parameter_gradient
 from torch import nn
 
 BOX = eh.Grid(7, 7)

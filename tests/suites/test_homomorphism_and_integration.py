@@ -3,11 +3,11 @@
 import equiharness as eh
 import pytest
 import torch
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 from equiharness.kernels import LiftingConv
 from equiharness.suites.check import run_property
-from equiharness.suites.homomorphism import homomorphism
-from equiharness.suites.integration import integration
+from equiharness.suites.forward.homomorphism import homomorphism
+from equiharness.suites.forward.integration import integration
 
 FIBRES = ["trivial", "regular", "standard", "2*trivial + regular + standard"]
 
@@ -17,7 +17,7 @@ FIBRES = ["trivial", "regular", "standard", "2*trivial + regular + standard"]
 @pytest.mark.parametrize(("group", "box"), [("C4", (4, 6)), ("D4", (5, 5)), ("O", (2, 3, 4)), ("C8", (5, 5))])
 def test_actions_of_fields_are_homomorphisms(group, box, fibre, seed):
     field = eh.Field(eh.Grid(*box), group, fibre)
-    result = homomorphism(Claim(lambda x: x, group, field, field, seed=seed))
+    result = homomorphism(Claim(lambda x: x, group, field, field, seed=seed)).result
     assert result.verdict is eh.Verdict.EXACT
     assert result.power > 1e10
     assert result.error <= (0 if group in ("C4", "D4", "O") else 1e-14)
@@ -27,14 +27,14 @@ def test_actions_of_fields_are_homomorphisms(group, box, fibre, seed):
 @pytest.mark.parametrize("group", ["SO3", "O3", "O", "Oh"])
 def test_irreps_of_space_are_homomorphisms_to_rounding(group, fibre):
     field = eh.Field(eh.Points(4), group, fibre)
-    result = homomorphism(Claim(lambda x: x, group, field, field))
+    result = homomorphism(Claim(lambda x: x, group, field, field)).result
     assert result.verdict is eh.Verdict.EXACT
     assert result.error < 1e-13
 
 
 def test_an_action_that_moves_nothing_is_vacuous():
     field = eh.Field(eh.Vector(), "C4", "3*trivial")
-    assert homomorphism(Claim(lambda x: x, "C4", field, field)).verdict is eh.Verdict.VACUOUS
+    assert homomorphism(Claim(lambda x: x, "C4", field, field)).result.verdict is eh.Verdict.VACUOUS
 
 
 def integral_of(function, fibre="2*regular", domain=None, **options):

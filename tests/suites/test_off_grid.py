@@ -6,11 +6,12 @@ import equiharness as eh
 import numpy as np
 import pytest
 import torch
-from equiharness.harness.claim import Approximate, Claim, Exact
-from equiharness.harness.registry import Case, find
-from equiharness.suites.convergence import ResolutionErrors, Rounding, judge_convergence
-from equiharness.suites.equivariance import equivariance
-from equiharness.suites.off_grid import off_grid
+from equiharness.harness.adapters.adapter import Case
+from equiharness.harness.adapters.registry import find
+from equiharness.harness.claim.claim import Approximate, Claim, Exact
+from equiharness.suites.forward.convergence import ResolutionErrors, Rounding, judge_convergence
+from equiharness.suites.forward.equivariance import equivariance
+from equiharness.suites.forward.off_grid import off_grid
 
 SIZES = (17, 33, 65)
 

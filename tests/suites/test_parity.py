@@ -4,10 +4,10 @@ import equiharness as eh
 import pytest
 import torch
 import torch.nn.functional as F
-from equiharness.harness.claim import Claim, Twin
+from equiharness.harness.claim.claim import Claim, Twin
 from equiharness.harness.errors import MissingDependencyError, UsageError
 from equiharness.suites.check import check_claim
-from equiharness.suites.parity import parity
+from equiharness.suites.usage.parity import parity
 
 FIELD = eh.Field(eh.Grid(7, 7), "C4", "3*trivial")
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]

@@ -4,8 +4,8 @@ import equiharness as eh
 import pytest
 import torch
 from equiharness.suites.claims import claim_of
-from equiharness.suites.equivariance import equivariance
-from equiharness.suites.precision import precision
+from equiharness.suites.forward.equivariance import equivariance
+from equiharness.suites.usage.precision import precision
 from torch.nn import functional
 
 FIELD = eh.Field(eh.Grid(9, 9), "C4", "4*trivial")

@@ -3,11 +3,12 @@
 import equiharness as eh
 import pytest
 import torch
-from equiharness.harness.claim import Claim
-from equiharness.harness.registry import Case, find
-from equiharness.harness.verdict import EPS
+from equiharness.harness.adapters.adapter import Case
+from equiharness.harness.adapters.registry import find
+from equiharness.harness.claim.claim import Claim
+from equiharness.harness.precisions import EPS
 from equiharness.kernels import AntialiasedPool, GroupBatchNorm, GroupConv, GroupPool, LiftingConv, Upsample
-from equiharness.suites.robustness import robustness
+from equiharness.suites.usage.robustness import robustness
 from torch import nn
 
 PLANE = eh.Field(eh.Grid(7, 7), "C4", "2*trivial")

@@ -4,11 +4,11 @@ import equiharness as eh
 import pytest
 import torch
 from equiharness import kernels as k
-from equiharness.harness.claim import Claim, Exact
+from equiharness.harness.claim.claim import Claim, Exact
 from equiharness.suites.check import check_claim
-from equiharness.suites.equivariance import equivariance
-from equiharness.suites.integration import integration
-from equiharness.suites.quadrature import quadrature
+from equiharness.suites.forward.equivariance import equivariance
+from equiharness.suites.forward.integration import integration
+from equiharness.suites.forward.quadrature import quadrature
 
 DTYPES = ["float32", "float64"]
 

@@ -2,18 +2,18 @@
 
 import pytest
 import torch
-from equiharness.harness.ceilings import Ceilings
-from equiharness.harness.claim import Claim
-from equiharness.harness.clock import Clock, Timing
-from equiharness.harness.contender import prepare
-from equiharness.harness.domains import Grid
+from equiharness.harness.adapters.adapter import Case, Cost
+from equiharness.harness.adapters.operators import Entrant, contests
+from equiharness.harness.claim.claim import Claim
 from equiharness.harness.errors import UsageError
-from equiharness.harness.fields import Field
-from equiharness.harness.operators import Entrant, contests
-from equiharness.harness.record import Measurement
-from equiharness.harness.registry import Case, Cost
-from equiharness.suites.contest import contest
-from equiharness.suites.throughput import Effort, Entry, throughput
+from equiharness.harness.fields.domains import Grid
+from equiharness.harness.fields.field import Field
+from equiharness.harness.records.lines import Measurement
+from equiharness.harness.timing.clock import Clock, Timing
+from equiharness.harness.timing.roofline import Ceilings
+from equiharness.harness.timing.timed_layer import prepare
+from equiharness.suites.survey.side_by_side import contest
+from equiharness.suites.survey.throughput import Effort, Entry, throughput
 
 CEILINGS = Ceilings(bytes_per_second=1e10, flops_per_second=1e11)
 QUICK = Effort(seconds=0.0, cold=False)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from equiharness.kernels import GroupConv
 from equiharness.suites.claims import claim_of
-from equiharness.suites.equivariance import equivariance
-from equiharness.suites.training import training
+from equiharness.suites.forward.equivariance import equivariance
+from equiharness.suites.usage.training import training
 from torch.nn import functional
 
 FIELD = eh.Field(eh.Grid(9, 9), "C4", "2*trivial")

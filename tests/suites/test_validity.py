@@ -4,10 +4,10 @@ import equiharness as eh
 import pytest
 import torch
 from equiharness.harness.errors import UsageError
-from equiharness.harness.validity import Geometry, Point, read_maps, write_maps
+from equiharness.harness.records.validity import Geometry, Point, read_maps, write_maps
 from equiharness.impls.validity import layers
-from equiharness.suites.resampling import errors_by_angle
-from equiharness.suites.validity import find_law, sweep, validity_map
+from equiharness.suites.survey.angles import errors_by_angle
+from equiharness.suites.survey.validity import find_law, sweep, validity_map
 
 SMALL = {"sizes": (6, 7, 8), "kernels": (3, 4), "strides": (1, 2, 3), "paddings": (0, 1)}
 LAYERS = {f"{layer.library}.{layer.name}": layer for layer in layers()}

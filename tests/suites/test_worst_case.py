@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from equiharness.suites.claims import claim_of
-from equiharness.suites.worst_case import worst_case
+from equiharness.suites.forward.worst_case import worst_case
 
 FIELD = eh.Field(eh.Grid(7, 7), "C4", "2*trivial")
 N = 2 * 49

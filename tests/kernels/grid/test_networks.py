@@ -4,7 +4,7 @@ import equiharness as eh
 import pytest
 import torch
 from equiharness import kernels
-from equiharness.impls.grid_networks import settle
+from equiharness.impls.grid.networks import settle
 from torch import nn
 
 

@@ -6,12 +6,12 @@ import equiharness as eh
 import numpy as np
 import pytest
 import torch
-from equiharness.harness.claim import Approximate, Claim
-from equiharness.harness.groups import Group
+from equiharness.harness.claim.claim import Approximate, Claim
+from equiharness.harness.symmetry.groups import Group
 from equiharness.kernels import GroupConv, LiftingConv, SteerableConv, SteerableLiftingConv
 from equiharness.kernels.steerable.basis import DEGREE, moment, steerable_basis
 from equiharness.kernels.steerable.groups import PlanarGroup
-from equiharness.suites.off_grid import off_grid
+from equiharness.suites.forward.off_grid import off_grid
 
 DOUBLE = {"dtype": torch.float64}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 
 #: Modules that hold a list FAULTS; a new one is added here.
 MODULES = (

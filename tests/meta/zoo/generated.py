@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from equiharness import kernels as k
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 from equiharness.suites.check import run_property
 
 from . import irreps, steerable

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import equiharness as eh
 import torch
-from equiharness.harness.claim import Claim
-from equiharness.harness.registry import Case
-from equiharness.impls import e3nn as adapters
+from equiharness.harness.adapters.adapter import Case
+from equiharness.harness.claim.claim import Claim
+from equiharness.impls.peers import e3nn as adapters
 
 from . import Fault
 

@@ -2,8 +2,8 @@
 
 import equiharness as eh
 import torch
-from equiharness.harness.claim import Claim
-from equiharness.harness.fields import Acted
+from equiharness.harness.claim.claim import Claim
+from equiharness.harness.fields.field import Acted
 
 from . import Fault
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import equiharness as eh
 import torch
 import torch.nn.functional as F
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 from equiharness.kernels import GroupConv
 from torch import nn
 

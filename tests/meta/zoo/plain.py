@@ -3,7 +3,7 @@
 import equiharness as eh
 import torch
 import torch.nn.functional as F
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 from torch import nn
 
 from . import Fault

@@ -7,7 +7,7 @@ import equiharness as eh
 import numpy as np
 import torch
 import torch.nn.functional as F
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 from equiharness.kernels import GroupConv, LiftingConv
 
 from . import Fault

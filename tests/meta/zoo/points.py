@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import equiharness as eh
 import torch
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 
 from . import Fault
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
-from equiharness.harness.verdict import Verdict
+from equiharness.harness.verdict.result import Verdict
 from equiharness.suites.check import run_property
 
 from . import faults

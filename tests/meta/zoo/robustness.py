@@ -2,7 +2,7 @@
 
 import equiharness as eh
 import torch
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 from torch import nn
 
 from . import Fault

@@ -7,7 +7,7 @@ import equiharness as eh
 import torch
 import torch.nn.functional as F
 from equiharness import kernels as k
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
 
 from . import irreps, steerable
 from .plain import AffineNone, Attention, Symmetric

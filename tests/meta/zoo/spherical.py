@@ -7,8 +7,8 @@ import equiharness as eh
 import numpy as np
 import torch
 from equiharness import kernels as k
-from equiharness.harness import harmonics
-from equiharness.harness.claim import Claim
+from equiharness.harness.claim.claim import Claim
+from equiharness.harness.symmetry import harmonics
 
 from . import Fault
 

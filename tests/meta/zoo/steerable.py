@@ -5,8 +5,8 @@ from dataclasses import replace
 import equiharness as eh
 import torch
 import torch.nn.functional as F
-from equiharness.harness.registry import Case
-from equiharness.impls import escnn as adapters
+from equiharness.harness.adapters.adapter import Case
+from equiharness.impls.peers import escnn as adapters
 
 from . import Fault
 

@@ -1,0 +1,173 @@
+"""A layer under examination: calls it in several precisions, guards its state, counts the time spent inside it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from ..errors import UsageError
+from ..fields.field import Field
+from ..trees import Tree, leaves, tree_map
+from .claim import Claim
+from .recast import recast
+
+#: What autograd says where a graph was wanted inside no_grad().
+NO_GRAPH = "does not require grad"
+
+
+class Subject:
+    """The claim's function in its working precision, in float32 and in float64.
+
+    Outputs are float64 copies on the claim's device, checked against the target's structure; of spherical signals the
+    part on the band, unless ``whole`` is asked for. ``seconds`` adds up the time inside the layer.
+    """
+
+    def __init__(self, claim: Claim, *, whole: bool = False) -> None:
+        self.claim, self.whole = claim, whole
+        self.seconds = 0.0
+        self._native = claim.bind(claim.function)
+        self._double = claim.bind(claim.reference or recast(claim.function, torch.float64))
+        self._single = claim.bind(recast(claim.function, torch.float32))
+        self.has_reference = True
+        self._differentiates = False
+        #: A float64 claim is its own reference, unless its function returns something coarser.
+        self._own_reference = claim.dtype is torch.float64 and claim.reference is None
+
+    def working(self, x: Tree) -> Tree:
+        """f_p(x) for float64 values x, rounded to the working precision first."""
+        return self._call(self._native, self.rounded(x))
+
+    def single(self, x: Tree) -> Tree:
+        """F in float32, whatever the working precision."""
+        if self.claim.dtype is torch.float32:
+            return self.working(x)
+        return self._call(self._single, tree_map(lambda v: _to(v, torch.float32), x))
+
+    def reference(self, x: Tree) -> Tree:
+        """f_*(x), float64 throughout."""
+        if self._own_reference:
+            y = self.working(x)
+            if self._was_double:
+                return y
+            self._own_reference = False
+        return self._call(self._double, x)
+
+    @property
+    def own_reference(self) -> bool:
+        """Whether working and reference runs are one and the same."""
+        return self._own_reference
+
+    def perturbed(self, x: Tree, perturbation: float, seed: int) -> Tree:
+        """f_* with every lower-precision constant of the function changed by a relative ``perturbation``."""
+        moved = recast(self.claim.function, torch.float64, perturbation=perturbation, seed=seed)
+        return self._call(self.claim.bind(moved), x)
+
+    def rounded(self, x: Tree) -> Tree:
+        """X in the working dtype."""
+        return tree_map(lambda v: _to(v, self.claim.dtype), x)
+
+    def through(self, x: Tree, dtype: torch.dtype) -> Tree:
+        """X rounded to a dtype and back to float64."""
+        return tree_map(lambda v: _to(_to(v, dtype), torch.float64), x)
+
+    def probe_reference(self, x: Tree) -> Tree | None:
+        """f_*(x), or None where the function cannot be computed in float64: bounds are then estimated."""
+        try:
+            y = self.reference(x)
+        except UsageError:
+            raise
+        except Exception:  # the recast run fails in ways of the library's own; the working run has already succeeded
+            self.has_reference = False
+            return None
+        self.has_reference = self._was_double
+        return y if self.has_reference else None
+
+    def _call(self, function: Callable[[Tree], Tree], x: Tree) -> Tree:
+        start = time.perf_counter()
+        with seeded(self.claim.call_seed, self.claim.device), full_float32():
+            y = self._without_graph(function, x)
+            if self.claim.device != "cpu":
+                torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - start
+        outputs = [v for _, v in leaves(y) if isinstance(v, torch.Tensor)]
+        self._was_double = all(v.dtype is torch.float64 for v in outputs if v.is_floating_point())
+        return tree_map(self._output, self.claim.target, y)
+
+    def _without_graph(self, function: Callable[[Tree], Tree], x: Tree) -> Tree:
+        """One call without autograd, or with it for models that differentiate inside (forces from an energy)."""
+        if not self._differentiates:
+            try:
+                with torch.no_grad():
+                    return function(_own_views(x))
+            except RuntimeError as error:
+                if NO_GRAPH not in str(error):
+                    raise
+                self._differentiates = True
+        with torch.enable_grad():
+            return function(_own_views(x))
+
+    def _output(self, leaf: Any, y: Any) -> torch.Tensor:
+        if not isinstance(y, torch.Tensor):
+            raise UsageError(f"The layer returned {type(y).__name__} where the target is {leaf}: return a tensor.")
+        if y.is_complex():
+            raise UsageError(
+                "The layer returns complex numbers: return torch.view_as_real(y) and declare real channels."
+            )
+        real: torch.Tensor = y.detach().double()
+        return leaf.project(real) if isinstance(leaf, Field) and not self.whole else real
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[list[str]]:
+        """Within, collect the names of buffers that calls changed; afterwards put them back as they were."""
+        saved = [(n, b, b.detach().clone()) for m in self.claim.modules for n, b in m.named_buffers() if b is not None]
+        changed: list[str] = []
+        try:
+            yield changed
+        finally:
+            for name, buffer, before in saved:
+                if not torch.equal(torch.nan_to_num(buffer), torch.nan_to_num(before)):
+                    changed.append(name)
+                    with torch.no_grad():
+                        buffer.copy_(before)
+
+
+@contextlib.contextmanager
+def seeded(seed: int | None, device: str) -> Iterator[None]:
+    """Within, torch's generators start from ``seed``; afterwards they go on as if nothing had happened."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[] if device == "cpu" else [device]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """float32 means float32: TF32 is off within."""
+    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    if not (matmul or cudnn):
+        yield
+        return
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+
+
+def _own_views(x: Tree) -> Tree:
+    """Views that carry their own flags: requires_grad_() inside a model does not reach the harness's tensors."""
+    return tree_map(torch.Tensor.detach, x)
+
+
+def _to(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return value.to(dtype) if value.is_floating_point() else value
+
+
+#: What autograd says of a graph that was used up.
+FREED = "backward through the graph a second time"

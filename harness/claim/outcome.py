@@ -1,0 +1,38 @@
+"""What a property returns: a result and the picture that goes with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..records.lines import Attachment
+from ..trees import Tree, leaves
+from ..verdict.result import CheckResult, Reason, Verdict
+from .claim import Claim
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A result and the picture that goes with it."""
+
+    result: CheckResult
+    picture: Attachment | None = None
+
+
+def describe(claim: Claim, name: str, verdict: Verdict, reason: Reason) -> CheckResult:
+    """A result of this claim without numbers."""
+    return CheckResult(
+        property=name,
+        verdict=verdict,
+        reason=reason,
+        group=claim.group.name,
+        source=_text(claim.source),
+        target=_text(claim.target),
+        dtype=str(claim.dtype).removeprefix("torch."),
+        device=claim.device,
+        seed=claim.seed,
+        reproduce=claim.reproduce,
+    )
+
+
+def _text(tree: Tree) -> str:
+    return ", ".join(f"{path}: {leaf}" if path else str(leaf) for path, leaf in leaves(tree))

@@ -1,0 +1,222 @@
+"""Leaves of atomistic models. Each says by its type what a claim about it includes beyond the group's own elements.
+
+``Positions`` in the source make a claim one about Euclidean motions and renumberings: besides rotations it holds under
+translations of all positions and under permutations of the points. ``Forces`` in the target claim F = -dE/dx, and an
+``Energy`` with a cutoff claims that it is smooth there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import UsageError
+from ..symmetry.groups import Group, group
+from ..trees import Tree, leaves, tree_map
+from .domains import Points, Vector
+from .field import Acted, Field, Invariant
+
+#: Atoms are drawn on a cubic lattice and moved by at most this share of its spacing: two of them stay 0.6 apart.
+JITTER = 0.2
+#: Lattice vectors are drawn as edge * (1 + 0.1 noise): sheared, yet with a condition below 2 in 99% of draws.
+SHEAR = 0.1
+
+
+class Positions(Field):
+    """Where n points are: tensors [batch, n, d]. Turned by the group, shifted by translations, renumbered.
+
+    Args:
+        count: number of points.
+        group: a group of the plane or of space.
+        spacing: of the lattice that inputs are drawn around, in the model's own unit of length: points stay at least
+            0.6 spacings apart, so that no pair is closer than real atoms are.
+
+    Example:
+        >>> Positions(6, "O3").random(4, torch.Generator().manual_seed(0)).shape
+        torch.Size([4, 6, 3])
+    """
+
+    spacing: float
+
+    def __init__(self, count: int, group_: str | Group, *, spacing: float = 1.5) -> None:
+        super().__init__(Points(count), group_, "standard")
+        object.__setattr__(self, "spacing", spacing)
+
+    @property
+    def count(self) -> int:
+        """Number of points."""
+        assert isinstance(self.domain, Points)
+        return self.domain.count
+
+    def random(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Points on random sites of a small cubic lattice around the origin, each moved a little."""
+        d = self.group.dim
+        side = math.ceil(self.count ** (1 / d) - 1e-9)
+        axis = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
+        sites = torch.stack(torch.meshgrid(*[axis] * d, indexing="ij"), -1).reshape(-1, d)
+        chosen = torch.stack([torch.randperm(len(sites), generator=generator)[: self.count] for _ in range(count)])
+        noise = 2 * torch.rand(count, self.count, d, generator=generator, dtype=torch.float64) - 1
+        return self.spacing * (sites[chosen] + JITTER * noise)
+
+    def __str__(self) -> str:
+        return f"Positions({self.count}, {self.group.name})"
+
+
+class Cell(Field):
+    """Lattice vectors in rows: tensors [batch, d, d]. Each row turns with the group; translations leave it.
+
+    Args:
+        group: a group of the plane or of space.
+        edge: typical length of the drawn vectors.
+    """
+
+    edge: float
+
+    def __init__(self, group_: str | Group, *, edge: float = 8.0) -> None:
+        of = group(group_)
+        super().__init__(Vector(), of, f"{of.dim}*standard", split=True)
+        object.__setattr__(self, "edge", edge)
+
+    def random(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Slightly sheared cubic cells."""
+        d = self.group.dim
+        noise = torch.randn(count, d, d, generator=generator, dtype=torch.float64)
+        return self.edge * (torch.eye(d, dtype=torch.float64) + SHEAR * noise)
+
+    def __str__(self) -> str:
+        return f"Cell({self.group.name})"
+
+
+class Forces(Field):
+    """Forces on n points: tensors [batch, n, d], claimed to be F = -dE/dx of an energy in the same target.
+
+    Args:
+        count: number of points.
+        group: as for the positions.
+        energy: name of the energy's leaf.
+    """
+
+    energy: str
+
+    def __init__(self, count: int, group_: str | Group, *, energy: str = "energy") -> None:
+        super().__init__(Points(count), group_, "standard")
+        object.__setattr__(self, "energy", energy)
+
+    def __str__(self) -> str:
+        return f"Forces({self.domain}, {self.group.name})"
+
+
+@dataclass(frozen=True)
+class Energy(Invariant):
+    """An energy: one number a sample, tensors [batch] or [batch, 1]. Invariant under all motions.
+
+    Args:
+        cutoff: if given, the energy and its slope are claimed to be continuous where a pair of points crosses it.
+    """
+
+    cutoff: float | None = None
+
+    def require_fit(self, x: torch.Tensor, what: str) -> Energy:
+        """One number for each sample."""
+        if x.dim() == 0 or x.numel() != len(x):
+            raise UsageError(
+                f"{what} has shape {list(x.shape)} where an energy was declared: return one number per sample, "
+                "shape [batch] (a model of one sample without a batch axis: check(..., batched=False))."
+            )
+        return self
+
+    def __str__(self) -> str:
+        return "Energy()" if self.cutoff is None else f"Energy(cutoff={self.cutoff:g})"
+
+
+@dataclass(frozen=True)
+class Index:
+    """Integers that name points, such as the ends of edges: moved by no rotation, relabelled with the points.
+
+    Args:
+        count: number of points; entries lie in 0 .. count - 1.
+        shape: of one sample: (2, m) for the ends of m edges, drawn without loops.
+
+    Example:
+        >>> Index(6, (2, 30)).random(4, torch.Generator().manual_seed(0)).shape
+        torch.Size([4, 2, 30])
+    """
+
+    count: int
+    shape: tuple[int, ...] | None = None
+
+    def random(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Random points; for edges (2, m) random ordered pairs, each at most once while there are enough."""
+        if self.shape is None:
+            raise UsageError(f"{self} has no shape to draw inputs from: Index(6, (2, 30)), or pass inputs=.")
+        if len(self.shape) != 2 or self.shape[0] != 2 or self.count < 2:
+            return torch.randint(0, self.count, (count, *self.shape), generator=generator)
+        pairs = torch.tensor([(i, j) for i in range(self.count) for j in range(self.count) if i != j]).T
+        wanted = self.shape[1]
+        turns = -(-wanted // pairs.shape[1])
+        order = [
+            torch.cat([torch.randperm(pairs.shape[1], generator=generator) for _ in range(turns)])[:wanted]
+            for _ in range(count)
+        ]
+        return torch.stack([pairs[:, o] for o in order])
+
+    def act(self, g: object, x: torch.Tensor) -> torch.Tensor:
+        """The tensor itself: no rotation renames points."""
+        return x
+
+    def exact(self, g: object) -> bool:
+        """Always: nothing moves."""
+        return True
+
+    def permutes(self, g: object) -> bool:
+        """Always: nothing moves."""
+        return True
+
+    def permuted_fibre(self, x: torch.Tensor) -> None:
+        """None: there is no fibre."""
+
+    def summands(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, 1, values]."""
+        return x.reshape(len(x), 1, -1).double()
+
+    def require_fit(self, x: torch.Tensor, what: str) -> Index:
+        """Integers within range."""
+        if x.is_floating_point() or (x.numel() and not 0 <= int(x.min()) <= int(x.max()) < self.count):
+            raise UsageError(f"{what} should name points 0 to {self.count - 1} by integers, as {self} says.")
+        return self
+
+    def __str__(self) -> str:
+        return f"Index({self.count})"
+
+
+#: Everything that a tree of fields may have at its leaves.
+LEAVES = (Field, Invariant, Acted, Index)
+
+
+def positions_of(tree: Tree) -> list[tuple[str, Positions]]:
+    """(path, leaf) of every ``Positions`` in a tree."""
+    return [(path, leaf) for path, leaf in leaves(tree) if isinstance(leaf, Positions)]
+
+
+def draw(tree: Tree, count: int, generator: torch.Generator, *, wrap: bool = True) -> Tree:
+    """Random inputs for every leaf; where there is a cell, the points lie in it, as neighbours across its faces.
+
+    Points drawn around the origin would never meet their periodic images, and a model that ignores its cell would
+    pass. Wrapped into the cell they are torn apart at its corner, so that only who uses the cell sees neighbours.
+    """
+    values = tree_map(lambda leaf: leaf.random(count, generator), tree)
+    drawn = dict(leaves(values))
+    cells = [drawn[path] for path, leaf in leaves(tree) if isinstance(leaf, Cell)]
+    if not cells or not wrap:
+        return values
+
+    def wrapped(leaf: object, x: torch.Tensor) -> torch.Tensor:
+        if not isinstance(leaf, Positions):
+            return x
+        fractions = torch.linalg.solve(cells[0], x, left=False)
+        inside: torch.Tensor = (fractions - fractions.floor()) @ cells[0]
+        return inside
+
+    return tree_map(wrapped, tree, values)

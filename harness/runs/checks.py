@@ -1,0 +1,248 @@
+"""What is planned and what one cell gives: implementation x case x property x device x dtype.
+
+A cell is plain data; the worker rebuilds the claim, so nothing that holds a tensor or a module is ever sent.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import itertools
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..adapters import registry
+from ..adapters.adapter import Case, Implementation
+from ..errors import MissingDependencyError, UsageError, unknown
+from ..installed import resolve
+from ..records.lines import Attachment
+from ..records.tally import Tally
+from ..verdict.result import CheckResult, Reason, Verdict
+from .plan import Block, Cell, Plan, Suite
+
+DTYPES = ("float32", "float64")
+#: Codes of reasons that say of a configuration that no layer could have failed there.
+PROVE_NOTHING = ("VACUOUS", "CONTROL")
+
+
+@dataclass(frozen=True, slots=True)
+class CellOutcome:
+    """What one cell gave."""
+
+    result: CheckResult
+    attachment: Attachment | None = None
+
+
+def plan(
+    names: Sequence[str],
+    properties: Sequence[str],
+    *,
+    suite: Suite,
+    once: Collection[str] = (),
+    seedless: Collection[str] = (),
+    dtypes: Sequence[str] = DTYPES,
+    cases: str = "*",
+    device: str = "cpu",
+    seeds: Sequence[int] = (0,),
+    drawn: int = 0,
+    threads: int = 0,
+) -> Plan:
+    """Every cell of the chosen implementations, the cases of each adapter before those that are drawn for it.
+
+    Args:
+        names: names or glob patterns; none means all.
+        properties: names of properties.
+        suite: "module:function" that runs one property of one claim.
+        once: properties to plan in the first of the dtypes alone.
+        seedless: properties to plan for the first of the seeds alone that has a case.
+        dtypes: working precisions.
+        cases: glob pattern on case names, or the whole name of any configuration that an adapter can build.
+        device: torch device.
+        seeds: of weights, inputs and elements; each gives its own cells.
+        drawn: configurations for each seed and adapter that nobody listed, from ``Implementation.strategy``.
+        threads: torch threads in the worker; 0 leaves them.
+
+    Raises:
+        UsageError: a name matches no implementation.
+    """
+
+    def asked(dtype: str, *, again: bool) -> tuple[str, ...]:
+        left_out = {*(once if dtype != dtypes[0] else ()), *(seedless if again else ())}
+        return tuple(name for name in properties if name not in left_out)
+
+    def blocks(adapter: Implementation) -> Iterator[Block]:
+        known: set[str] = set()
+        for seed, chosen, more in _configurations(adapter, cases, seeds, drawn):
+            for case, dtype in itertools.product([*chosen, *more], dtypes):
+                asked_for = asked(dtype, again=case.name in known)
+                yield Block(adapter.name, case, asked_for, dtype, device, seed, threads, suite, case in more)
+            known.update(case.name for case in (*chosen, *more))
+
+    return Plan(block for adapter in list(matching(names)) for block in blocks(adapter))
+
+
+def _configurations(
+    adapter: Implementation, pattern: str, seeds: Sequence[int], drawn: int
+) -> Iterator[tuple[int, list[Case], list[Case]]]:
+    """The cases to check from each seed: those listed that match, and those drawn that match and are not among them."""
+    from ..search.strategies import draw
+
+    listed = list(adapter.cases())
+    chosen = [case for case in listed if _matches(case.name, pattern)]
+    named = Case.read(pattern)
+    if not chosen and named is not None and any(set(named.parameters) == set(case.parameters) for case in listed):
+        chosen = [named]
+    for seed in seeds:
+        more = draw(adapter, drawn, seed) if drawn and adapter.version else []
+        yield seed, chosen, [case for case in more if case not in listed and _matches(case.name, pattern)]
+
+
+def check_declarations(names: Sequence[str], properties: Sequence[str], dtypes: Sequence[str] = DTYPES) -> None:
+    """Refuse a declared deviation that covers none of its adapter's checks: it was mistyped, or its case is gone.
+
+    Args:
+        names: names or glob patterns of implementations; none means all.
+        properties: every property there is, whether or not the run is about it.
+        dtypes: every working precision there is.
+
+    Raises:
+        UsageError: a declaration covers nothing, or a name matches no implementation.
+    """
+    for adapter in matching(names):
+        cases = list(adapter.cases())
+        for known in adapter.expected:
+            cells = itertools.product(properties, cases, dtypes)
+            # Which devices there are, a plan on another machine may tell: any will do.
+            told = known.when.get("device") if isinstance(known.when, Mapping) else None
+            device = told[0] if isinstance(told, tuple) else told
+            if not any(known.covers(p, c, dtype=d, device=device) for p, c, d in cells):
+                raise UsageError(
+                    f"{adapter.name} declares {known.verdict} for {known.property} when {known.when}, which covers "
+                    "none of its checks. Mend or remove that entry of its `expected`."
+                )
+
+
+def matching(names: Sequence[str]) -> Iterator[Implementation]:
+    """The registered implementations of these names or glob patterns; none means all.
+
+    Raises:
+        UsageError: a name matches none.
+    """
+    everything = registry.implementations()
+    for name in names:
+        if not any(_matches(i.name, name) for i in everything):
+            raise UsageError(unknown("implementation", name, [i.name for i in everything]))
+    yield from (i for i in everything if not names or any(_matches(i.name, n) for n in names))
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)
+
+
+def run_cell(cell: Cell) -> CellOutcome:
+    """Rebuild the claim and check one property; whatever the adapter raises becomes CRASHED or SKIPPED."""
+    start = time.perf_counter()
+    try:
+        _set_threads(cell.threads)
+        claim = _claim(cell.implementation, _ByName(cell.case), cell.device, cell.dtype, cell.seed)
+        outcome = resolve(cell.suite)(cell.property, claim)
+    except MissingDependencyError as error:
+        return unmeasured(cell, Verdict.SKIPPED, "NOT_INSTALLED", str(error), since=start)
+    except Exception as error:
+        return unmeasured(cell, Verdict.CRASHED, "CRASHED", f"{type(error).__name__}: {error}", since=start)
+    attachment = outcome.picture
+    if attachment is not None:
+        attachment = attachment.model_copy(update={"id": cell.id})
+    result = _of_a_draw(outcome.result) if cell.drawn else outcome.result
+    return CellOutcome(_named(cell, result, start, attached=attachment is not None), attachment)
+
+
+def _of_a_draw(result: CheckResult) -> CheckResult:
+    """A draw may be too small to show anything, a single pixel, say: that says nothing about the layer."""
+    if result.reason.code not in PROVE_NOTHING:
+        return result
+    text = f"this configuration, drawn at random, shows nothing: {result.reason.message}"
+    reason = Reason(code=result.reason.code, message=text)
+    return result.model_copy(update={"verdict": Verdict.SKIPPED, "reason": reason})
+
+
+def unmeasured(cell: Cell, verdict: Verdict, code: str, message: str, *, since: float | None = None) -> CellOutcome:
+    """The outcome of a cell that gave no numbers.
+
+    Args:
+        cell: the cell.
+        verdict: SKIPPED, CRASHED or TIMED_OUT.
+        code: of the reason.
+        message: the reason, in a sentence or two.
+        since: reading of `time.perf_counter` when the cell began.
+    """
+    result = CheckResult(
+        property=cell.property,
+        verdict=verdict,
+        reason=Reason(code=code, message=message),
+        dtype=cell.dtype,
+        device=cell.device,
+    )
+    return CellOutcome(_named(cell, result, time.perf_counter() if since is None else since, attached=False))
+
+
+def _named(cell: Cell, result: CheckResult, start: float, *, attached: bool) -> CheckResult:
+    """A result that says which cell it is of."""
+    return result.model_copy(
+        update={
+            **_declared(cell),
+            "implementation": cell.implementation,
+            "case": cell.case.name,
+            "seed": cell.seed,
+            "reproduce": cell.command,
+            "attachment": cell.id if attached else "",
+            "seconds": time.perf_counter() - start if not result.seconds else result.seconds,
+        }
+    )
+
+
+def _declared(cell: Cell) -> dict[str, Any]:
+    """The deviation that the adapter declares for this check, as fields of its result."""
+    try:
+        adapter = registry.find(cell.implementation)
+    except UsageError:  # no such adapter: the result says so
+        return {}
+    return adapter.declared(cell.property, cell.case, dtype=cell.dtype, device=cell.device)
+
+
+@dataclass(frozen=True, eq=False)
+class _ByName:
+    """A case as a cache key: within an implementation its name says all."""
+
+    case: Case
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByName) and self.case.name == other.case.name
+
+    def __hash__(self) -> int:
+        return hash(self.case.name)
+
+
+@functools.lru_cache(maxsize=1)
+def _claim(implementation: str, case: _ByName, device: str, dtype: str, seed: int) -> Any:
+    """The claim of a cell, the last one kept: cells of one claim follow each other, and building can cost the most."""
+    adapter = registry.find(implementation)
+    adapter.require()
+    return adapter.build(case.case, device=device, dtype=dtype, seed=seed)
+
+
+def _set_threads(threads: int) -> None:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def exit_code(results: Iterable[CheckResult], *, strict: bool = False) -> int:
+    """0 all hold or deviate as declared; 1 a claim fails or a declared deviation is gone; 3 nothing was checked."""
+    tally = Tally()
+    for result in results:
+        tally.add(result)
+    return tally.exit_code(strict=strict)

@@ -1,0 +1,297 @@
+"""Worker processes as an Executor: each call has a process to itself, whose death or delay costs that call alone."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Executor, Future
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ..errors import UsageError
+from ..verdict.result import Verdict
+from .scheduling import Engine, LostCellError
+from .worker_process import Retiring, check, start
+
+#: Below this many cells starting workers (each imports torch and the libraries, seconds) costs more than it saves.
+FEW_CELLS = 100
+#: A process that dies of one of these was killed by another: a user, a batch system, the kernel out of memory.
+#: Native code that crashes dies of others.
+OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+#: Times that a process is started before it is given up.
+STARTS = 3
+#: Seconds for a process that closed its connection to end by itself, before it is killed.
+GRACE = 2.0
+
+
+def workers_for(cells: int, jobs: int = 0, gpus: int = 0) -> int:
+    """How many processes a plan runs on; 0: none beside this one.
+
+    Args:
+        cells: length of the plan.
+        jobs: what was asked for; 0 means one per GPU, or per core where there is none, and no process beside this
+            one for a short plan. 1 means this process.
+        gpus: GPUs that the plan may use.
+
+    Example:
+        >>> workers_for(5), workers_for(5, jobs=3), workers_for(1000, gpus=2)
+        (0, 3, 2)
+    """
+    if jobs:
+        return jobs if jobs > 1 else 0
+    return 0 if cells < FEW_CELLS else gpus or cores()
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus_for(device: str, count: int, environment: Mapping[str, str] | None = None) -> list[str]:
+    """The GPUs to deal out to workers, by the names that CUDA_VISIBLE_DEVICES knows them by.
+
+    Args:
+        device: torch device of the plan. "cuda" is dealt out; a numbered device is one, whoever uses it.
+        count: GPUs that torch sees.
+        environment: variables of the process.
+
+    Example:
+        >>> gpus_for("cuda", 2, {}), gpus_for("cuda", 2, {"CUDA_VISIBLE_DEVICES": "3,GPU-4f"}), gpus_for("cuda:1", 2)
+        (['0', '1'], ['3', 'GPU-4f'], [])
+    """
+    if device != "cuda":
+        return []
+    listed = (os.environ if environment is None else environment).get("CUDA_VISIBLE_DEVICES", "")
+    names = [name.strip() for name in listed.split(",") if name.strip()]
+    return names[:count] if names else [str(number) for number in range(count)]
+
+
+class Pool(Executor):
+    """Calls on fresh processes, one call at a time in each.
+
+    A call whose process dies of itself (a crash of native code, an exit) raises ``LostCellError``, and so does one
+    that takes too long: its process is killed. A call whose process was killed by another is made once more. The rest
+    goes on in fresh processes. An idle process takes the next call, the last idle one first: it may have its claim.
+
+    Args:
+        workers: processes, started when they are needed.
+        limit: seconds that a call may take; None: any.
+        gpus: names of GPUs; each worker sees one, in turn.
+        linger: seconds after which an idle process ends; None: never.
+        preload: modules that a process loads before its first call.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        *,
+        limit: float | None = None,
+        gpus: Sequence[str] = (),
+        linger: float | None = None,
+        preload: Sequence[str] = ("torch",),
+    ) -> None:
+        self.size, self.limit, self.gpus, self.linger = workers, limit, tuple(gpus), linger
+        self.preload = tuple(preload)
+        self.closing = False
+        self._lock = threading.Lock()
+        self._workers: list[_Worker] = []
+        self._idle: list[_Worker] = []
+        self._waiting: deque[_Call] = deque()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Schedule a call; function, arguments and answer are sent to another process and back."""
+        if kwargs:
+            raise TypeError("Arguments of a call are given by position.")
+        call = _Call(fn, args)
+        with self._lock:
+            if self.closing:
+                raise RuntimeError("The pool is closed.")
+            if self._idle:
+                self._idle.pop().calls.put(call)
+            elif len(self._workers) < self.size:
+                worker = _Worker(self, self._environment(len(self._workers)))
+                self._workers.append(worker)
+                worker.calls.put(call)
+            else:
+                self._waiting.append(call)
+        return call.future
+
+    def _environment(self, number: int) -> dict[str, str]:
+        return {"CUDA_VISIBLE_DEVICES": self.gpus[number % len(self.gpus)]} if self.gpus else {}
+
+    def next_for(self, worker: _Worker) -> None:
+        """Give a worker that has nothing to do the next call, or let it wait for one."""
+        with self._lock:
+            if self._waiting:
+                worker.calls.put(self._waiting.popleft())
+            elif self.closing:
+                worker.calls.put(None)
+            else:
+                self._idle.append(worker)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes: after their calls, or at once where those are cancelled."""
+        with self._lock:
+            self.closing = True
+            while cancel_futures and self._waiting:
+                self._waiting.popleft().future.cancel()
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.calls.put(None)
+        for worker in self._workers:
+            if cancel_futures:
+                worker.kill()
+            if wait:
+                worker.thread.join()
+
+
+class _Call:
+    """A call and its future."""
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.order = (function, arguments)
+        self.future: Future[Any] = Future()
+
+
+class _Worker:
+    """One process at a time, and the thread that talks to it."""
+
+    def __init__(self, pool: Pool, environment: Mapping[str, str]) -> None:
+        self.pool, self.environment = pool, environment
+        self.calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.connection: Connection[Any, Any] | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def kill(self) -> None:
+        """End the process now."""
+        process = self.process
+        if process is not None:
+            process.kill()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                call = self.calls.get(timeout=self.pool.linger)
+            except queue.Empty:
+                self._bury()
+                continue
+            if call is None:
+                self._bury()
+                return
+            if not call.future.set_running_or_notify_cancel():
+                self.pool.next_for(self)
+                continue
+            try:
+                good, value = self._made(call)
+            except BaseException as error:
+                good, value = False, error
+            self.pool.next_for(self)  # first: who waits for the answer may have the next call for this worker
+            if good:
+                call.future.set_result(value)
+            else:
+                call.future.set_exception(value)
+
+    def _made(self, call: _Call) -> tuple[bool, Any]:
+        """The answer to a call; made once more where its process was killed by another."""
+        again = True
+        while True:
+            connection = self._ready()
+            try:
+                connection.send(call.order)
+                if self.pool.limit is not None and not connection.poll(self.pool.limit):
+                    self.kill()
+                    self._bury()
+                    raise _timed_out(self.pool.limit)
+                good, value = connection.recv()
+            except (EOFError, ConnectionError) as error:
+                code = self._bury()
+                if self.pool.closing:
+                    raise CancelledError from error
+                if -code in OUTSIDE and again:
+                    again = False
+                    continue
+                raise _died(code) from error
+            if isinstance(value, Retiring):
+                self._bury()
+                value = value.value
+            return good, value
+
+    def _ready(self) -> Connection[Any, Any]:
+        """The connection to a process that waits for a call."""
+        if self.connection is not None and self.process is not None and self.process.poll() is None:
+            return self.connection
+        code = self._bury()
+        for _ in range(STARTS):
+            self.process, self.connection = start(self.environment, self.pool.preload)
+            try:
+                if self.pool.closing:  # whoever closed it may have missed this process
+                    raise EOFError
+                self.connection.recv()
+            except (EOFError, ConnectionError) as error:
+                if self.pool.closing:
+                    self.kill()
+                    self._bury()
+                    raise CancelledError from error
+                code = self._bury()
+            else:
+                return self.connection
+        raise UsageError(f"A worker process cannot start: {_how(code)}. What it said is above; try --jobs 1.")
+
+    def _bury(self) -> int:
+        """End the process if it has not ended; how it did."""
+        process, connection = self.process, self.connection
+        self.process = self.connection = None
+        if connection is not None:
+            connection.close()
+        if process is None:
+            return 0
+        try:
+            # One that is dying says of what in a moment; one that hangs is killed.
+            code = process.wait(timeout=0 if process.poll() is not None else GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        return code
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"it ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"it died of {name} ({(signal.strsignal(-code) or 'unknown').lower()})"
+
+
+def _died(code: int) -> LostCellError:
+    if -code in OUTSIDE:
+        message = f"Its process was killed twice: {_how(code)}. Out of memory, or killed from outside. Run it alone."
+    else:
+        message = f"Its process did not survive: {_how(code)}. Run it alone to see it."
+    return LostCellError(Verdict.CRASHED, "DIED", message)
+
+
+def _timed_out(limit: float) -> LostCellError:
+    message = f"No result within {limit:g} s; its process was killed. Raise --limit, or run it alone."
+    return LostCellError(Verdict.TIMED_OUT, "LIMIT", message)
+
+
+@contextmanager
+def pooled(
+    workers: int, *, limit: float | None = None, gpus: Sequence[str] = (), preload: Sequence[str] = ("torch",)
+) -> Iterator[Engine]:
+    """An engine of processes on this machine; they end with it, whatever they do. Arguments are those of ``Pool``."""
+    pool = Pool(workers, limit=limit, gpus=gpus, preload=preload)
+    try:
+        yield Engine(pool, workers, check, name="The pool of processes")
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,110 @@
+"""A worker process: takes calls, answers each, and ends with the process that started it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
+from typing import Any
+
+from ..verdict.result import Verdict
+from .checks import CellOutcome
+from .plan import Cell
+from .scheduling import run_slice
+
+#: Seconds between two looks at whether the process that started this one still lives.
+WATCH = 0.5
+
+
+@dataclass(frozen=True)
+class Retiring:
+    """An answer after which the worker is of no more use."""
+
+    value: Any
+
+
+def start(
+    environment: Mapping[str, str], preload: Sequence[str] = ()
+) -> tuple[subprocess.Popen[bytes], Connection[Any, Any]]:
+    """A fresh process that serves calls, and the connection to it.
+
+    A new interpreter, so that nothing of this process leaks into a check, and no child in the sense of
+    multiprocessing: workers of a cluster, which may have none, start it too.
+
+    Args:
+        environment: variables to set in it, before it loads anything.
+        preload: modules that every call needs: loading them is no part of the first call's time.
+    """
+    ours, theirs = Pipe()
+    call = f"serve({theirs.fileno()}, {tuple(preload)!r})"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; {call}"
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, **environment},
+        )
+    finally:
+        theirs.close()
+    return process, ours
+
+
+def serve(handle: int, preload: Sequence[str] = ()) -> None:
+    """Answer calls until there are no more; what a call raises is an answer too."""
+    calls: Connection[Any, Any] = Connection(handle)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted run ends its workers itself
+    os.dup2(2, 1)  # what a library prints is no result
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    for name in preload:
+        with suppress(ImportError):  # the call that needs it will say so
+            importlib.import_module(name)
+    calls.send(None)
+    while True:
+        try:
+            function, arguments = calls.recv()
+        except EOFError:
+            return
+        try:
+            answer = (True, function(*arguments))
+        except Exception as error:
+            answer = (False, error)
+        calls.send(answer)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(WATCH)
+    os._exit(1)
+
+
+def check(cells: Sequence[Cell]) -> list[CellOutcome] | Retiring:
+    """Check cells; a worker whose device no longer answers retires."""
+    outcomes = run_slice(cells)
+    broken = any(o.result.verdict is Verdict.CRASHED and not answers(o.result.device) for o in outcomes)
+    return Retiring(outcomes) if broken else outcomes
+
+
+def answers(device: str) -> bool:
+    """Whether a device still computes. After some errors a CUDA context fails every call until its process ends.
+
+    Example:
+        >>> answers("cpu")
+        True
+    """
+    if not device.startswith("cuda"):
+        return True
+    import torch
+
+    try:
+        return float(torch.ones(2, device=device).sum()) == 2.0
+    except Exception:
+        return False

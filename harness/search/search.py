@@ -1,0 +1,138 @@
+"""The search for failures: known ones first, then rounds of drawn trials until time is up, each failure made small."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..adapters.adapter import Implementation
+from ..verdict.result import CheckResult, Verdict
+from . import corpus
+from .corpus import Found
+from .strategies import profile, trials
+from .trial import Trial, failed, run_trial
+
+#: Seconds that a failure may be made smaller for, once the search's own time is up.
+GRACE = 20.0
+
+
+@dataclass
+class Progress:
+    """What a search has done so far."""
+
+    seconds: float = 0.0
+    tried: int = 0
+    verdicts: Counter[str] = field(default_factory=Counter)
+    found: list[Found] = field(default_factory=list)
+    #: Failures of the corpus that fail no longer.
+    mended: list[Found] = field(default_factory=list)
+    #: Failures of the corpus that still do.
+    known: list[Found] = field(default_factory=list)
+
+    @property
+    def anything(self) -> bool:
+        """Whether any trial said something about the layer."""
+        return any(n for verdict, n in self.verdicts.items() if verdict != Verdict.SKIPPED)
+
+
+class Search:
+    """Searches one implementation for failures.
+
+    Args:
+        adapter: the implementation.
+        properties: names of properties to check; those that do not apply are skipped.
+        dtypes: working precisions.
+        suite: "module:function" that checks one property of one claim.
+        folder: the corpus; None keeps and replays nothing.
+        seed: the first round's; later rounds count on.
+        device: torch device.
+        report: called after every trial.
+    """
+
+    def __init__(
+        self,
+        adapter: Implementation,
+        properties: Sequence[str],
+        dtypes: Sequence[str] = ("float32",),
+        *,
+        suite: str,
+        folder: Path | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+        report: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        self.adapter, self.suite, self.folder, self.seed, self.report = adapter, suite, folder, seed, report
+        self.strategy = trials(adapter, properties, dtypes, device=device)
+        self.progress = Progress()
+        self._begin = time.perf_counter()
+        self._until = float("inf")
+        self._results: dict[str, CheckResult] = {}
+        self._shrinking = self._drawn = False
+        self._plain: Trial | None = None
+
+    def run(self, seconds: float) -> Progress:
+        """Replay the corpus, then search for so many seconds, and for one trial at least."""
+        self._begin = time.perf_counter()
+        self._until = self._begin + seconds
+        self.replay()
+        number = 0
+        while number == 0 or time.perf_counter() < self._until:
+            self.round("search", self.seed + number)
+            number += 1
+        return self.progress
+
+    def replay(self) -> None:
+        """Try every failure of the corpus again."""
+        for known in corpus.load(self.folder, self.adapter.name) if self.folder is not None else []:
+            still = failed(self._result(known.trial))
+            (self.progress.known if still else self.progress.mended).append(known)
+
+    def round(self, name: str, seed: int = 0) -> Found | None:
+        """One round of a profile's length: the failure it found, made as small as it can be, if there is a new one."""
+        from hypothesis import find
+        from hypothesis.errors import NoSuchExample
+
+        chosen, rng = profile(name), random.Random(seed)
+        self._shrinking = False
+        if self._plain is None:
+            self._plain = find(self.strategy, lambda trial: True, settings=chosen, random=random.Random(0))
+        try:
+            smallest: Trial = find(self.strategy, self._is_new, settings=chosen, random=rng)
+        except NoSuchExample:
+            return None
+        found = Found.of(smallest, self._plain, self._result(smallest), self._library)
+        self.progress.found.append(found)
+        if self.folder is not None:
+            corpus.save(self.folder, found)
+        self.report(self.progress)
+        return found
+
+    @property
+    def _library(self) -> str:
+        return f"{self.adapter.library} {self.adapter.version or ''}".strip()
+
+    def _is_new(self, trial: Trial) -> bool:
+        """Whether a trial shows a failure that is not known yet. Once time is up no trial is made but the first."""
+        late = self._drawn and time.perf_counter() > self._until + (GRACE if self._shrinking else 0.0)
+        if late and trial.text not in self._results:
+            return False
+        self._drawn = True
+        result = self._result(trial)
+        known = [*self.progress.known, *self.progress.found]
+        new = failed(result) and not any(k.explains(trial, result) for k in known)
+        self._shrinking |= new
+        return new
+
+    def _result(self, trial: Trial) -> CheckResult:
+        if trial.text not in self._results:
+            result = run_trial(self.adapter, trial, self.suite)
+            self._results[trial.text] = result
+            self.progress.tried += 1
+            self.progress.verdicts[result.verdict] += 1
+            self.progress.seconds = time.perf_counter() - self._begin
+            self.report(self.progress)
+        return self._results[trial.text]

@@ -1,0 +1,117 @@
+"""A process that times one revision: reads orders as JSON lines, answers each with one.
+
+Run by its path, with the revision first on PYTHONPATH. The clock and the modules that it needs are loaded from the
+folder of this file under a package name of their own, whatever the revision holds. So both revisions are timed by one
+clock. Of the revision only ``implementations``, ``Case`` and ``build`` are used: they exist in every revision.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+#: The package that holds the timing modules in this process. It is not ``equiharness``: that is the revision.
+PACKAGE = "equiharness_timing"
+
+
+def main() -> None:
+    """Answer orders until there are no more; a fault is an answer too."""
+    # What a library prints must not reach the answers.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    station: Station | None = None
+    for line in sys.stdin:
+        try:
+            station = station or Station()
+            answer = station.obey(json.loads(line))
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer) + "\n")
+
+
+class Station:
+    """The layer that is being timed."""
+
+    def __init__(self) -> None:
+        self.clock: Any = timing("clock").Clock()
+        self.contender: Any = None
+        self.calls: dict[str, Any] = {}
+
+    def obey(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Carry out one order."""
+        done: dict[str, Any] = getattr(self, f"do_{order.pop('do')}")(**order)
+        return done
+
+    def do_build(
+        self,
+        *,
+        implementation: str,
+        case: str,
+        parameters: dict[str, Any],
+        dtype: str,
+        seed: int,
+        batch: int,
+        threads: int,
+    ) -> dict[str, Any]:
+        """Build a layer; drops the last one."""
+        import equiharness as eh
+        import torch
+
+        if threads:
+            torch.set_num_threads(threads)
+        self.calls.clear()
+        adapter = next(i for i in eh.implementations() if i.name == implementation)
+        adapter.require()
+        configuration = eh.Case(case, parameters)
+        prepare = timing("timed_layer").prepare
+        self.contender = prepare(
+            lambda: adapter.build(configuration, device="cpu", dtype=dtype, seed=seed), batch=batch
+        )
+        origin = getattr(sys.modules["equiharness"], "__file__", "")
+        return {"build": self.contender.build_seconds, "differentiable": self.contender.differentiable, "from": origin}
+
+    def do_calibrate(self, *, quantity: str, shortest: float) -> dict[str, Any]:
+        """Repetitions for a sample of ``shortest`` seconds."""
+        with self._mode(quantity):
+            return {"repeats": self.clock.calibrate(self._call(quantity), shortest)}
+
+    def do_sample(self, *, quantity: str, repeats: int) -> dict[str, Any]:
+        """Seconds of one call, after an untimed one."""
+        with self._mode(quantity):
+            call = self._call(quantity)
+            call()
+            return {"seconds": self.clock.region(call, repeats)[0]}
+
+    def do_memory(self, *, quantity: str) -> dict[str, Any]:
+        """Peak bytes of a call; of a whole step for the backward pass."""
+        peak = timing("memory").peak_bytes
+        with self._mode(quantity):
+            call = self.contender.step() if quantity == "backward" else self._call(quantity)
+            return {"bytes": peak(call)}
+
+    def _mode(self, quantity: str) -> Any:
+        return self.contender.mode(training=quantity != "forward")
+
+    def _call(self, quantity: str) -> Any:
+        if quantity not in self.calls:
+            makes = {"forward": self.contender.forward, "backward": self.contender.backward}
+            self.calls[quantity] = makes[quantity]()
+        return self.calls[quantity]
+
+
+def timing(name: str) -> Any:
+    """A timing module from the folder of this file."""
+    if PACKAGE not in sys.modules:
+        package = types.ModuleType(PACKAGE)
+        package.__path__ = [str(Path(__file__).resolve().parents[1])]
+        sys.modules[PACKAGE] = package
+    return importlib.import_module(f"{PACKAGE}.timing.{name}")
+
+
+if __name__ == "__main__":
+    main()

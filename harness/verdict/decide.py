@@ -1,0 +1,184 @@
+"""The verdict on one leaf of an exact claim: the reasons in the order in which they are weighed."""
+
+from __future__ import annotations
+
+import math
+
+from ..precisions import EPS, LOST_BITS, claim_eps
+from .result import Data, Reason, Verdict
+
+#: S: the margin between the largest rounding error seen on a sample and the bound. Sound layers of known truth sit
+#: 15 to 50 times under bound = S * kappa * eps; the rounding errors of two evaluations add at most a factor 2 and a
+#: maximum over tens of draws is exceeded by another few, so 16 = 2 * 8.
+SAFETY = 16.0
+
+
+class Evidence(Data):
+    """Everything ``decide`` looks at, for one leaf of one claim. Norms are relative, in float64.
+
+    ``unit_bound`` is S * kappa: the bound is unit_bound * (eps + defect). ``hidden_error`` is the error without its
+    mean over samples and ``hidden_bound`` what rounding every constant to float32 explains of it: a constant part of
+    the output (a large bias) has a large rounding error, which must not hide a fault in the part beside it.
+    ``wrong`` is W, the smallest error over
+    elements that a wrong target action would have given.
+    """
+
+    dtype: str
+    error: float
+    unit_bound: float
+    kappa: float
+    defect: float = 0.0
+    wrong: float = 0.0
+    wrong_unit: float | None = None
+    finite: bool = True
+    repeatable: bool = True
+    stateful: tuple[str, ...] = ()
+    estimated: bool = False
+    jitter_passes: bool = False
+    hidden_error: float = 0.0
+    hidden_bound: float = 0.0
+    precision: float = 0.0
+    allowed_lost_bits: float | None = None
+
+    def bound(self, eps: float) -> float:
+        """S kappa (eps + defect)."""
+        return self.unit_bound * (eps + self.defect)
+
+    def power(self, eps: float) -> float:
+        """W over the bound: both taken at the fibre summand where the wrong action shows best."""
+        unit = self.wrong_unit if self.wrong_unit is not None else self.unit_bound
+        scale = unit * (eps + self.defect)
+        value = self.wrong / scale if scale > 0 else (math.inf if self.wrong > 0 else 0.0)
+        return 0.0 if math.isnan(value) else value
+
+
+#: A larger float64 defect of an action is a mistake in the action; no irrep or permutation comes near it.
+LARGEST_DEFECT = 1e-12
+#: Below this power a check passes too easily to be called proof.
+LEAST_POWER = 100.0
+
+
+def tightest_eps(evidence: Evidence) -> float:
+    """Epsilon of the tightest bound the error meets: float64's where it can, else the claim's own."""
+    if evidence.estimated:  # nothing was computed in float64
+        return claim_eps(evidence.dtype)
+    return EPS["float64"] if evidence.error <= evidence.bound(EPS["float64"]) else claim_eps(evidence.dtype)
+
+
+def lost_bits(evidence: Evidence) -> float:
+    """log2 of the precision loss in units of the dtype's epsilon."""
+    return math.log2(evidence.precision / EPS[evidence.dtype]) if evidence.precision > 0 else 0.0
+
+
+def decide(evidence: Evidence) -> tuple[Verdict, Reason]:
+    """The verdict on one leaf of an exact claim, in the documented order."""
+    fault = _unfit_to_judge(evidence)
+    if fault is not None:
+        return fault
+    eps = claim_eps(evidence.dtype)
+    bound = evidence.bound(eps)
+    if not (evidence.error <= bound):
+        return _beyond_bound(evidence, eps, bound)
+    if not (evidence.hidden_error <= evidence.hidden_bound):
+        return Verdict.BROKEN, Reason(
+            code="HIDDEN",
+            message=f"beside a large constant part, the input-dependent error is {evidence.hidden_error:.2g} and "
+            f"rounding of the layer's constants explains {evidence.hidden_bound:.2g}.",
+        )
+    if evidence.jitter_passes and evidence.error > SAFETY * eps:
+        return Verdict.AMBIGUOUS, _tie()
+    power = evidence.power(tightest_eps(evidence))
+    if not (power > 1):
+        return Verdict.VACUOUS, Reason(
+            code="VACUOUS",
+            message="every wrong action would have passed too: the output does not depend on the input, or is "
+            "symmetric by itself. Check that the layer uses its input.",
+        )
+    if bound >= 1:
+        return Verdict.AMBIGUOUS, _ill_conditioned(evidence)
+    if power < LEAST_POWER:
+        return Verdict.AMBIGUOUS, Reason(
+            code="LOW_POWER",
+            message=f"only faults larger than {1 / power:.1g} of a wrong action would have been seen; "
+            "a better conditioned input or float64 raises the power.",
+        )
+    allowed = evidence.allowed_lost_bits
+    allowed = LOST_BITS[evidence.dtype] + math.log2(max(1.0, evidence.kappa)) if allowed is None else allowed
+    if lost_bits(evidence) > allowed:
+        return Verdict.IMPRECISE, Reason(
+            code="PRECISION",
+            message=f"structure holds, but {evidence.dtype} loses {lost_bits(evidence):.1f} bits "
+            f"({allowed:.1f} are usual): look for accumulation in low precision.",
+        )
+    return Verdict.EXACT, Reason(code="EXACT", message="")
+
+
+def _unfit_to_judge(evidence: Evidence) -> tuple[Verdict, Reason] | None:
+    if not evidence.finite:
+        return Verdict.BROKEN, Reason(
+            code="NONFINITE", message="the output has NaN or infinite values where the input is finite."
+        )
+    if not evidence.repeatable:
+        return Verdict.BROKEN, Reason(
+            code="NONDETERMINISTIC",
+            message="two calls on the same input differ: put the layer in eval(), or declare a seed for each call.",
+        )
+    if evidence.stateful:
+        return Verdict.BROKEN, Reason(
+            code="STATEFUL",
+            message=f"calling the layer changes {', '.join(evidence.stateful)}: put it in eval(), "
+            "or freeze those buffers.",
+        )
+    if evidence.defect > LARGEST_DEFECT:
+        return Verdict.BROKEN, Reason(
+            code="ACTION",
+            message=f"the action itself fails to be a group action by {evidence.defect:.1e}: mend act_in, act_out or "
+            "the adapter before judging the layer.",
+        )
+    return None
+
+
+def _beyond_bound(evidence: Evidence, eps: float, bound: float) -> tuple[Verdict, Reason]:
+    error = evidence.error
+    sound_in_single = evidence.hidden_error <= evidence.hidden_bound
+    if evidence.dtype == "float64" and sound_in_single and error <= evidence.bound(EPS["float32"]):
+        return Verdict.IMPRECISE, Reason(
+            code="CONSTANTS_IN_SINGLE",
+            message="holds to float32 accuracy only: some constant or table inside was computed in float32.",
+        )
+    if evidence.dtype in ("float16", "bfloat16") and error <= evidence.bound(EPS[evidence.dtype]):
+        return Verdict.IMPRECISE, Reason(
+            code="CONSTANTS_IN_HALF",
+            message=f"holds to {evidence.dtype} accuracy only: some constant or table inside was rounded to it.",
+        )
+    if evidence.jitter_passes:
+        return Verdict.AMBIGUOUS, _tie()
+    if evidence.estimated and error <= SAFETY * bound:
+        return Verdict.AMBIGUOUS, Reason(
+            code="ESTIMATED",
+            message="no float64 reference could be had, and the error is near the estimated rounding floor.",
+        )
+    if bound >= 1:
+        return Verdict.AMBIGUOUS, _ill_conditioned(evidence)
+    if bound > 0 and math.isfinite(error):
+        text = f"the error {error:.2g} is {error / bound:.2g} times what rounding explains ({bound:.2g})."
+    elif math.isfinite(error):
+        text = f"the error is {error:.2g} and rounding explains none."
+    else:
+        text = "the output does not depend on the input, yet f(g x) and g f(x) differ."
+    return Verdict.BROKEN, Reason(code="ERROR", message=text)
+
+
+def _tie() -> Reason:
+    return Reason(
+        code="TIE",
+        message="fails on tied inputs and passes when they are moved by 1e-4: the layer jumps (max, top-k, sign).",
+    )
+
+
+def _ill_conditioned(evidence: Evidence) -> Reason:
+    return Reason(
+        code="ILL_CONDITIONED",
+        message=f"rounding alone may change the whole output (condition {evidence.kappa:.1g} in {evidence.dtype}): "
+        "check in float64, or rescale the problem.",
+    )

@@ -1,0 +1,263 @@
+"""Verdicts: what a check concludes, why, and in which order the reasons are weighed.
+
+The order is that of the evidence: a layer that crashed has no error, one that gives NaN has no meaningful error, one
+that changes between calls has no single error, a broken action blames the layer for nothing, an error beyond its
+bound is a fault, a check that could not have failed is no proof. ``decide`` is that order and nothing else.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Iterable
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Verdict(StrEnum):
+    """The outcome of one check, from best to worst."""
+
+    EXACT = "EXACT"
+    APPROXIMATE = "APPROXIMATE"
+    SKIPPED = "SKIPPED"
+    IMPRECISE = "IMPRECISE"
+    AMBIGUOUS = "AMBIGUOUS"
+    VACUOUS = "VACUOUS"
+    BROKEN = "BROKEN"
+    TIMED_OUT = "TIMED_OUT"
+    CRASHED = "CRASHED"
+
+    @property
+    def severity(self) -> int:
+        """Position from best (0) to worst."""
+        return list(Verdict).index(self)
+
+    @property
+    def label(self) -> str:
+        """What a newcomer reads: PASS, WARN, UNSURE, FAIL or SKIP."""
+        return _LABELS[self]
+
+    @property
+    def fails(self) -> bool:
+        """Whether a check with this verdict fails a run (IMPRECISE only where strictness is asked for)."""
+        return self.label in ("FAIL", "UNSURE")
+
+
+#: What a newcomer reads of a check, from best to worst.
+LABELS = ("SKIP", "PASS", "EXPECTED", "WARN", "UNSURE", "FAIL")
+
+_LABELS = {
+    Verdict.EXACT: "PASS",
+    Verdict.APPROXIMATE: "PASS",
+    Verdict.SKIPPED: "SKIP",
+    Verdict.IMPRECISE: "WARN",
+    Verdict.AMBIGUOUS: "UNSURE",
+    Verdict.VACUOUS: "FAIL",
+    Verdict.BROKEN: "FAIL",
+    Verdict.TIMED_OUT: "FAIL",
+    Verdict.CRASHED: "FAIL",
+}
+
+
+class Data(BaseModel):
+    """Frozen, strict about unknown names, with infinities and NaN kept in JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class Reason(Data):
+    """Why a verdict was given: a stable code for machines, a sentence for people."""
+
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}" if self.message else self.code
+
+
+class ElementError(Data):
+    """Errors at one group element, worst over samples, leaves and fibre summands."""
+
+    element: str
+    error: float
+    error_max: float = 0.0
+    bound: float
+    seen: float = 0.0
+    precision: float = 0.0
+    power: float | None = None
+
+
+class Resolution(Data):
+    """One resolution of an approximate claim: its error, the action's own, an unconstrained layer's."""
+
+    size: int
+    error: float
+    floor: float
+    control: float
+
+
+class CheckResult(Data):
+    """One verdict for (implementation, case, property, dtype, seed), with all the numbers behind it.
+
+    error is E_*, the structural error in float64 relative to the part of the output that depends on the input; bound
+    is what rounding explains; ratio = error / bound; power = how many bounds a wrong action misses by; seen is E_p,
+    the error in the working precision; precision is P, the loss of that precision alone. Where the adapter declares
+    a deviation for this check, ``expected_verdict`` is what it declares and ``expected`` why.
+    """
+
+    property: str
+    verdict: Verdict
+    reason: Reason
+    implementation: str = ""
+    case: str = ""
+    group: str = ""
+    source: str = ""
+    target: str = ""
+    dtype: str = "float32"
+    device: str = "cpu"
+    seed: int = 0
+    samples: int = 0
+    error: float | None = None
+    error_max: float | None = None
+    bound: float | None = None
+    power: float | None = None
+    kappa: float | None = None
+    seen: float | None = None
+    precision: float | None = None
+    lost_bits: float | None = None
+    defect: float | None = None
+    element: str = ""
+    leaf: str = ""
+    elements: tuple[ElementError, ...] = ()
+    resolutions: tuple[Resolution, ...] = ()
+    limit: tuple[float, float] | None = None
+    order: float | None = None
+    gain: float | None = None
+    seconds: float = 0.0
+    seconds_in_layer: float = 0.0
+    reproduce: str = ""
+    attachment: str = ""
+    parts: tuple[CheckResult, ...] = Field(default=())
+    expected: str = ""
+    expected_verdict: Verdict | None = None
+
+    @builtins.property  # a field of this class is called property
+    def ratio(self) -> float | None:
+        """Error / bound; None where nothing was measured."""
+        if self.error is None or self.bound is None:
+            return None
+        return ratio(self.error, self.bound)
+
+    @builtins.property
+    def contradiction(self) -> str:
+        """Both verdicts, where another one was declared than was found; a skipped check contradicts nothing."""
+        if self.expected_verdict in (None, self.verdict) or self.verdict is Verdict.SKIPPED:
+            return ""
+        return (
+            f"declared {self.expected_verdict} ({self.expected}) and found {self.verdict}: mend the layer, or the "
+            "declaration in its adapter."
+        )
+
+    @builtins.property
+    def label(self) -> str:
+        """What a newcomer reads: the verdict's label; EXPECTED as declared, FAIL where it was declared otherwise."""
+        if self.contradiction:
+            return "FAIL"
+        return "EXPECTED" if self.verdict is self.expected_verdict else self.verdict.label
+
+    @builtins.property
+    def fails(self) -> bool:
+        """Whether this check fails a run: a declared deviation does not, and its absence does."""
+        return self.label in ("FAIL", "UNSURE")
+
+    @builtins.property
+    def rank(self) -> tuple[int, int]:
+        """Sort key from best to worst: the label, then the verdict."""
+        return LABELS.index(self.label), self.verdict.severity
+
+    @builtins.property
+    def passed(self) -> bool:
+        """EXACT, APPROXIMATE, IMPRECISE (which warns), or a deviation as declared."""
+        return self.label in ("PASS", "WARN", "EXPECTED")
+
+    def __str__(self) -> str:
+
+        return explain(self)
+
+
+def ratio(error: float, bound: float) -> float:
+    """Error / bound with 0/0 = 0."""
+    if error == 0:
+        return 0.0
+    return error / bound if bound > 0 else math.inf
+
+
+#: Of equally bad parts these are shown: the ones that the claim is about.
+CENTRAL = ("equivariance", "rotations")
+
+
+def worst(results: Iterable[CheckResult]) -> CheckResult:
+    """The result with the worst verdict; among equals equivariance itself. SKIPPED never outweighs a verdict.
+
+    Raises:
+        ValueError: there are no results.
+    """
+    listed = list(results)
+    tried = [r for r in listed if r.verdict is not Verdict.SKIPPED] or listed
+    return max(tried, key=lambda r: (*r.rank, r.property.split(" in ")[0] in CENTRAL, r.ratio or 0.0))
+
+
+def headline(result: CheckResult, *, named: bool = True) -> str:
+    """One line: label, verdict, what was checked (of whom, unless the reader knows), the decisive number."""
+    subject = " ".join(part for part in (result.implementation, result.case) if part) or "layer"
+    text = f"{result.label}  {result.verdict}  {result.property}" + (f" of {subject}" if named else "")
+    if result.error is not None and result.bound is not None:
+        text += f": error {result.error:.2e}, bound {result.bound:.2e}, ratio {result.ratio:.2g}"
+    elif result.limit is not None:
+        text += f": error in the limit of fine grids in [{result.limit[0]:.1g}, {result.limit[1]:.1g}]"
+    return text
+
+
+def explain(result: CheckResult) -> str:
+    """The report that ``print(result)`` shows."""
+    lines = [headline(result)]
+    if result.contradiction:
+        lines.append(f"  expected {result.contradiction}")
+    elif result.expected:
+        lines.append(f"  expected {result.expected}")
+    if result.reason.message:
+        lines.append(f"  why      {result.reason}")
+    lines += _numbers(result)
+    for part in result.parts:
+        lines.append(f"  {headline(part, named=False)}")
+        if part.fails and part.reason.message and part.reason != result.reason:
+            lines.append(f"    why    {part.reason}")
+    if result.reproduce and result.verdict is not Verdict.EXACT:
+        lines.append(f"  again    {result.reproduce}")
+    return "\n".join(lines)
+
+
+def _numbers(result: CheckResult) -> list[str]:
+    lines = []
+    if result.group:
+        lines.append(
+            f"  claim    {result.group}: {result.source} -> {result.target}, {result.dtype}, seed {result.seed}"
+        )
+    if result.element:
+        where = f" in {result.leaf}" if result.leaf else ""
+        lines.append(f"  worst    {result.element}{where}")
+    if result.power is not None and result.power > 0:
+        lines.append(f"  power    faults down to {1 / result.power:.1e} of a wrong action would have been seen")
+    if result.seen is not None and result.precision is not None:
+        lines.append(
+            f"  {result.dtype:8} error as computed {result.seen:.1e}, of which rounding {result.precision:.1e}"
+        )
+    for row in result.resolutions:
+        lines.append(
+            f"  size {row.size:<4}error {row.error:.3g}, interpolation floor {row.floor:.1g}, "
+            f"unconstrained {row.control:.2g}"
+        )
+    if result.gain is not None:
+        lines.append(f"  gain     {result.gain:.3g} times closer than an unconstrained layer")
+    return lines

@@ -1,0 +1,401 @@
+"""Adapter of escnn: its conventions, read element by element, and the layers that are checked.
+
+escnn's last axis is +X and the one before -Y, so array-axis coordinates are (-Y, X); a channel is
+field * size + component. Elements are matched by matrix, never by index.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ...harness.adapters.adapter import Case, Expected, Family, Implementation
+from ...harness.errors import UsageError
+from ...harness.fields.library_types import TypedLayer
+from ...harness.verdict.result import Verdict
+from . import steerable_layers as layers
+
+if TYPE_CHECKING:
+    from ...harness.claim.claim import Claim
+    from ...harness.symmetry.groups import Group
+    from ...harness.symmetry.representations import Fibre, Representation
+
+#: escnn's own dependency py3nj needs a Fortran compiler that only its SO(3) bases use, hence --no-deps.
+INSTALL = "pip install 'numpy<2' lie_learn==0.0.2 joblib pymanopt autograd scipy && pip install --no-deps escnn==1.0.11"
+
+
+class TypeReader:
+    """Group and fibres of an escnn module or ``FieldType``."""
+
+    def layer(self, layer: Any) -> TypedLayer | None:
+        """Everything an ``EquivariantModule`` says of itself."""
+        if not hasattr(layer, "in_type") or not hasattr(layer, "out_type"):
+            return None
+        of = group_of(layer.in_type.gspace)
+        return TypedLayer(on_tensors(layer), of, fibre_of(layer.in_type, of), fibre_of(layer.out_type, of))
+
+    def fibre(self, spec: Any, of: Group | None) -> tuple[Group, Fibre]:
+        """Group and fibre of a ``FieldType``."""
+        if not hasattr(spec, "representations"):
+            raise UsageError(f"{spec!r} is no escnn FieldType: pass in_type or out_type, or '8*regular'.")
+        of = of or group_of(spec.gspace)
+        return of, fibre_of(spec, of)
+
+
+def on_tensors(layer: Any) -> Callable[[Any], Any]:
+    """The module as a function of plain tensors."""
+
+    def call(x: Any) -> Any:
+        from escnn.nn import GeometricTensor
+
+        return layer(GeometricTensor(x, layer.in_type)).tensor
+
+    return call
+
+
+def array_matrix(gspace: Any, element: Any) -> Any:
+    """Matrix of an escnn element on array-axis coordinates: (-Y, X) on the plane, (-Z, -Y, X) in space."""
+    import numpy as np
+
+    matrix = np.asarray(gspace.basespace_action(element), dtype=np.float64)
+    to_array = (
+        np.array([[0, -1], [1, 0]]) if gspace.dimensionality == 2 else np.array([[0, 0, -1], [0, -1, 0], [1, 0, 0]])
+    )
+    found = to_array @ matrix @ to_array.T
+    return np.where(np.abs(found - np.round(found)) < 1e-9, np.round(found), found)
+
+
+def group_of(gspace: Any) -> Group:
+    """The harness's group with the same matrices, under its own name."""
+    from ...harness.symmetry.groups import Group, group
+
+    fibre_group = gspace.fibergroup
+    if fibre_group.order() <= 0:
+        kind = "SO" if fibre_group.name.startswith("SO") else "O"
+        return group(f"{kind}{gspace.dimensionality}")
+    matrices = [array_matrix(gspace, g) for g in fibre_group.elements]
+    known = {"C": "C", "D": "D"}.get(fibre_group.name[0])
+    if known and gspace.dimensionality == 2:
+        rotations = fibre_group.order() // (2 if known == "D" else 1)
+        return group(f"{known}{rotations}")
+    name = {24: "O", 48: "Oh"}.get(len(matrices)) if gspace.dimensionality == 3 else None
+    return group(name) if name else Group(matrices, str(fibre_group.name))
+
+
+def fibre_of(field_type: Any, of: Group) -> Fibre:
+    """The direct sum of a ``FieldType``, field by field, in the harness's own representations."""
+    from ...harness.symmetry.representations import Fibre
+
+    cache: dict[str, Representation] = {}
+    terms: list[tuple[int, Representation]] = []
+    for rep in field_type.representations:
+        if rep.name not in cache:
+            cache[rep.name] = _representation(field_type.gspace, rep, of)
+        if terms and terms[-1][1] is cache[rep.name]:
+            terms[-1] = (terms[-1][0] + 1, terms[-1][1])
+        else:
+            terms.append((1, cache[rep.name]))
+    return Fibre(tuple(terms))
+
+
+def _representation(gspace: Any, rep: Any, of: Group) -> Representation:
+    """One escnn representation as float64 matrices, its permutations made exact."""
+    import numpy as np
+
+    from ...harness.symmetry.groups import SAME
+    from ...harness.symmetry.representations import Representation, representation
+
+    if rep.is_trivial():
+        return representation("trivial", None, of)
+    if of.order is None:
+        return _continuous(gspace, rep, of)
+    elements = list(gspace.fibergroup.elements)
+    matrices = np.array([np.asarray(rep(g), dtype=np.float64) for g in elements])
+    rounded = np.round(matrices)
+    if np.abs(matrices - rounded).max() < SAME:
+        matrices = rounded
+    index = {of.element(array_matrix(gspace, g)).index: i for i, g in enumerate(elements)}
+    mean = matrices.mean(0)
+    permutes = bool((matrices.sum(-1) == 1).all() and (matrices >= 0).all())
+    return Representation(
+        rep.name,
+        rep.size,
+        lambda g: matrices[index[of.element(g).index]],
+        mean[0] if permutes else None,
+    )
+
+
+def _continuous(gspace: Any, rep: Any, of: Group) -> Representation:
+    """A representation of SO(2) or SO(3): our own float64 irreps, in escnn's basis.
+
+    With escnn's change of basis Q and an intertwiner U_l of each irrep, rho(g) = Q (+)_l U_l D^l(g) U_l^-1 Q^-1.
+
+    Raises:
+        UsageError: the group has reflections; its irreps are not mapped.
+    """
+    import numpy as np
+
+    from ...harness.symmetry.representations import Representation, representation
+
+    if of.name not in ("SO2", "SO3"):
+        raise UsageError(f"{rep.name} of {of.name}: fields of SO(2) and SO(3) can be read, use one of these subgroups.")
+    degrees = [int(irrep[-1]) for irrep in rep.irreps]
+    irreps = [representation("irrep", str(degree), of) for degree in degrees]
+    maps = [_intertwiner(gspace, irrep_id, ours, of) for irrep_id, ours in zip(rep.irreps, irreps, strict=True)]
+    basis = np.asarray(rep.change_of_basis, dtype=np.float64) @ _block_diagonal(maps)
+    inverse = np.linalg.inv(basis)
+    return Representation(rep.name, rep.size, lambda g: basis @ _block_diagonal([d.of(g) for d in irreps]) @ inverse)
+
+
+def _intertwiner(gspace: Any, irrep_id: Any, ours: Representation, of: Group) -> Any:
+    """U with theirs(g) U = U ours(g) for all g: the null space of that equation for a few g, by Schur a line."""
+    import numpy as np
+
+    theirs = gspace.fibergroup.irrep(*irrep_id)
+    one = np.eye(ours.dim)
+    rows = []
+    for _ in range(4):
+        g = gspace.fibergroup.sample()
+        element = of.element(array_matrix(gspace, g))
+        rows.append(np.kron(np.asarray(theirs(g), dtype=np.float64), one) - np.kron(one, ours.of(element).T))
+    _, values, vectors = np.linalg.svd(np.concatenate(rows))
+    found = vectors[-1].reshape(ours.dim, ours.dim)
+    if values[-1] > 1e-6:  # far above the rounding of escnn's matrices, far below any other representation's
+        raise UsageError(f"escnn's irrep {irrep_id} of {of.name} is not our {ours.name}: please report it.")
+    return found / np.sqrt(np.abs(found @ found.T).trace() / ours.dim)
+
+
+def _block_diagonal(blocks: list[Any]) -> Any:
+    import numpy as np
+
+    size = sum(len(b) for b in blocks)
+    joined, start = np.zeros((size, size)), 0
+    for block in blocks:
+        joined[start : start + len(block), start : start + len(block)] = block
+        start += len(block)
+    return joined
+
+
+#: Found by the robustness property on every layer that regroups channels by fields.
+EMPTY_BATCH = Expected(
+    "robustness", Verdict.BROKEN, "escnn infers a size from the batch and cannot reshape an empty one."
+)
+
+
+class Escnn(layers.SteerableLayer, Implementation):
+    """What the escnn layers share."""
+
+    library = "escnn"
+    family = Family.PLANAR
+    install = INSTALL
+
+    def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
+        """The layer on random weights, in training mode unless it is a norm."""
+        import torch
+
+        from ...harness.claim.claim import Claim
+        from ...harness.fields.domains import Grid
+        from ...harness.fields.field import Field
+
+        self.require()
+        torch.manual_seed(seed)
+        # Built in float32 and converted: under another default dtype escnn's global caches of bases are filled with
+        # tensors that break the next layer.
+        layer = self.make(case).to(device, getattr(torch, dtype))
+        typed = TypeReader().layer(layer)
+        assert typed is not None
+        source = Field(Grid(*[case["size"]] * typed.group.dim), typed.group, typed.source)
+        with torch.no_grad():
+            y = typed.function(torch.zeros(source.tensor_shape(1), device=device, dtype=getattr(torch, dtype)))
+        claim = Claim(
+            typed.function,
+            typed.group,
+            source,
+            Field(Grid(*y.shape[-typed.group.dim :]), typed.group, typed.target),
+            dtype=getattr(torch, dtype),
+            device=device,
+            seed=seed,
+            contract=self.contract(case),
+            modules=(layer,),
+        )
+        return replace(claim, twins=self.twins(layer, claim, case), modules=claim.modules)
+
+    def make(self, case: Case) -> Any:
+        """The module, escnn's warnings about optional dependencies left out."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import escnn.nn
+
+            return self.layer(escnn.nn, gspace_of(case["group"]), case)
+
+    def twins(self, layer: Any, claim: Claim, case: Case) -> tuple[Any, ...]:
+        """Pairs for the parity property: none unless the layer is one of ours too."""
+        return ()
+
+
+def gspace_of(name: str) -> Any:
+    """The gspace called C<n>, D<n>, O, Oh or SO3."""
+    from escnn import gspaces
+
+    space = {"O": "octaOnR3", "Oh": "fullOctaOnR3", "SO3": "rot3dOnR3"}
+    if name in space:
+        return getattr(gspaces, space[name])()
+    return (gspaces.rot2dOnR2 if name[0] == "C" else gspaces.flipRot2dOnR2)(int(name[1:]))
+
+
+class _WithTwins(Escnn):
+    """A convolution that ours has too."""
+
+    def twins(self, layer: Any, claim: Claim, case: Case) -> tuple[Any, ...]:
+        """Ours on their weights, and theirs on ours where their basis spans every filter."""
+        from ..twins import steerable
+
+        gspace = layer.in_type.gspace
+        matrices = [array_matrix(gspace, g) for g in gspace.fibergroup.elements]
+        lifting = all(rep.is_trivial() for rep in layer.in_type.representations)
+        spans = "cutoff" in case.parameters
+        return steerable(self.name, layer, claim, case, matrices, lifting=lifting, spans=spans)
+
+
+class R2Conv(layers.Convolution, _WithTwins):
+    """``escnn.nn.R2Conv``."""
+
+    name = "escnn.R2Conv"
+
+
+class R3Conv(layers.VolumeConvolution, _WithTwins):
+    """``escnn.nn.R3Conv`` of O and O_h, scalars to regular fields and regular to regular."""
+
+    name = "escnn.R3Conv"
+    family = Family.OCTAHEDRAL
+
+
+class R3ConvTrivial(layers.TrivialOutput, Escnn):
+    """``escnn.nn.R3Conv`` of SO(3) from irreps to scalars: one road to invariance."""
+
+    name = "escnn.R3Conv to scalars"
+    family = Family.OCTAHEDRAL
+
+
+class QuotientFourierPointwise(layers.QuotientNonlinearity, Escnn):
+    """``escnn.nn.QuotientFourierPointwise`` of SO(3) on the sphere, its scalars kept: the other road to invariance."""
+
+    name = "escnn.QuotientFourierPointwise"
+    family = Family.OCTAHEDRAL
+
+
+class R2ConvTransposed(layers.TransposedConvolution, Escnn):
+    """``escnn.nn.R2ConvTransposed``."""
+
+    name = "escnn.R2ConvTransposed"
+
+
+class PointwiseMaxPool(layers.MaxPool, Escnn):
+    """``escnn.nn.PointwiseMaxPool``."""
+
+    name = "escnn.PointwiseMaxPool"
+
+
+class PointwiseAvgPool(layers.AvgPool, Escnn):
+    """``escnn.nn.PointwiseAvgPool``."""
+
+    name = "escnn.PointwiseAvgPool"
+
+
+class PointwiseAvgPoolAntialiased(layers.AvgPoolAntialiased, Escnn):
+    """``escnn.nn.PointwiseAvgPoolAntialiased``."""
+
+    name = "escnn.PointwiseAvgPoolAntialiased"
+
+
+class PointwiseMaxPoolAntialiased(layers.MaxPoolAntialiased, Escnn):
+    """``escnn.nn.PointwiseMaxPoolAntialiased``."""
+
+    name = "escnn.PointwiseMaxPoolAntialiased"
+
+
+class PointwiseAdaptiveAvgPool(layers.AdaptiveAvgPool, Escnn):
+    """``escnn.nn.PointwiseAdaptiveAvgPool``."""
+
+    name = "escnn.PointwiseAdaptiveAvgPool"
+
+
+class PointwiseAdaptiveMaxPool(layers.AdaptiveMaxPool, Escnn):
+    """``escnn.nn.PointwiseAdaptiveMaxPool``."""
+
+    name = "escnn.PointwiseAdaptiveMaxPool"
+
+
+class R2Upsampling(layers.Upsampling, Escnn):
+    """``escnn.nn.R2Upsampling``."""
+
+    name = "escnn.R2Upsampling"
+
+
+class GroupPooling(layers.GroupPool, Escnn):
+    """``escnn.nn.GroupPooling``."""
+
+    name = "escnn.GroupPooling"
+    expected = (EMPTY_BATCH,)
+
+
+class NormPool(layers.NormPooling, Escnn):
+    """``escnn.nn.NormPool``."""
+
+    name = "escnn.NormPool"
+    expected = (EMPTY_BATCH,)
+
+
+class ReLU(layers.ReLU, Escnn):
+    """``escnn.nn.ReLU``."""
+
+    name = "escnn.ReLU"
+
+
+class ELU(layers.ELU, Escnn):
+    """``escnn.nn.ELU``."""
+
+    name = "escnn.ELU"
+
+
+class NormNonLinearity(layers.NormNonlinearity, Escnn):
+    """``escnn.nn.NormNonLinearity``."""
+
+    name = "escnn.NormNonLinearity"
+    expected = (EMPTY_BATCH,)
+
+
+class GatedNonLinearity1(layers.Gated, Escnn):
+    """``escnn.nn.GatedNonLinearity1``."""
+
+    name = "escnn.GatedNonLinearity1"
+    expected = (EMPTY_BATCH,)
+
+
+class InnerBatchNorm(layers.InnerNorm, Escnn):
+    """``escnn.nn.InnerBatchNorm``."""
+
+    name = "escnn.InnerBatchNorm"
+    expected = (EMPTY_BATCH,)
+
+
+class NormBatchNorm(layers.NormNorm, Escnn):
+    """``escnn.nn.NormBatchNorm``."""
+
+    name = "escnn.NormBatchNorm"
+    expected = (EMPTY_BATCH,)
+
+
+class GNormBatchNorm(layers.GNorm, Escnn):
+    """``escnn.nn.GNormBatchNorm``."""
+
+    name = "escnn.GNormBatchNorm"
+    expected = (EMPTY_BATCH,)
+
+
+class FourierPointwise(layers.FourierNonlinearity, Escnn):
+    """``escnn.nn.FourierPointwise``."""
+
+    name = "escnn.FourierPointwise"

@@ -1,0 +1,468 @@
+"""The layers that escnn and e2cnn share by name and arguments: what is built, from which fields, in which cases.
+
+Each class says how one layer of ``nn`` (the library's own module) is made; ``escnn.py`` and ``e2cnn.py`` join them with
+what differs: groups, types, installation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ...harness.adapters.adapter import Case, Cost, Value
+from ...harness.adapters.operators import GROUP, LIFTING
+from ...harness.search.strategies import cases, listed
+from .. import configurations
+
+if TYPE_CHECKING:
+    from ...harness.claim.claim import Contract
+    from ...harness.search.strategies import Cases
+
+
+def order_of(group: str) -> int:
+    """|C<n>| or |D<n>|."""
+    return (2 if group[0] == "D" else 1) * int(group[1:])
+
+
+def regular(nn: Any, gspace: Any, fields: int) -> Any:
+    """A field type of regular fields."""
+    return nn.FieldType(gspace, [gspace.regular_repr] * fields)
+
+
+def irreps(nn: Any, gspace: Any, fields: int) -> Any:
+    """A field type of the two-dimensional irreps of frequency 1."""
+    irrep = gspace.irrep(1) if gspace.fibergroup.name[0] == "C" else gspace.irrep(1, 1)
+    return nn.FieldType(gspace, [irrep] * fields)
+
+
+class SteerableLayer:
+    """One layer on a plane: built by ``layer``, its cost a pass over input and output unless it says more."""
+
+    def cases(self) -> Iterable[Case]:
+        """Odd sizes, where two-fold downsampling is aligned."""
+        yield Case.of(group="C4", size=9, fields=2)
+        yield Case.of(group="D4", size=9, fields=1)
+
+    def strategy(self) -> Cases:
+        """Planar groups, sizes and numbers of fields."""
+        return configurations.steerable_pointwise()
+
+    def contract(self, case: Case) -> Contract:
+        """What is claimed of elements off the grid: that the error vanishes on fine grids."""
+        from ...harness.claim.claim import Approximate
+
+        return Approximate()
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """The library's module of one case."""
+        raise NotImplementedError
+
+    def cost(self, case: Case) -> Cost:
+        """One operation for each value, read and written once."""
+        values = float(case["fields"] * order_of(case["group"]) * case["size"] ** 2)
+        return Cost(values, 8 * values, 2 * values, 16 * values)
+
+
+class Convolution(SteerableLayer):
+    """``R2Conv``, regular to regular, in training mode: the filter is expanded in every call."""
+
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """Both convolutions on the plane, padded to keep their size."""
+        if kind not in (LIFTING, GROUP) or str(parameters["group"])[0] == "O":
+            return None
+        return _same_size(parameters, **({"source": "trivial"} if kind == LIFTING else {}))
+
+    def cases(self) -> Iterable[Case]:
+        """Grid groups, a basis that spans every filter, and C8 with elements off the grid."""
+        yield Case.of(group="C4", size=33, kernel=3, stride=1, padding=1, fields_in=4, fields_out=8)
+        yield Case.of(group="C4", size=33, kernel=5, stride=2, padding=2, fields_in=4, fields_out=8)
+        yield Case.of(group="D4", size=32, kernel=3, stride=1, padding=1, fields_in=4, fields_out=4)
+        yield Case.of(group="C4", size=9, kernel=3, stride=1, padding=1, fields_in=2, fields_out=2, cutoff=4.0)
+        yield Case.of(group="D4", size=9, kernel=3, stride=2, padding=1, fields_in=1, fields_out=2, cutoff=4.0)
+        yield Case.of(group="C8", size=33, kernel=5, stride=1, padding=2, fields_in=2, fields_out=4)
+
+    def strategy(self) -> Cases:
+        """Odd and even kernels on the boxes that they keep symmetric."""
+        return configurations.steerable_convolution()
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """A basis of its own: the libraries share theirs between layers of every dtype."""
+        cutoff = {"frequencies_cutoff": case["cutoff"]} if "cutoff" in case.parameters else {}
+        lifting = case.parameters.get("source") == "trivial"
+        trivial = nn.FieldType(gspace, [gspace.trivial_repr] * case["fields_in"])
+        return nn.R2Conv(
+            trivial if lifting else regular(nn, gspace, case["fields_in"]),
+            regular(nn, gspace, case["fields_out"]),
+            kernel_size=case["kernel"],
+            stride=case["stride"],
+            padding=case["padding"],
+            recompute=True,
+            **cutoff,
+        )
+
+    def cost(self, case: Case) -> Cost:
+        """The dense convolution of the expanded filter."""
+        points = ((case["size"] + 2 * case["padding"] - case["kernel"]) // case["stride"] + 1) ** 2
+        return convolution_cost(case, case["size"] ** 2, points, taps_at=points)
+
+
+class TransposedConvolution(Convolution):
+    """``R2ConvTransposed`` with the output padding 0 that keeps the grid centred."""
+
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """None of the operators."""
+        return None
+
+    def cases(self) -> Iterable[Case]:
+        """Two-fold upsampling with an odd kernel: n to 2 n - 1."""
+        yield Case.of(group="C4", size=9, kernel=3, stride=2, padding=1, fields_in=2, fields_out=2)
+        yield Case.of(group="D4", size=8, kernel=5, stride=2, padding=2, fields_in=1, fields_out=1)
+
+    def strategy(self) -> Cases:
+        """Every size."""
+        return configurations.steerable_transposed()
+
+    def contract(self, case: Case) -> Contract:
+        """Nothing off the grid with a stride: its phases meet different taps.
+
+        A constant comes out as a checkerboard, on fine grids too, and turned by 45 degrees it is another one.
+        """
+        from ...harness.claim.claim import Exact
+
+        return super().contract(case) if case["stride"] == 1 else Exact()
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Regular fields in and out."""
+        return nn.R2ConvTransposed(
+            regular(nn, gspace, case["fields_in"]),
+            regular(nn, gspace, case["fields_out"]),
+            kernel_size=case["kernel"],
+            stride=case["stride"],
+            padding=case["padding"],
+            output_padding=0,
+            recompute=True,
+        )
+
+    def cost(self, case: Case) -> Cost:
+        """Every input point meets every tap once."""
+        points = ((case["size"] - 1) * case["stride"] + case["kernel"] - 2 * case["padding"]) ** 2
+        return convolution_cost(case, case["size"] ** 2, points, taps_at=case["size"] ** 2)
+
+
+class VolumeConvolution(Convolution):
+    """``R3Conv`` of O and O_h in training mode."""
+
+    def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
+        """Both convolutions of volumes, padded to keep their size."""
+        if kind not in (LIFTING, GROUP) or parameters["group"] not in ("O", "Oh"):
+            return None
+        return _same_size(parameters, source="trivial" if kind == LIFTING else "regular")
+
+    def cases(self) -> Iterable[Case]:
+        """Small: the first basis of each group takes escnn a minute."""
+        yield Case.of(group="O", size=5, kernel=3, stride=1, padding=1, fields_in=1, fields_out=1, source="trivial")
+        yield Case.of(group="O", size=5, kernel=3, stride=2, padding=1, fields_in=1, fields_out=1, source="regular")
+        yield Case.of(group="Oh", size=5, kernel=3, stride=1, padding=1, fields_in=1, fields_out=1, source="trivial")
+
+    def strategy(self) -> Cases:
+        """The sizes and bases of the fixed cases: the libraries take a minute for each new one."""
+        return listed(self.cases())
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """To regular fields."""
+        trivial = nn.FieldType(gspace, [gspace.trivial_repr] * case["fields_in"])
+        return nn.R3Conv(
+            trivial if case["source"] == "trivial" else regular(nn, gspace, case["fields_in"]),
+            regular(nn, gspace, case["fields_out"]),
+            kernel_size=case["kernel"],
+            stride=case["stride"],
+            padding=case["padding"],
+            recompute=True,
+        )
+
+    def cost(self, case: Case) -> Cost:
+        """The dense convolution of the expanded filter."""
+        points = ((case["size"] + 2 * case["padding"] - case["kernel"]) // case["stride"] + 1) ** 3
+        g, k = {"O": 24, "Oh": 48}[case["group"]], case["kernel"]
+        ci = case["fields_in"] * (1 if case["source"] == "trivial" else g)
+        return dense_cost(ci, case["fields_out"] * g, k**3, case["size"] ** 3, points, taps_at=points)
+
+
+class TrivialOutput(SteerableLayer):
+    """``R3Conv`` of SO(3) from vectors and scalars to scalars: the outputs are invariant at each point."""
+
+    def cases(self) -> Iterable[Case]:
+        """The elements of O are exact, the others are judged over resolutions."""
+        yield Case.of(group="SO3", size=9, kernel=5, fields_in=1, fields_out=2)
+
+    def strategy(self) -> Cases:
+        """One kernel, whose basis takes long, on boxes of every size."""
+        return cases(group=("SO3",), size=range(5, 10), kernel=(5,), fields_in=(1, 2), fields_out=(1, 2))
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Fields of degree 0 and 1 in, of degree 0 out."""
+        kinds = [gspace.irrep(degree) for degree in (0, 1)] * case["fields_in"]
+        scalars = nn.FieldType(gspace, [gspace.trivial_repr] * case["fields_out"])
+        return nn.R3Conv(nn.FieldType(gspace, kinds), scalars, case["kernel"], padding=2, recompute=True)
+
+    def cost(self, case: Case) -> Cost:
+        """The dense convolution of the expanded filter."""
+        points = case["size"] ** 3
+        return dense_cost(
+            4 * case["fields_in"], case["fields_out"], case["kernel"] ** 3, points, points, taps_at=points
+        )
+
+
+class QuotientNonlinearity(SteerableLayer):
+    """``QuotientFourierPointwise`` of SO(3) on the sphere: sampled, activated and analysed, only scalars kept."""
+
+    def cases(self) -> Iterable[Case]:
+        """Pointwise in space; samples on the sphere that the cube's rotations permute."""
+        yield Case.of(group="SO3", size=5, channels=2, degree=2)
+
+    def strategy(self) -> Cases:
+        """Few points: the layer is pointwise in space."""
+        return cases(group=("SO3",), size=range(1, 6), channels=(1, 2, 3), degree=(1, 2))
+
+    def contract(self, case: Case) -> Contract:
+        """The rotations of the cube alone, which permute the samples on the sphere.
+
+        Others miss them: of inputs of degree 2 an error of 3 to 7% stays on every grid.
+        """
+        from ...harness.claim.claim import Exact
+
+        return Exact()
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Quotient features up to a degree in, their invariant parts out."""
+        irreps = gspace.fibergroup.bl_irreps(case["degree"])
+        return nn.QuotientFourierPointwise(
+            gspace, (False, -1), case["channels"], irreps, out_irreps=[(0,)], grid=cube_directions(gspace)
+        )
+
+    def cost(self, case: Case) -> Cost:
+        """Two small matrix products at each point, through the samples on the sphere."""
+        spectrum, samples = (case["degree"] + 1) ** 2, 26
+        values = case["channels"] * case["size"] ** 3
+        flops = 2.0 * values * samples * (spectrum + 1)
+        return Cost(flops, 4.0 * values * (spectrum + 1), 3 * flops, 12.0 * values * (spectrum + 1))
+
+
+class FourierNonlinearity(SteerableLayer):
+    """``FourierPointwise`` of C8: band-limited functions on the group, sampled, activated and analysed."""
+
+    def cases(self) -> Iterable[Case]:
+        """As many samples as the cyclic group has elements, so that the group permutes them."""
+        yield Case.of(group="C8", size=9, fields=2)
+
+    def strategy(self) -> Cases:
+        """C8 alone, whose samples it takes."""
+        return cases(group=("C8",), size=range(1, 12), fields=(1, 2, 3))
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Frequencies up to 2."""
+        irreps = gspace.fibergroup.bl_irreps(2)
+        return nn.FourierPointwise(gspace, case["fields"], irreps, type="regular", N=8)
+
+
+def cube_directions(gspace: Any) -> Any:
+    """Rotations that take the north pole to the 26 directions of a cube's faces, edges and corners.
+
+    The rotations of the cube permute these directions, so that the sampled nonlinearity is exactly equivariant to them.
+    """
+    import itertools
+
+    import numpy as np
+
+    directions = [np.array(d) / np.linalg.norm(d) for d in itertools.product((-1, 0, 1), repeat=3) if any(d)]
+    return [gspace.fibergroup.element(_rotation_to(d), "MAT") for d in directions]
+
+
+def _rotation_to(direction: Any) -> Any:
+    """A rotation with the third column ``direction``."""
+    import numpy as np
+
+    helper = np.eye(3)[int(np.argmin(np.abs(direction)))]
+    first = np.cross(helper, direction)
+    first = first / np.linalg.norm(first)
+    return np.stack([first, np.cross(direction, first), direction], 1)
+
+
+def _same_size(parameters: Mapping[str, Value], **more: Value) -> Case:
+    """The convolution of an operator's geometry with stride 1."""
+    p = parameters
+    kernel = int(p["kernel"] or 0)
+    geometry = {"group": p["group"], "size": p["size"], "kernel": kernel, "stride": 1, "padding": kernel // 2}
+    return Case.of(**geometry, fields_in=p["fields_in"], fields_out=p["fields_out"], **more)
+
+
+def convolution_cost(case: Case, points_in: int, points_out: int, *, taps_at: int) -> Cost:
+    """The dense convolution of the expanded filter on a plane."""
+    g, k = order_of(case["group"]), case["kernel"]
+    ci = case["fields_in"] * (1 if case.parameters.get("source") == "trivial" else g)
+    return dense_cost(ci, case["fields_out"] * g, k**2, points_in, points_out, taps_at=taps_at)
+
+
+def dense_cost(ci: int, co: int, taps: int, points_in: int, points_out: int, *, taps_at: int) -> Cost:
+    """Two flops for each multiply-add; input, output and filter moved once; backward twice the forward."""
+    flops = 2.0 * ci * co * taps * taps_at
+    moved = 4.0 * (ci * points_in + co * points_out + ci * co * taps)
+    return Cost(flops, moved, 3 * flops, 3 * moved, call_bytes=4.0 * ci * co * taps)
+
+
+class MaxPool(SteerableLayer):
+    """``PointwiseMaxPool``, kernel 3, stride 2."""
+
+    def strategy(self) -> Cases:
+        """Odd sizes only: on even ones a stride of 2 is off centre."""
+        return configurations.steerable_pointwise(range(3, 14, 2))
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Padding 1 keeps odd sizes aligned."""
+        return nn.PointwiseMaxPool(regular(nn, gspace, case["fields"]), kernel_size=3, stride=2, padding=1)
+
+
+class AvgPool(SteerableLayer):
+    """``PointwiseAvgPool``, kernel 3, stride 2."""
+
+    def strategy(self) -> Cases:
+        """Odd sizes only: on even ones a stride of 2 is off centre."""
+        return configurations.steerable_pointwise(range(3, 14, 2))
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Padding 1 keeps odd sizes aligned."""
+        return nn.PointwiseAvgPool(regular(nn, gspace, case["fields"]), kernel_size=3, stride=2, padding=1)
+
+
+class AvgPoolAntialiased(SteerableLayer):
+    """``PointwiseAvgPoolAntialiased``, sigma 0.66, stride 2."""
+
+    def strategy(self) -> Cases:
+        """Odd sizes only: on even ones a stride of 2 is off centre."""
+        return configurations.steerable_pointwise(range(3, 14, 2))
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """The libraries' own example value of sigma."""
+        return nn.PointwiseAvgPoolAntialiased(regular(nn, gspace, case["fields"]), sigma=0.66, stride=2)
+
+
+class MaxPoolAntialiased(SteerableLayer):
+    """``PointwiseMaxPoolAntialiased``, kernel 3, stride 2."""
+
+    def strategy(self) -> Cases:
+        """Odd sizes only: on even ones a stride of 2 is off centre."""
+        return configurations.steerable_pointwise(range(3, 14, 2))
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Padding 1 keeps odd sizes aligned."""
+        return nn.PointwiseMaxPoolAntialiased(regular(nn, gspace, case["fields"]), kernel_size=3, stride=2, padding=1)
+
+
+class AdaptiveAvgPool(SteerableLayer):
+    """``PointwiseAdaptiveAvgPool`` to 3 x 3."""
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Windows of 3 x 3 on a box of 9 x 9."""
+        return nn.PointwiseAdaptiveAvgPool(regular(nn, gspace, case["fields"]), (3, 3))
+
+
+class AdaptiveMaxPool(SteerableLayer):
+    """``PointwiseAdaptiveMaxPool`` to 3 x 3."""
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Windows of 3 x 3 on a box of 9 x 9."""
+        return nn.PointwiseAdaptiveMaxPool(regular(nn, gspace, case["fields"]), (3, 3))
+
+
+class Upsampling(SteerableLayer):
+    """``R2Upsampling``, two-fold, bilinear, corners aligned."""
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Aligned corners keep the grid centred."""
+        fields = regular(nn, gspace, case["fields"])
+        return nn.R2Upsampling(fields, scale_factor=2, mode="bilinear", align_corners=True)
+
+
+class GroupPool(SteerableLayer):
+    """``GroupPooling``: the maximum over each regular field."""
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Regular to trivial fields."""
+        return nn.GroupPooling(regular(nn, gspace, case["fields"]))
+
+
+class NormPooling(SteerableLayer):
+    """``NormPool``: the norm of each field."""
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Regular to trivial fields: the regular representation is orthogonal."""
+        return nn.NormPool(regular(nn, gspace, case["fields"]))
+
+
+class ReLU(SteerableLayer):
+    """``ReLU`` on regular fields, whose components are permuted."""
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Pointwise."""
+        return nn.ReLU(regular(nn, gspace, case["fields"]))
+
+
+class ELU(SteerableLayer):
+    """``ELU`` on regular fields, whose components are permuted."""
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Pointwise."""
+        return nn.ELU(regular(nn, gspace, case["fields"]))
+
+
+class NormNonlinearity(SteerableLayer):
+    """``NormNonLinearity``, ReLU of the norm with a bias, on irreps of frequency 1."""
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Each field keeps its direction."""
+        return nn.NormNonLinearity(irreps(nn, gspace, case["fields"]), function="n_relu", bias=True)
+
+
+class Gated(SteerableLayer):
+    """``GatedNonLinearity1``: irreps multiplied by the sigmoid of scalars, the gates last."""
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """One gate for each field."""
+        fields = case["fields"]
+        kind = nn.FieldType(gspace, [*irreps(nn, gspace, fields).representations, *[gspace.trivial_repr] * fields])
+        return nn.GatedNonLinearity1(kind, gates=["gated"] * fields + ["gate"] * fields)
+
+
+class InnerNorm(SteerableLayer):
+    """``InnerBatchNorm`` on regular fields, in eval mode with statistics of its own."""
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Statistics shared over each field."""
+        return settled(nn.InnerBatchNorm(regular(nn, gspace, case["fields"])))
+
+
+class NormNorm(SteerableLayer):
+    """``NormBatchNorm`` on irreps of frequency 1, in eval mode with statistics of its own."""
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """Norms are normalised, directions kept."""
+        return settled(nn.NormBatchNorm(irreps(nn, gspace, case["fields"])))
+
+
+class GNorm(SteerableLayer):
+    """``GNormBatchNorm`` on irreps of frequency 1, in eval mode with statistics of its own."""
+
+    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
+        """The trace of the covariance is normalised."""
+        return settled(nn.GNormBatchNorm(irreps(nn, gspace, case["fields"])))
+
+
+def settled(norm: Any) -> Any:
+    """The norm in eval mode with positive statistics and weights, as after training: 0 and 1 would test nothing."""
+    import torch
+
+    with torch.no_grad():
+        for name, values in [*norm.named_buffers(), *norm.named_parameters()]:
+            if values.is_floating_point() and ("running" in name or "weight" in name):
+                values.uniform_(0.5, 1.5)
+    return norm.eval()

@@ -1,0 +1,256 @@
+"""The measuring loop behind ``gradients``: both sides of each statement, in float64, float32 and the working precision.
+
+Nothing here decides; ``gradients`` judges what this module found.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ...harness.claim.claim import Claim
+from ...harness.claim.evaluation import full_float32, seeded
+from ...harness.claim.recast import recast
+from ...harness.claim.scale import Scale
+from ...harness.errors import UsageError
+from ...harness.fields.field import Field
+from ...harness.precisions import EPS
+from ...harness.symmetry.groups import Element
+from ...harness.trees import Tree, leaves, tree_map
+from ..controls import wrong_elements
+from ..forward.homomorphism import defect
+from ..rounding import PERTURBATIONS, SAMPLES, largest, nudge
+
+#: Wrong target actions tried at each element: the power is the largest of their errors, and any one is large.
+WRONG = 2
+#: A wrong action that moves a gradient by so much of it is proof enough: no second control is asked. The number decides
+#: how many controls are run, never a verdict.
+CLEAR = 0.1
+
+#: Gradients by place: an input's path for the adjoint, a parameter's name for the parameter gradient.
+Gradients = dict[str, torch.Tensor]
+
+
+@dataclass
+class GradientTally:
+    """What one place has shown so far, worst over samples, an entry for each element."""
+
+    place: str
+    size: _Size
+    kappa: torch.Tensor = field(default_factory=lambda: torch.ones(1, dtype=torch.float64))
+    errors: list[torch.Tensor] = field(default_factory=list)
+    seen: list[float] = field(default_factory=list)
+    precision: list[float] = field(default_factory=list)
+    wrong: list[torch.Tensor] = field(default_factory=list)
+    other: list[torch.Tensor] = field(default_factory=list)
+
+
+class _Size:
+    """What a gradient's error is relative to: its own size over samples, or all parameter gradients jointly."""
+
+    def __init__(self, leaf: Any, gradient: torch.Tensor, joint: float) -> None:
+        self.scale = Scale.of(leaf, gradient) if leaf is not None else None
+        self.joint = joint
+
+    def relative(self, difference: torch.Tensor) -> torch.Tensor:
+        """Errors [summand], the worst over samples; 0/0 = 0."""
+        if self.scale is not None:
+            return self.scale.relative(difference).amax(0)
+        norm = float(torch.linalg.vector_norm(difference))
+        error = 0.0 if norm == 0 else norm / self.joint if self.joint > 0 else math.inf
+        return torch.tensor([error], dtype=torch.float64)
+
+
+class GradientLoop:
+    """Gradients of both sides at each element, in float64, float32 and the working precision."""
+
+    def __init__(self, claim: Claim, on_inputs: bool) -> None:
+        self.claim, self.on_inputs = claim, on_inputs
+        self.seconds = 0.0
+        named = [(n, p) for m in claim.modules for n, p in m.named_parameters() if p.is_floating_point()]
+        self.parameters = dict(named)
+        dtype = torch.float32 if claim.dtype is torch.float64 else claim.dtype
+        self.x = tree_map(lambda v: _through(v, dtype), claim.draw(SAMPLES))
+        self.differentiable = True
+        self.repeatable = self.has_reference = True
+        self.defect = 0.0
+        self.w: list[torch.Tensor] = []
+        self.other_w: list[torch.Tensor] = []
+        self.tallies: list[GradientTally] = []
+        if self.wanted(self.x):
+            self._begin()
+
+    def _begin(self) -> None:
+        generator = torch.Generator().manual_seed(self.claim.seed + 6)
+        identity = self.claim.group.identity
+        self.differentiable = False
+        try:
+            y = self._call(torch.float64, self.x, {})
+        except UsageError:
+            raise
+        except Exception:  # whatever the library raises: without a float64 form there is no f_*
+            self.has_reference = False
+            self._call(self.claim.dtype, self.x, {})  # a layer that fails in its own precision as well has crashed
+            return
+        self.w, self.other_w = (
+            [torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v.device) for _, v in leaves(y)]
+            for _ in range(2)
+        )
+        # At e: the size of each place, its rounding and its conditioning.
+        reference = self.after(identity, torch.float64)
+        if reference is None:
+            return
+        self.differentiable = True
+        again = self.after(identity, torch.float64)
+        assert again is not None
+        self.repeatable = all(torch.equal(v, again[place]) for place, v in reference.items())
+        joint = math.sqrt(sum(float(v.square().sum()) for v in reference.values()))
+        fields = dict(leaves(self.claim.source)) if self.on_inputs else {}
+        self.tallies = [GradientTally(place, _Size(fields.get(place), v, joint)) for place, v in reference.items()]
+        single = self.after(identity, torch.float32)
+        working = single if self.claim.dtype is torch.float32 else self.after(identity, self.claim.dtype)
+        for tally in self.tallies:
+            assert single is not None
+            assert working is not None
+            self._raise_kappa(tally, single[tally.place] - reference[tally.place], EPS["float32"])
+            tally.precision.append(worst_of(tally.size.relative(working[tally.place] - reference[tally.place])))
+        noise = torch.Generator().manual_seed(self.claim.seed + 1)
+        for _ in range(PERTURBATIONS):
+            x = tree_map(lambda v: nudge(v, EPS["float64"], noise), self.x)
+            moved = self.after(identity, torch.float64, x)
+            for tally in self.tallies:
+                assert moved is not None
+                self._raise_kappa(tally, moved[tally.place] - reference[tally.place], EPS["float64"])
+
+    def measure_defect(self, elements: Sequence[Element]) -> None:
+        """Delta: how far the actions are from being group actions, in float64."""
+        targets = iter(self.w)
+        y = tree_map(lambda _: next(targets), self.claim.target)
+        with torch.no_grad():
+            self.defect = defect(self.claim, self.x, y, elements)
+
+    def visit(self, g: Element) -> None:
+        """Both sides at one element, and what wrong target actions would have given."""
+        after, before = self.after(g, torch.float64), self.before(g, torch.float64)
+        assert after is not None
+        assert before is not None
+        shown: dict[str, list[torch.Tensor]] = {tally.place: [] for tally in self.tallies}
+        for h in wrong_elements(self.claim, g, self.w)[:WRONG]:
+            wrong = self.before(h, torch.float64)
+            for tally in self.tallies if wrong is not None else []:
+                assert wrong is not None
+                shown[tally.place].append(tally.size.relative(after[tally.place] - wrong[tally.place]))
+            if any(bool((v[-1].nan_to_num(0.0, 0.0) > CLEAR).any()) for v in shown.values() if v):
+                break
+        native = self.claim.dtype is not torch.float64
+        after_p = self.after(g, self.claim.dtype) if native else after
+        before_p = self.before(g, self.claim.dtype) if native else before
+        for tally in self.tallies:
+            place = tally.place
+            tally.errors.append(tally.size.relative(after[place] - before[place]))
+            assert after_p is not None
+            assert before_p is not None
+            tally.seen.append(worst_of(tally.size.relative(after_p[place] - before_p[place])))
+            tally.precision.append(worst_of(tally.size.relative(after_p[place] - after[place])))
+            if self.claim.dtype is torch.float32:
+                self._raise_kappa(tally, after_p[place] - after[place], EPS["float32"])
+            # A summand without a gradient (x/0 = inf) is no proof.
+            nothing = torch.zeros_like(tally.errors[-1])
+            tally.wrong.append(torch.stack([nothing, *shown[place]]).nan_to_num(0.0, 0.0).amax(0))
+
+    def finish(self, elements: Sequence[Element]) -> None:
+        """Where no place shows a wrong action at every element, what the gradient of another <f, w> would show."""
+        if any(min(float(v.max()) for v in tally.wrong) > CLEAR for tally in self.tallies if tally.wrong):
+            return
+        for g in elements:
+            after, other = self.after(g, torch.float64), self.before(g, torch.float64, weights=self.other_w)
+            assert after is not None
+            assert other is not None
+            for tally in self.tallies:
+                difference = after[tally.place] - other[tally.place]
+                tally.other.append(tally.size.relative(difference).nan_to_num(0.0, 0.0))
+
+    def after(self, g: Element, dtype: torch.dtype, x: Tree = None) -> Gradients | None:
+        """Gradient of <b_e f(a_g x), w>."""
+        return self._gradients(dtype, self.x if x is None else x, g, self.claim.group.identity, self.w)
+
+    def before(self, g: Element, dtype: torch.dtype, weights: list[torch.Tensor] | None = None) -> Gradients | None:
+        """Gradient of <b_g f(a_e x), w>."""
+        return self._gradients(dtype, self.x, self.claim.group.identity, g, weights or self.w)
+
+    def wanted(self, x: Tree) -> list[str]:
+        """Places whose gradients are compared."""
+        if self.on_inputs:
+            return [path for path, v in leaves(x) if v.is_floating_point()]
+        return list(self.parameters)
+
+    def _gradients(
+        self, dtype: torch.dtype, x: Tree, moved: Element, target: Element, weights: list[torch.Tensor]
+    ) -> Gradients | None:
+        """Gradients as float64 values, or None where the output carries none."""
+        claim = self.claim
+        x = tree_map(lambda v: v.double().requires_grad_(self.on_inputs) if v.is_floating_point() else v, x)
+        theta = {} if self.on_inputs else {n: p.detach().to(dtype).requires_grad_() for n, p in self.parameters.items()}
+        with torch.enable_grad():
+            # The actions are differentiated in float64 in every run: their precision is not what is judged.
+            y = self._call(dtype, claim.act(claim.source, moved, x), theta)
+            if y is None:
+                return None
+            found = [v for _, v in leaves(claim.act(claim.target, target, y))]
+            product = sum((v * w.reshape(v.shape)).sum() for v, w in zip(found, weights, strict=True))
+        at = [v for _, v in leaves(x) if v.requires_grad] if self.on_inputs else list(theta.values())
+        if not isinstance(product, torch.Tensor) or not product.requires_grad:
+            return None
+        gradients = torch.autograd.grad(product, at, allow_unused=True)
+        found = [torch.zeros_like(v) if d is None else d for v, d in zip(at, gradients, strict=True)]
+        fields = dict(leaves(claim.source)) if self.on_inputs else {}
+        return {
+            place: _as_signal(fields.get(place), gradient.double())
+            for place, gradient in zip(self.wanted(x), found, strict=True)
+        }
+
+    def _call(self, dtype: torch.dtype, x: Tree, theta: Gradients) -> Tree:
+        """The function in one precision on float64 values, its output as float64."""
+        claim = self.claim
+        start = time.perf_counter()
+        with seeded(claim.call_seed, claim.device), full_float32(), torch.enable_grad():
+            y = self._form(dtype, theta)(tree_map(lambda v: v.to(dtype) if v.is_floating_point() else v, x))
+            y = tree_map(lambda _, v: v.double(), claim.target, y)
+        self.seconds += time.perf_counter() - start
+        return y
+
+    def _form(self, dtype: torch.dtype, theta: Gradients) -> Callable[[Tree], Tree]:
+        claim = self.claim
+        if not theta:
+            if dtype is torch.float64 and claim.reference is not None:
+                return claim.bind(claim.reference)
+            if dtype is claim.dtype:
+                return claim.bind(claim.function)
+            return claim.bind(recast(claim.function, dtype))
+        stand_ins: dict[torch.Tensor, torch.Tensor] = {self.parameters[n]: leaf for n, leaf in theta.items()}
+        return claim.bind(recast(claim.function, dtype, stand_ins=stand_ins, modules=claim.modules))
+
+    @staticmethod
+    def _raise_kappa(tally: GradientTally, difference: torch.Tensor, eps: float) -> None:
+        # A summand whose gradient never varies says nothing about rounding.
+        errors = tally.size.relative(difference)
+        tally.kappa = torch.maximum(tally.kappa.to(errors), torch.where(errors.isfinite(), errors, 0.0) / eps)
+
+
+def _as_signal(leaf: Any, gradient: torch.Tensor) -> torch.Tensor:
+    """A gradient by values as the gradient in the inner product of the action, which it moves like the input."""
+    return leaf.gradient(gradient) if isinstance(leaf, Field) else gradient
+
+
+def worst_of(errors: torch.Tensor) -> float:
+    """The largest error; NaN stays."""
+    return math.nan if bool(errors.isnan().any()) else largest(errors)
+
+
+def _through(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return value.to(dtype).double() if value.is_floating_point() else value

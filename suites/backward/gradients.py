@@ -1,0 +1,218 @@
+"""Backward passes: adjoint and parameter gradient, two statements on the derivative of f(a_g x) = b_g f(x).
+
+    adjoint               a_g^T J(a_g x)^T w = J(x)^T b_g^T w             for every w
+    parameter gradient    d/dtheta <f(a_g x), w> = d/dtheta <f(x), b_g^T w>
+
+Transposes are vector-Jacobian products, of the actions too, so that any action will do: orthogonal, projecting onto a
+band, or a function. Both sides start from a_e x (the band, where there is one) and end in b_e. The statement for
+generators implies it for their products.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ...harness.claim.claim import Claim
+from ...harness.claim.evaluation import FREED, Subject
+from ...harness.claim.outcome import Outcome, describe
+from ...harness.precisions import EPS, claim_eps
+from ...harness.symmetry.groups import Element
+from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
+from ...harness.verdict.result import CheckResult, ElementError, Reason, Verdict
+from ..forward.aliasing import aliases, excuse
+from ..forward.equivariance import jittered
+from ..rounding import SAMPLES
+from .gradient_loop import GradientLoop, GradientTally, worst_of
+
+#: Elements beside the generators: in a finite group the statement for generators implies the rest, and one more is a
+#: second look; in a continuous one the generators of a grid's symmetries and one Haar sample generate a dense subgroup.
+OTHERS = 1
+
+
+#: Conclusions that a tie may be behind: a jump of the gradient, or a bound that its jump under rounding has widened.
+DOUBTFUL = ("ERROR", "VACUOUS", "ILL_CONDITIONED", "LOW_POWER")
+
+
+def adjoint(claim: Claim) -> Outcome:
+    """The input gradient is equivariant: a_g^T J(a_g x)^T w = J(x)^T b_g^T w.
+
+    Args:
+        claim: its function must be differentiable in some floating input.
+
+    Returns:
+        EXACT, or BROKEN where a right forward has a wrong backward. SKIPPED(NOT_DIFFERENTIABLE) where the output
+        carries no gradient, SKIPPED(NO_EXACT_ELEMENTS) where no element maps the grid onto itself.
+    """
+    return _check(claim, "adjoint")
+
+
+def parameter_gradient(claim: Claim) -> Outcome:
+    """The gradient of every parameter is the same from both sides: d<f(a_g x), w> = d<f(x), b_g^T w>.
+
+    It holds where the function is equivariant for every value of its parameters, so that training cannot break it.
+
+    Args:
+        claim: ``claim.modules`` hold the parameters.
+
+    Returns:
+        EXACT, or BROKEN where a weight gradient is wrong or single weights may move alone. Gradients are measured
+        against the norm of all of them jointly. SKIPPED(NO_PARAMETERS) without any.
+    """
+    return _check(claim, "parameter_gradient")
+
+
+def _check(claim: Claim, name: str) -> Outcome:
+    try:
+        outcome = _measured(claim, name)
+        return _away_from_ties(claim, name, outcome) if outcome.result.reason.code in DOUBTFUL else outcome
+    except RuntimeError as error:
+        if FREED not in str(error):
+            raise
+        text = (
+            "the layer frees its own graph by differentiating inside: its backward is checked with create_graph=True."
+        )
+        return Outcome(describe(claim, name, Verdict.SKIPPED, Reason(code="NOT_DIFFERENTIABLE", message=text)))
+
+
+def _away_from_ties(claim: Claim, name: str, outcome: Outcome) -> Outcome:
+    """What inputs moved by 1e-4 say: at a tie or a kink a layer has no gradient to judge, and rounding jumps there."""
+    moved = replace(claim, inputs=lambda count, generator: jittered(claim.draw(count), claim.seed))
+    again = _measured(moved, name)
+    if again.result.verdict is Verdict.BROKEN and outcome.result.verdict is not Verdict.BROKEN:
+        return again
+    if again.result.verdict not in (Verdict.EXACT, Verdict.IMPRECISE):
+        return outcome
+    message = "fails on tied inputs and passes when they are moved by 1e-4: the layer has no gradient there."
+    told = {"verdict": Verdict.AMBIGUOUS, "reason": Reason(code="TIE", message=message)}
+    return replace(again, result=again.result.model_copy(update=told))
+
+
+def _measured(claim: Claim, name: str) -> Outcome:
+    start = time.perf_counter()
+    rng = np.random.default_rng(claim.seed)
+    elements = _elements(claim, rng)
+    with Subject(claim).guarded():
+        loop = GradientLoop(claim, name == "adjoint")
+        skipped = _not_applicable(claim, elements, loop)
+        if skipped is not None:
+            return Outcome(describe(claim, name, Verdict.SKIPPED, skipped))
+        if aliases(claim):
+            return Outcome(describe(claim, name, Verdict.SKIPPED, excuse(claim, None)))
+        loop.measure_defect(elements)
+        for g in elements:
+            loop.visit(g)
+        loop.finish(elements)
+    # An unused input or a bias before a norm has no gradient of its own: the places are proof together.
+    power = max(_power_units(tally) for tally in loop.tallies)
+    judged = [(tally, *_judge(claim, loop, tally, power)) for tally in loop.tallies]
+    tally, evidence, index, verdict, reason = max(judged, key=lambda row: (row[3].severity, _ratio(row[1])))
+    result = _report(claim, name, elements, tally, evidence, index)
+    seconds = {"seconds": time.perf_counter() - start, "seconds_in_layer": loop.seconds}
+    return Outcome(result.model_copy(update={"verdict": verdict, "reason": reason, **seconds}))
+
+
+def _elements(claim: Claim, rng: np.random.Generator) -> list[Element]:
+    """Generators and a few others, of those that need no interpolation; never the identity."""
+    if claim.refined is not None:
+        return []
+    exact = [g for g in claim.representatives(rng, 2) if claim.exact(g) and not g.is_identity]
+    if claim.elements:
+        return exact
+    generators = [g for g in claim.group.generators if claim.exact(g) and not g.is_identity]
+    rest = [g for g in exact if all(g is not h for h in generators)]
+    if generators:
+        order = rng.permutation(len(rest)) if claim.group.order is not None else range(len(rest))
+        rest = [rest[i] for i in order[:OTHERS]]
+    return generators + rest
+
+
+def _not_applicable(claim: Claim, elements: Sequence[Element], loop: GradientLoop) -> Reason | None:
+    if not elements:
+        return Reason(code="NO_EXACT_ELEMENTS", message=f"no element of {claim.group.name} maps the grid onto itself.")
+    if not loop.wanted(loop.x):
+        if loop.on_inputs:
+            return Reason(code="NOT_DIFFERENTIABLE", message="no input is a floating tensor.")
+        return Reason(code="NO_PARAMETERS", message="the layer has no parameters.")
+    if not loop.has_reference:
+        text = "the layer cannot be computed in float64, so rounding in its gradients has no bound."
+        return Reason(code="NO_REFERENCE", message=text)
+    if not loop.differentiable:
+        return Reason(code="NOT_DIFFERENTIABLE", message="the output carries no gradient: only the forward can hold.")
+    return None
+
+
+def _judge(
+    claim: Claim, loop: GradientLoop, tally: GradientTally, power: float
+) -> tuple[Evidence, int, Verdict, Reason]:
+    """Evidence and verdict of one place, and the index of its worst element."""
+    errors = torch.stack(tally.errors)
+    unit = SAFETY * tally.kappa.expand(errors.shape[1])
+    ratios = torch.where(errors == 0, 0.0, errors / unit).nan_to_num(torch.inf, torch.inf)
+    g, summand = divmod(int(ratios.argmax()), errors.shape[1])
+    evidence = Evidence(
+        dtype=str(claim.dtype).removeprefix("torch."),
+        error=float(errors[g, summand]),
+        unit_bound=float(unit[summand]),
+        kappa=float(unit[summand]) / SAFETY,
+        wrong=power,
+        wrong_unit=1.0,
+        precision=max(tally.precision),
+        finite=not bool(errors.isnan().any()),
+        repeatable=loop.repeatable,
+        defect=loop.defect,
+    )
+    return evidence, g, *decide(evidence)
+
+
+def _power_units(tally: GradientTally) -> float:
+    """Min over elements of what a wrong action gives, in units of S kappa.
+
+    No action changes an invariant's gradient or a bias': there the gradient of another <f, w> is the control, where no
+    place shows a wrong action.
+    """
+    unit = SAFETY * tally.kappa
+    wrong = float((torch.stack(tally.wrong) / unit).amax(1).min())
+    if wrong > EPS["float32"] or not tally.other:
+        return wrong
+    return float((torch.stack(tally.other) / unit).amax(1).min())
+
+
+def _report(
+    claim: Claim, name: str, elements: Sequence[Element], tally: GradientTally, evidence: Evidence, g: int
+) -> CheckResult:
+    bound = evidence.bound(claim_eps(evidence.dtype))
+    rows = tuple(
+        ElementError(
+            element=element.name,
+            error=worst_of(tally.errors[i]),
+            bound=bound,
+            seen=tally.seen[i],
+            precision=tally.precision[i + 1],
+        )
+        for i, element in enumerate(elements)
+    )
+    return describe(claim, name, Verdict.EXACT, Reason(code="", message="")).model_copy(
+        update={
+            "samples": SAMPLES,
+            "error": evidence.error,
+            "bound": bound,
+            "power": evidence.power(tightest_eps(evidence)),
+            "kappa": evidence.kappa,
+            "seen": max(tally.seen),
+            "precision": evidence.precision,
+            "lost_bits": lost_bits(evidence),
+            "element": elements[g].name,
+            "leaf": tally.place,
+            "elements": rows,
+        }
+    )
+
+
+def _ratio(evidence: Evidence) -> float:
+    bound = evidence.bound(claim_eps(evidence.dtype))
+    return 0.0 if evidence.error == 0 else evidence.error / bound

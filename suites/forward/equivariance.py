@@ -1,0 +1,231 @@
+"""Equivariance, forward: E_* and E_p for every exact element, against a derived bound, with proof of power.
+
+kappa = max(1, P_32/eps_32, C)      bound = S kappa (eps + delta)      power = min_g W(g) / bound
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...harness.claim.claim import Claim
+from ...harness.claim.diagram import turns
+from ...harness.claim.evaluation import Subject
+from ...harness.claim.outcome import Outcome, describe
+from ...harness.precisions import EPS, claim_eps
+from ...harness.records.lines import Attachment
+from ...harness.symmetry.groups import Element
+from ...harness.trees import Tree, tree_map
+from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
+from ...harness.verdict.result import CheckResult, ElementError, Reason, Verdict
+from ..rounding import SAMPLES, largest
+from .aliasing import aliases, excuse
+from .measurement import LeafTally, Measured, look_behind_constants, measure
+
+#: Elements drawn from a continuous group.
+HAAR_SAMPLES = 4
+#: Relative move that parts ties: a thousand steps of float32, so that tens of equal values stay apart once rounded.
+JITTER = 1e-4
+
+
+def equivariance(
+    claim: Claim, *, jitter: bool = True, keep: Callable[[Element], bool] | None = None, name: str = "equivariance"
+) -> Outcome:
+    """f(a_g x) = b_g f(x) for every element of the claim's group that source and target move without interpolation.
+
+    Args:
+        claim: what is claimed.
+        jitter: retry a failure with inputs moved by 1e-4, to tell a tie from a fault.
+        keep: judge only these elements of the group.
+        name: what the result is called.
+
+    Returns:
+        EXACT, IMPRECISE, AMBIGUOUS, VACUOUS or BROKEN with its reason, the errors of each element, and a diagram.
+        SKIPPED(ALIASES) for nonlinear layers on spherical signals, which the property aliasing judges.
+
+    Raises:
+        UsageError: fields and tensors do not fit.
+    """
+    start = time.perf_counter()
+    rng = np.random.default_rng(claim.seed)
+    drawn = claim.representatives(rng, HAAR_SAMPLES)
+    elements = [g for g in drawn if claim.exact(g) and (keep is None or keep(g))]
+    if all(g.is_identity for g in elements) or claim.refined is not None:
+        return Outcome(describe(claim, name, Verdict.SKIPPED, _nothing_exact(claim, keep is None)))
+    subject = Subject(claim)
+    x = claim.draw(SAMPLES)
+    measured = measure(subject, elements, x, rng)
+    judged = [_judge(measured, tally, jitter_passes=False) for tally in measured.tallies]
+    if any(_needs_closer_look(evidence) for evidence, *_ in judged):
+        look_behind_constants(subject, measured, subject.through(x, claim.dtype))
+        judged = [_judge(measured, tally, jitter_passes=False) for tally in measured.tallies]
+    excused = any(_beyond_rounding(verdict, r) for _, _, verdict, r in judged) and aliases(claim)
+    if excused:
+        pass  # a jump of the layer under jitter would say nothing more
+    elif jitter and any(verdict is Verdict.BROKEN and r.code == "ERROR" for _, _, verdict, r in judged):
+        moved = measure(subject, elements, jittered(x, claim.seed), rng)
+        passes = all(_judge(moved, t, jitter_passes=False)[2] is not Verdict.BROKEN for t in moved.tallies)
+        judged = [_judge(measured, tally, jitter_passes=passes) for tally in measured.tallies]
+    elif jitter and any(_lost_in_jumps(evidence, verdict, r) for evidence, _, verdict, r in judged):
+        moved = measure(subject, elements, jittered(x, claim.seed), rng)
+        again = [_judge(moved, tally, jitter_passes=False) for tally in moved.tallies]
+        if any(verdict is Verdict.BROKEN for _, _, verdict, _ in again):
+            measured, judged = moved, again
+        elif all(verdict in (Verdict.EXACT, Verdict.IMPRECISE) for _, _, verdict, _ in again):
+            judged = [_judge(measured, tally, jitter_passes=True) for tally in measured.tallies]
+    result = _report(measured, judged, name)
+    if excused:
+        result = result.model_copy(update={"verdict": Verdict.SKIPPED, "reason": excuse(claim, result.error)})
+    seconds = {"seconds": time.perf_counter() - start, "seconds_in_layer": subject.seconds}
+    return Outcome(result.model_copy(update=seconds), _picture(measured, name))
+
+
+def _picture(measured: Measured, name: str) -> Attachment | None:
+    """The diagram; that of equivariance itself has the stabilised view too."""
+    picture = measured.picture
+    if picture is None or name != "equivariance":
+        return picture
+    return picture.model_copy(update={"turns": turns(measured.claim, measured.turned)})
+
+
+def _nothing_exact(claim: Claim, everything: bool) -> Reason:
+    if claim.refined is not None:
+        message = "the layer has a resolution of its own: off_grid judges it in the limit of fine ones."
+    elif everything:
+        message = f"no element of {claim.group.name} maps the grid onto itself."
+    else:
+        message = f"{claim.group.name} has no such elements."
+    return Reason(code="NO_EXACT_ELEMENTS", message=message)
+
+
+def _beyond_rounding(verdict: Verdict, reason: Reason) -> bool:
+    """Errors of structure, that the aliases of a nonlinear layer on the sphere could explain."""
+    return (verdict is Verdict.BROKEN and reason.code == "ERROR") or reason.code == "CONSTANTS_IN_SINGLE"
+
+
+def _needs_closer_look(evidence: Evidence) -> bool:
+    """Errors that only float32 constants could explain."""
+    return evidence.bound(EPS["float64"]) < evidence.error <= evidence.bound(EPS["float32"])
+
+
+def _lost_in_jumps(evidence: Evidence, verdict: Verdict, reason: Reason) -> bool:
+    """Errors that a bound beyond the whole output excuses: at a tie the smallest perturbation makes the layer jump."""
+    excused = verdict is Verdict.VACUOUS or reason.code in ("ILL_CONDITIONED", "LOW_POWER")
+    return excused and evidence.error > SAFETY * claim_eps(evidence.dtype)
+
+
+def _hidden(tally: LeafTally, delta: float) -> dict[str, Any]:
+    """Error and bound of the input-dependent part at its worst element and summand, where it was looked at."""
+    if tally.hidden_kappa is None:
+        return {}
+    bound = SAFETY * tally.hidden_kappa * (EPS["float32"] + delta)
+    errors = torch.stack(tally.centred)
+    where = int((errors / bound).argmax())
+    g, summand = divmod(where, errors.shape[1])
+    return {"hidden_error": float(errors[g, summand]), "hidden_bound": float(bound[summand])}
+
+
+def _judge(measured: Measured, tally: LeafTally, *, jitter_passes: bool) -> tuple[Evidence, int, Verdict, Reason]:
+    """Evidence and verdict of one leaf, and the index of its worst element."""
+    dtype = str(measured.claim.dtype).removeprefix("torch.")
+    common: dict[str, Any] = {
+        "dtype": dtype,
+        "finite": measured.finite,
+        "repeatable": measured.repeatable,
+        "stateful": measured.stateful,
+        "estimated": measured.estimated,
+        "jitter_passes": jitter_passes,
+        "defect": measured.defect,
+    }
+    if not tally.errors:
+        evidence = Evidence(error=0.0, unit_bound=SAFETY, kappa=1.0, **common)
+        return evidence, 0, *decide(evidence)
+    errors = torch.stack(tally.errors)
+    unit = SAFETY * tally.kappa.expand(errors.shape[1])
+    ratios = torch.where(errors == 0, 0.0, errors / unit).nan_to_num(torch.inf, torch.inf)
+    where = int(ratios.argmax())
+    g, summand = divmod(where, errors.shape[1])
+    evidence = Evidence(
+        error=float(errors[g, summand]),
+        unit_bound=float(unit[summand]),
+        kappa=float(tally.kappa.expand(errors.shape[1])[summand]),
+        wrong=_power_units(tally, unit),
+        wrong_unit=1.0,
+        precision=max(tally.precision, default=0.0),
+        **_hidden(tally, measured.defect),
+        **common,
+    )
+    return evidence, g, *decide(evidence)
+
+
+def _power_units(tally: LeafTally, unit: torch.Tensor) -> float:
+    """Min over g of W(g), in units of S kappa: the worst sample and summand of the best wrong action."""
+    powers = [_over(wrong, unit).amax(-1).amin(0).max() for wrong in tally.wrong if wrong is not None]
+    if not powers and tally.input_variation is not None:
+        powers = [_over(tally.input_variation, unit).max()]
+    return float(min(powers)) if powers else 0.0
+
+
+def _over(errors: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+    """Errors / unit, where a summand that never varies (x/0 = inf) or is lost in rounding counts as no proof."""
+    return torch.where(errors.isfinite() & unit.isfinite(), errors / unit, 0.0)
+
+
+def _report(measured: Measured, judged: list[tuple[Evidence, int, Verdict, Reason]], name: str) -> CheckResult:
+    """The worst leaf decides; numbers are those of that leaf."""
+    index = max(range(len(judged)), key=lambda i: (judged[i][2].severity, _ratio(judged[i][0])))
+    evidence, g, verdict, reason = judged[index]
+    tally = measured.tallies[index]
+    eps = claim_eps(evidence.dtype)
+    kappa_bound = evidence.bound(eps)
+    elements = [
+        ElementError(
+            element=element.name,
+            error=largest(tally.errors[i]),
+            error_max=largest(tally.errors_max[i]),
+            bound=kappa_bound,
+            seen=tally.seen[i],
+            precision=tally.precision[i + 1] if len(tally.precision) > i + 1 else 0.0,
+        )
+        for i, element in enumerate(measured.elements)
+        if i < len(tally.errors)
+    ]
+    return describe(measured.claim, name, verdict, reason).model_copy(
+        update={
+            "samples": measured.samples,
+            "error": evidence.error if tally.errors else None,
+            "error_max": max((e.error_max for e in elements), default=None),
+            "bound": kappa_bound if tally.errors else None,
+            "power": evidence.power(tightest_eps(evidence)) if tally.errors else None,
+            "kappa": evidence.kappa,
+            "seen": max(tally.seen, default=None),
+            "precision": evidence.precision,
+            "lost_bits": lost_bits(evidence),
+            "defect": measured.defect,
+            "element": measured.elements[g].name if tally.errors else "",
+            "leaf": tally.path,
+            "elements": tuple(elements),
+        }
+    )
+
+
+def _ratio(evidence: Evidence) -> float:
+    bound = evidence.bound(claim_eps(evidence.dtype))
+    return 0.0 if evidence.error == 0 else evidence.error / bound if bound else float("inf")
+
+
+def jittered(x: Tree, seed: int) -> Tree:
+    """Inputs moved by 1e-4 of their size, so that no two values are equal."""
+    generator = torch.Generator().manual_seed(seed + 2)
+
+    def move(value: torch.Tensor) -> torch.Tensor:
+        if not value.is_floating_point():
+            return value
+        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value)
+        return value + JITTER * value.square().mean().sqrt() * noise
+
+    return tree_map(move, x)

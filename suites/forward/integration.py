@@ -1,0 +1,165 @@
+"""Integration: the integral of f(a_g x) equals that of f(x); the naive mean is the control that must fail.
+
+On grids the integral pools space and group (the invariant part of the fibre); on the sphere and on SO(3) it is the
+quadrature. What is mistaken for it, pooling a window that misses the last row and leaving the group out, or the plain
+mean over samples that are dense at the poles, must be seen to fail on the same data.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...harness.claim.claim import Claim, Exact
+from ...harness.claim.evaluation import Subject
+from ...harness.claim.outcome import Outcome, describe
+from ...harness.fields.domains import Grid, Vector
+from ...harness.fields.field import Field, Invariant
+from ...harness.precisions import EPS
+from ...harness.trees import Tree, leaves, tree_map
+from ...harness.verdict.decide import SAFETY
+from ...harness.verdict.result import CheckResult, Reason, Verdict
+from ..rounding import SAMPLES
+from .aliasing import is_affine
+from .equivariance import equivariance
+from .quadrature import integrates, quadrature
+
+#: Elements of a finite group at which the naive mean is tried first.
+CONTROL_ELEMENTS = 3
+
+
+def integration(claim: Claim) -> Outcome:
+    """The claim's function followed by the integral over its target is invariant; followed by the naive mean, is not.
+
+    Args:
+        claim: some target leaf must be a field with an invariant part; other leaves are left out.
+
+    Returns:
+        The verdict on the integral. AMBIGUOUS(CONTROL) where the naive mean passes too, at a few elements and then at
+        all: then nothing was shown.
+        SKIPPED(CONSTANT) where the integral does not depend on the input and the output does: the integral of a
+        normalised field is its bias, that of a field made from vectors may vanish.
+    """
+    wanted = {path for path, leaf in leaves(claim.target) if isinstance(leaf, Field) and _integrable(leaf)}
+    if not wanted:
+        reason = Reason(code="NO_INVARIANT", message="the target has no invariant part to integrate.")
+        return Outcome(describe(claim, "integration", Verdict.SKIPPED, reason))
+    if not _already_pooled(claim, wanted) and _is_constant(claim, wanted):
+        reason = Reason(code="CONSTANT", message="the integral of the output is the same for every input.")
+        return Outcome(describe(claim, "integration", Verdict.SKIPPED, reason))
+    outcome = equivariance(_followed(claim, wanted, lambda leaf, y: leaf.integral(y)))
+    result = outcome.result.model_copy(update={"property": "integration", "target": f"integral of {_target(claim)}"})
+    if result.verdict not in (Verdict.EXACT, Verdict.IMPRECISE):
+        return Outcome(result, outcome.picture)
+    if integrates(claim) and is_affine(claim):
+        return Outcome(_of_degrees(claim, result), outcome.picture)
+    if _already_pooled(claim, wanted):
+        return Outcome(result, outcome.picture)
+    naive = replace(_followed(claim, wanted, lambda leaf, y: leaf.naive_mean(y)), contract=Exact())
+    control = _control(naive)
+    control = control.model_copy(update={"property": "naive mean (control)"})
+    return Outcome(_weigh(result, control), outcome.picture)
+
+
+def _is_constant(claim: Claim, wanted: set[str]) -> bool:
+    """Whether no integral varies over samples by more than float32 rounds the sum of so many values of that size."""
+    subject = Subject(claim)
+    with subject.guarded():
+        x = claim.draw(SAMPLES)
+        found = subject.probe_reference(x)
+        outputs = dict(leaves(subject.working(x) if found is None else found))
+    for path, leaf in leaves(claim.target):
+        if path in wanted:
+            integrals, size = leaf.integral(outputs[path]), outputs[path].square().mean().sqrt()
+            varies = (integrals - integrals.mean(0)).abs().max()
+            if not (varies <= SAFETY * EPS["float32"] * size):  # NaN varies
+                return False
+    return True
+
+
+def _of_degrees(claim: Claim, result: CheckResult) -> CheckResult:
+    """An affine invariant of a spherical signal is an integral: no harmonic has one, and a naive mean of it fails."""
+    mean = replace(claim, function=claim.source.naive_mean, reference=None, target=Invariant(), contract=Exact())
+    control = equivariance(mean, jitter=False).result.model_copy(update={"property": "naive mean (control)"})
+    weighed = _weigh(result, control)
+    degrees = quadrature(claim)
+    decisive = max((weighed, degrees), key=lambda r: r.verdict.severity)
+    return weighed.model_copy(
+        update={"verdict": decisive.verdict, "reason": decisive.reason, "parts": (control, degrees)}
+    )
+
+
+def _control(naive: Claim) -> CheckResult:
+    """The naive mean at a few elements, where it fails as a rule; else at all of them."""
+    if naive.group.order is not None:
+        moving = (g for g in naive.representatives(np.random.default_rng(naive.seed), 0) if not g.is_identity)
+        few = set(itertools.islice((g for g in moving if naive.exact(g)), CONTROL_ELEMENTS))
+        control = equivariance(naive, jitter=False, keep=few.__contains__).result
+        if control.verdict is Verdict.BROKEN:
+            return control
+    return equivariance(naive, jitter=False).result
+
+
+def _weigh(result: CheckResult, control: CheckResult) -> CheckResult:
+    """A control that passes takes the proof away; one that fails is the power of the check."""
+    seconds = {
+        "seconds": result.seconds + control.seconds,
+        "seconds_in_layer": result.seconds_in_layer + control.seconds_in_layer,
+        "parts": (control,),
+    }
+    if control.verdict is Verdict.BROKEN:
+        return result.model_copy(update=seconds)
+    reason = Reason(
+        code="CONTROL",
+        message=f"the naive mean is {control.verdict} on the same data, so invariance of the integral shows little.",
+    )
+    return result.model_copy(update={**seconds, "verdict": Verdict.AMBIGUOUS, "reason": reason})
+
+
+def _followed(claim: Claim, wanted: set[str], pool: Callable[[Any, torch.Tensor], torch.Tensor]) -> Claim:
+    """The claim of the function followed by a pooling of the wanted leaves, with invariant targets."""
+
+    def after(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+        if function is None:
+            return None
+
+        def pooled(*args: Any, **kwargs: Any) -> Tree:
+            y = dict(leaves(tree_map(lambda _, v: v, claim.target, function(*args, **kwargs))))
+            return {path: pool(leaf, y[path]) for path, leaf in leaves(claim.target) if path in wanted}
+
+        return pooled
+
+    function = after(claim.function)
+    assert function is not None
+    function.forward = getattr(claim.function, "forward", claim.function)  # type: ignore[attr-defined]
+    return replace(
+        claim,
+        function=function,
+        reference=after(claim.reference),
+        target={path: Invariant() for path in sorted(wanted)},
+        modules=claim.modules,
+    )
+
+
+def _integrable(leaf: Field) -> bool:
+    """On a domain any invariant part; without one only whole invariants: single irreps are judged by equivariance."""
+    return leaf.is_integral if isinstance(leaf.domain, Vector) else leaf.has_integral
+
+
+def _already_pooled(claim: Claim, wanted: set[str]) -> bool:
+    """Targets without a domain and with trivial fibres are their own integral: no naive mean differs from it."""
+    fields = [leaf for path, leaf in leaves(claim.target) if path in wanted]
+    return all(_is_a_point(f.domain) and all(rep.dim == 1 for _, rep in f.fibre.terms) for f in fields)
+
+
+def _is_a_point(domain: Any) -> bool:
+    return isinstance(domain, Vector) or (isinstance(domain, Grid) and set(domain.shape) == {1})
+
+
+def _target(claim: Claim) -> str:
+    return ", ".join(str(leaf) for _, leaf in leaves(claim.target))

@@ -1,0 +1,341 @@
+"""The measuring loop behind an equivariance check: errors, rounding, conditioning and the errors of wrong actions.
+
+    D_s = max(||f_*(x_s) - mean||, 1e-3 RMS)      E_* = ||f_*(a_g x) - b_g f_*(x)|| / D
+    P = ||f_p - f_*|| / D                         C = ||f_*(x + xi) - f_*(x)|| / (eps_64 D)
+
+Nothing here decides; ``equivariance`` judges what this module found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...harness.claim.claim import Claim
+from ...harness.claim.diagram import TURNS, diagram
+from ...harness.claim.evaluation import Subject
+from ...harness.claim.scale import Scale
+from ...harness.errors import HarnessError, UsageError
+from ...harness.fields.field import Field
+from ...harness.precisions import EPS, claim_eps
+from ...harness.records.lines import Attachment
+from ...harness.symmetry.groups import Element
+from ...harness.trees import Tree, leaves, tree_map
+from ...harness.verdict.decide import LARGEST_DEFECT
+from ..controls import SAME_ACTION, wrong_actions
+from ..rounding import PERTURBATIONS, SAMPLES, is_finite, largest, nudge, values_of
+from .homomorphism import defect
+
+#: Elements at which a float64 claim is run in float32 too, for kappa: moved samples are samples, and rounding errors of
+#: so many times SAMPLES of them are what S allows for.
+POOLED = 8
+#: A wrong action moves a typical output by about its own size. One that moves a hundredth of it less may owe that to
+#: the sample; the number decides how many samples are asked, never a verdict.
+NEARLY_SYMMETRIC = 1e-2
+
+
+@dataclass
+class LeafTally:
+    """What one target leaf has shown so far; arrays over fibre summands, worst over samples."""
+
+    path: str
+    leaf: Any
+    scale: Scale
+    kappa: torch.Tensor
+    errors: list[torch.Tensor] = field(default_factory=list)
+    errors_max: list[torch.Tensor] = field(default_factory=list)
+    centred: list[torch.Tensor] = field(default_factory=list)
+    hidden_kappa: torch.Tensor | None = None
+    seen: list[float] = field(default_factory=list)
+    precision: list[float] = field(default_factory=list)
+    wrong: list[torch.Tensor | None] = field(default_factory=list)
+    input_variation: torch.Tensor | None = None
+
+
+@dataclass
+class Measured:
+    """Everything the loop over elements found, before any verdict."""
+
+    claim: Claim
+    elements: list[Element]
+    tallies: list[LeafTally]
+    defect: float
+    finite: bool
+    repeatable: bool
+    stateful: tuple[str, ...]
+    estimated: bool
+    samples: int
+    picture: Attachment | None
+    #: (g, g x, f(g x)) of the first sample at the first elements, for the stabilised view.
+    turned: tuple[tuple[Element, Tree, Tree], ...] = ()
+
+
+def measure(subject: Subject, elements: Sequence[Element], x: Tree, rng: np.random.Generator) -> Measured:
+    """Run the layer over all elements and collect errors, rounding, conditioning and the errors of wrong actions."""
+    claim = subject.claim
+    with subject.guarded() as changed:
+        # Samples are exact in the working precision, and those of float64 claims in float32 too: P_32 compares the
+        # two precisions at one point.
+        x = subject.through(x, torch.float32 if claim.dtype is torch.float64 else claim.dtype)
+        x = tree_map(lambda leaf, v: leaf.project(v) if isinstance(leaf, Field) else v, claim.source, x)
+        y_p = subject.working(x)
+        repeatable = _same(y_p, subject.working(x))
+        y = subject.probe_reference(x)
+        estimated = y is None
+        y = y_p if y is None else y
+        claim = replace(claim, target=tree_map(lambda leaf, v: leaf.require_fit(v, "The output"), claim.target, y))
+        finite = is_finite(y_p) and is_finite(y)
+        tallies = [LeafTally(path, leaf, Scale.of(leaf, v), torch.ones(1)) for (path, leaf), (_, v) in _rows(claim, y)]
+        loop = _Loop(subject, claim, x, y, y_p, tallies, estimated, rng)
+        if finite and repeatable:
+            loop.estimate_floor() if estimated else loop.estimate_rounding()
+            for g in elements:
+                loop.visit(g, elements)
+    return Measured(
+        claim=claim,
+        elements=list(elements),
+        tallies=tallies,
+        defect=defect(claim, x, y, elements) if finite else 0.0,
+        finite=finite and loop.finite,
+        repeatable=repeatable,
+        stateful=tuple(changed),
+        estimated=estimated,
+        samples=SAMPLES,
+        picture=loop.picture,
+        turned=tuple(loop.turned),
+    )
+
+
+class _Loop:
+    """The loop over elements, with the outputs at x at hand."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        claim: Claim,
+        x: Tree,
+        y: Tree,
+        y_p: Tree,
+        tallies: list[LeafTally],
+        estimated: bool,
+        rng: np.random.Generator,
+    ) -> None:
+        self.subject, self.claim, self.x, self.y, self.y_p = subject, claim, x, y, y_p
+        self.tallies, self.estimated, self.rng = tallies, estimated, rng
+        self.outputs = [v for _, v in leaves(y)]
+        self.working = [v for _, v in leaves(y_p)]
+        self.finite = True
+        self.picture: Attachment | None = None
+        self.turned: list[tuple[Element, Tree, Tree]] = []
+        self._worst = -1.0
+        self._pooled = 0
+        #: P and I at x together: x is exact in the working precision, but for the projection on a band.
+        self.loss_at_x = [t.scale.relative(a - b) for t, a, b in zip(tallies, self.working, self.outputs, strict=True)]
+        self.probes = [torch.from_numpy(rng.standard_normal(v[:1].shape)).to(v.device) for v in self.outputs]
+
+    def estimate_rounding(self) -> None:
+        """Kappa from the rounding at x and from the conditioning C = ||f_*(x + xi) - f_*(x)|| / (eps_64 D)."""
+        rounded = self.subject.through(self.x, self.claim.dtype)
+        y = self.y if _same(rounded, self.x) else self.subject.reference(rounded)
+        self._pool(self._rounding(rounded, y, self.y_p), EPS["float32"])
+        generator = torch.Generator().manual_seed(self.claim.seed + 1)
+        for _ in range(PERTURBATIONS):
+            moved = self.subject.reference(tree_map(lambda v: nudge(v, EPS["float64"], generator), self.x))
+            for tally, a, b in zip(self.tallies, values_of(moved), self.outputs, strict=True):
+                self._raise_kappa(tally, tally.scale.rounding(a - b).amax(0) / EPS["float64"])
+        for tally, a, b in zip(self.tallies, self.working, values_of(y), strict=True):
+            tally.precision.append(largest(tally.scale.rounding(a - b)))
+            tally.input_variation = tally.scale.relative(b - b.roll(1, 0))
+
+    def estimate_floor(self) -> None:
+        """Without f_*: kappa from input noise of relative eps_p and from other positions in the batch."""
+        eps_p = EPS[str(self.claim.dtype).removeprefix("torch.")]
+        generator = torch.Generator().manual_seed(self.claim.seed + 1)
+        noisy = self.subject.working(tree_map(lambda v: nudge(v, eps_p, generator), self.x))
+        turned = self.subject.working(tree_map(lambda v: v.roll(1, 0), self.x))
+        scale = claim_eps(str(self.claim.dtype).removeprefix("torch."))
+        for tally, a, b, y in zip(self.tallies, values_of(noisy), values_of(turned), self.working, strict=True):
+            self._raise_kappa(tally, torch.full((1,), eps_p / scale, dtype=torch.float64))
+            self._raise_kappa(tally, tally.scale.rounding(a - y).amax(0) / scale)
+            self._raise_kappa(tally, tally.scale.rounding(b.roll(-1, 0) - y).amax(0) / scale)
+            tally.input_variation = tally.scale.relative(y - y.roll(1, 0))
+
+    def visit(self, g: Element, elements: Sequence[Element]) -> None:
+        """Errors at one element, on every leaf."""
+        claim, subject = self.claim, self.subject
+        gx = claim.act(claim.source, g, self.x)
+        # x is exact in the working precision, and so is a permutation of it.
+        permutes = all(leaf.permutes(g) for _, leaf in leaves(claim.source))
+        rounded = gx if permutes else subject.through(gx, claim.dtype)
+        fgx_p = subject.working(rounded)
+        if self.estimated or subject.own_reference:
+            fgx = fgx_rounded = fgx_p
+        else:
+            fgx = subject.reference(gx)
+            fgx_rounded = fgx if rounded is gx or _same(gx, rounded) else subject.reference(rounded)
+        if not (is_finite(fgx) and is_finite(fgx_p)):
+            self.finite = False
+            return
+        if not self.estimated and claim.dtype is not torch.float32 and self._pooled < POOLED:
+            self._pooled += 1
+            self._pool(self._rounding(rounded, fgx_rounded, fgx_p), EPS["float32"])
+        rows = zip(self.tallies, values_of(fgx), values_of(fgx_rounded), values_of(fgx_p), strict=True)
+        targets = []
+        for i, (tally, a, a_rounded, a_p) in enumerate(rows):
+            target = tally.leaf.act(g, self.outputs[i])
+            targets.append(target)
+            _same_shape(tally, a, target)
+            difference = a - target
+            error = tally.scale.relative(difference)
+            tally.errors.append(error.amax(0))
+            # Without a mean over samples only errors that rounding in float64 cannot explain are worth a second look.
+            suspicious = bool((error > LARGEST_DEFECT).any())
+            tally.centred.append((tally.scale.centred(difference) if suspicious else error).amax(0))
+            tally.errors_max.append(tally.scale.relative_max(difference, _amplification(tally.leaf, g)).amax(0))
+            self._precision(i, tally, g, error, a, a_rounded, a_p)
+            tally.wrong.append(self._wrong(i, tally, g, elements, a))
+        self._keep_picture(g, gx, fgx, targets)
+
+    def _precision(
+        self,
+        i: int,
+        tally: LeafTally,
+        g: Element,
+        error: torch.Tensor,
+        a: torch.Tensor,
+        a_rounded: torch.Tensor,
+        a_p: torch.Tensor,
+    ) -> None:
+        """E_p, P at a_g x and the triangle inequality between them."""
+        if a_p is a:  # the working run is the reference: what is seen is the structural error
+            tally.seen.append(largest(error))
+            tally.precision.append(0.0)
+            return
+        rounding = a_p - a_rounded
+        loss = tally.scale.rounding(rounding)
+        tally.precision.append(largest(loss))
+        if self.claim.dtype is torch.float32:
+            self._raise_kappa(tally, loss.amax(0) / EPS["float32"])
+        seen = tally.scale.relative(a_p - tally.leaf.act(g, self.working[i]))
+        tally.seen.append(largest(seen))
+        if isinstance(tally.leaf, Field):
+            parts = error + self.loss_at_x[i] + tally.scale.relative(rounding)
+            _self_check(seen, parts if a_rounded is a else parts + tally.scale.relative(a_rounded - a))
+
+    def _wrong(
+        self, i: int, tally: LeafTally, g: Element, elements: Sequence[Element], a: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Errors [wrong action, sample, summand] that wrong target actions would have given at g; None without any.
+
+        W is a maximum over samples; the sample with the largest deviation alone bounds it from below, at a fraction
+        of the cost. Where that output is nearly symmetric by itself (a constant one) the other samples are asked too.
+        """
+        if g.is_identity:
+            return None
+        probe, moved = self.probes[i], tally.leaf.act(g, self.probes[i])
+        trials = [(wrong, wrong(probe)) for wrong in wrong_actions(self.claim.group, tally.leaf, g, elements)]
+        others = [
+            wrong
+            for wrong, trial in trials
+            if trial.shape == moved.shape and _norm(trial - moved) > SAME_ACTION * _norm(moved)
+        ]
+        if not others:
+            return None
+        order = tally.scale.euclidean.sum(1).argsort(descending=True).tolist()
+        found: list[torch.Tensor] = []
+        for s in order:
+            y, fgx = self.outputs[i][s : s + 1], a[s : s + 1]
+            found.append(torch.stack([tally.scale.relative_of(s, fgx - wrong(y)) for wrong in others]))
+            if bool(found[-1].amax(-1).amin(0).max() > NEARLY_SYMMETRIC):
+                break
+        return torch.cat(found, 1)
+
+    def _rounding(self, x: Tree, reference: Tree, working: Tree) -> list[torch.Tensor]:
+        single = working if self.claim.dtype is torch.float32 else self.subject.single(x)
+        if self.claim.dtype is not torch.float32:  # float32 rounds its own input: compare at the same point
+            rounded = self.subject.through(x, torch.float32)
+            reference = reference if _same(rounded, x) else self.subject.reference(rounded)
+        return [a - b for a, b in zip(values_of(single), values_of(reference), strict=True)]
+
+    def _pool(self, differences: list[torch.Tensor], eps: float) -> None:
+        for tally, difference in zip(self.tallies, differences, strict=True):
+            self._raise_kappa(tally, tally.scale.rounding(difference).amax(0) / eps)
+
+    @staticmethod
+    def _raise_kappa(tally: LeafTally, value: torch.Tensor) -> None:
+        tally.kappa = torch.maximum(tally.kappa.to(value), value)
+
+    def _keep_picture(self, g: Element, gx: Tree, fgx: Tree, targets: list[torch.Tensor]) -> None:
+        error = max(float(t.errors[-1].nan_to_num(torch.inf).max()) for t in self.tallies)
+        if not g.is_identity and len(self.turned) < TURNS:
+            self.turned.append((g, tree_map(lambda v: v[:1], gx), tree_map(lambda v: v[:1], fgx)))
+        if not g.is_identity and error > self._worst:
+            self._worst = error
+            moving = iter(targets)
+            gfx = tree_map(lambda _: next(moving), self.claim.target)
+            self.picture = diagram(self.claim, g, self.x, gx, self.y, gfx, fgx)
+
+
+def look_behind_constants(subject: Subject, measured: Measured, x: Tree) -> None:
+    """Kappa of the input-dependent part: what a float32 rounding of every constant and input does to it, in float64.
+
+    P_32 counts the rounding of a large constant part of the output; this conditioning does not, because the constant
+    part cancels in the mean over samples.
+    """
+    if measured.estimated:
+        return
+    generator = torch.Generator().manual_seed(measured.claim.seed + 3)
+    eps = EPS["float32"]
+    with subject.guarded():
+        outputs = values_of(subject.reference(x))
+        for draw in range(PERTURBATIONS):
+            nudged = tree_map(lambda v: nudge(v, eps, generator), x)
+            moved = values_of(subject.perturbed(nudged, eps, measured.claim.seed + draw))
+            for tally, a, b in zip(measured.tallies, moved, outputs, strict=True):
+                kappa = (tally.scale.centred(a - b).amax(0) / eps).clamp(min=1)
+                tally.hidden_kappa = kappa if tally.hidden_kappa is None else torch.maximum(tally.hidden_kappa, kappa)
+
+
+def _rows(claim: Claim, y: Tree) -> Any:
+    return zip(leaves(claim.target), leaves(tree_map(lambda _, v: v, claim.target, y)), strict=True)
+
+
+def _same(a: Tree, b: Tree) -> bool:
+    return all(torch.equal(u, v) or _equal_with_nan(u, v) for u, v in zip(values_of(a), values_of(b), strict=True))
+
+
+def _equal_with_nan(u: torch.Tensor, v: torch.Tensor) -> bool:
+    return u.shape == v.shape and bool(((u == v) | (u.isnan() & v.isnan())).all())
+
+
+def _norm(values: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(values))
+
+
+def _same_shape(tally: LeafTally, a: torch.Tensor, target: torch.Tensor) -> None:
+    if a.shape != target.shape:
+        raise UsageError(
+            f"f(g x) has shape {list(a.shape)} and g f(x) {list(target.shape)}"
+            f"{' in ' + tally.path if tally.path else ''}: "
+            "the target field does not move with the source. Give both the same group and matching grids."
+        )
+
+
+def _amplification(leaf: Any, g: Element) -> float:
+    """||b_g||_inf, at least 1: the largest row sum of the fibre's matrices."""
+    if not isinstance(leaf, Field):
+        return 1.0
+    return max(1.0, *(float(np.abs(rep.of(g)).sum(1).max()) for _, rep in leaf.fibre.terms))
+
+
+def _self_check(seen: torch.Tensor, sum_of_parts: torch.Tensor) -> None:
+    """E_p <= E_* + P(x) + P(a_g x) + I, a triangle inequality: its failure would be a bug of the harness."""
+    if bool((seen > sum_of_parts * (1 + 1e-6) + 1e-14).any()):
+        raise HarnessError(
+            f"The seen error {float(seen.max()):.3e} exceeds the sum of its parts {float(sum_of_parts.max()):.3e}: "
+            "this is a bug of equiharness; please report it with the line that reproduces it."
+        )

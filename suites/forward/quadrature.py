@@ -1,0 +1,94 @@
+"""Quadrature: an affine invariant of spherical signals is an integral, exact for degrees < 2b and not at 2b.
+
+Of all harmonics only the constant has an integral. The sum over a grid that gives it is exact up to some degree; one
+that stops earlier passes every test with signals of the band, and fails products of them.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from ...harness.claim.claim import Claim
+from ...harness.claim.evaluation import Subject
+from ...harness.claim.outcome import describe
+from ...harness.fields.domains import Vector
+from ...harness.fields.field import Field
+from ...harness.fields.spheres import BandLimited
+from ...harness.precisions import EPS, claim_eps
+from ...harness.verdict.decide import SAFETY, Evidence, decide, tightest_eps
+from ...harness.verdict.result import CheckResult, ElementError
+
+#: Random harmonics of each degree.
+SAMPLES = 2
+#: Degrees tried below the last, thinned to about this many.
+DEGREES = 32
+
+
+def integrates(claim: Claim) -> bool:
+    """Whether a claim is one of a single scalar field on the sphere or on SO(3) that goes to invariants."""
+    source, target = claim.source, claim.target
+    if not (isinstance(source, Field) and isinstance(source.domain, BandLimited)):
+        return False
+    if not (isinstance(target, Field) and isinstance(target.domain, Vector)):
+        return False
+    return all(rep.name == "trivial" for side in (source, target) for _, rep in side.fibre.terms)
+
+
+def quadrature(claim: Claim) -> CheckResult:
+    """The response of an affine function to harmonics, degree by degree, relative to that of the constant.
+
+    Args:
+        claim: as ``integrates`` wants it, its function affine.
+
+    Returns:
+        EXACT where no harmonic of degree 1 to 2b - 1 has an integral; the power is the response at 2b over the bound.
+    """
+    start = time.perf_counter()
+    source, subject = claim.source, Subject(claim)
+    domain: BandLimited = source.domain
+    last = domain.exact_degrees
+    degrees = sorted({*range(1, last, max(1, last // DEGREES)), last - 1, last} - {0})
+    generator = torch.Generator().manual_seed(claim.seed)
+    lead = source.tensor_shape(SAMPLES)[: -len(domain.axes)]
+    x = torch.cat([domain.band.pure(degree, lead, generator) for degree in degrees]).to(claim.device)
+    x = torch.cat([torch.zeros_like(x[:1]), torch.ones_like(x[:1]), x])
+    with subject.guarded():
+        exact = subject.probe_reference(x)
+        run = subject.reference if exact is not None else subject.working
+        exact = exact if exact is not None else run(x)
+        # Compared at one point: rounding an input gives it an integral of its own.
+        rounding = subject.single(x) - run(subject.through(x, torch.float32))
+    size = float((exact[1] - exact[0]).abs().max())
+    responses = _relative(exact[2:] - exact[:1], size).reshape(len(degrees), -1).amax(1)
+    kappa = max(1.0, float(_relative(rounding, size).max()) / EPS["float32"])
+    evidence = Evidence(
+        dtype=str(claim.dtype).removeprefix("torch."),
+        error=float(responses[:-1].max()) if len(responses) > 1 else 0.0,
+        unit_bound=SAFETY * kappa,
+        kappa=kappa,
+        wrong=float(responses[-1]),
+        finite=bool(exact.isfinite().all()),
+    )
+    verdict, reason = decide(evidence)
+    bound = evidence.bound(claim_eps(evidence.dtype))
+    return describe(claim, "quadrature", verdict, reason).model_copy(
+        update={
+            "samples": SAMPLES,
+            "error": evidence.error,
+            "bound": bound,
+            "power": evidence.power(tightest_eps(evidence)),
+            "kappa": kappa,
+            "elements": tuple(
+                ElementError(element=f"degree {degree}", error=float(r), bound=bound)
+                for degree, r in zip(degrees, responses, strict=True)
+            ),
+            "seconds": time.perf_counter() - start,
+            "seconds_in_layer": subject.seconds,
+        }
+    )
+
+
+def _relative(difference: torch.Tensor, size: float) -> torch.Tensor:
+    return difference.abs() / size if size > 0 else torch.where(difference == 0, 0.0, torch.inf)

@@ -1,0 +1,160 @@
+"""Limits of finite differences, each with its own error, and the verdict on a comparison of two of them.
+
+Nothing of a model's own differentiation is trusted: derivatives and one-sided values come from its outputs alone. The
+error of a limit is what neighbouring extrapolations differ by and the rounding they amplified; a bound is S times it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ...harness.claim.claim import Claim
+from ...harness.claim.evaluation import Subject
+from ...harness.claim.outcome import describe
+from ...harness.errors import UsageError
+from ...harness.fields.atoms import positions_of
+from ...harness.precisions import EPS
+from ...harness.trees import Tree, leaves, tree_map
+from ...harness.verdict.decide import LEAST_POWER
+from ...harness.verdict.result import CheckResult, Reason, Verdict
+from ..rounding import PERTURBATIONS, SAMPLES
+
+#: Steps h, h/2, h/4, ...: with this many the extrapolation of a central difference has order h^16, one-sided h^8.
+STEPS = 8
+#: The first step, as a share of the smallest distance between points, or of the cutoff. The smallest is then 2^-11 of
+#: that length, where a difference quotient in float64 still has twelve digits; the scheme itself picks the best rows.
+FIRST_STEP = 1 / 16
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Values of a limit with the error of each."""
+
+    value: torch.Tensor
+    error: torch.Tensor
+
+
+def extrapolate(values: list[torch.Tensor], rounding: list[torch.Tensor], power: int) -> Limit:
+    """Limit at h = 0 of values at h, h/2, h/4, ... with errors c1 h^p + c2 h^2p + ...
+
+    Args:
+        values: one tensor for each step, the largest step first.
+        rounding: the rounding error of each value.
+        power: p: 2 for central differences, 1 for one-sided ones.
+
+    Returns:
+        Of each row of the Neville scheme the entry, elementwise, whose error (the change from its neighbours and the
+        rounding it amplified) is least.
+
+    Source: Ridders, Advances in Engineering Software 4 (1982).
+
+    Example:
+        >>> h = [torch.tensor([2.0**-k], dtype=torch.float64) for k in range(4)]
+        >>> limit = extrapolate([3 + 2 * s**2 - s**4 for s in h], [0 * s for s in h], 2)
+        >>> limit.value.item()
+        3.0
+    """
+    best, least = values[0], torch.full_like(values[0], torch.inf)
+    row, noise = [values[0]], [rounding[0]]
+    for i in range(1, len(values)):
+        new, amplified = [values[i]], [rounding[i]]
+        for j in range(1, i + 1):
+            factor = 2.0 ** (power * j)
+            new.append((factor * new[j - 1] - row[j - 1]) / (factor - 1))
+            amplified.append((factor * amplified[j - 1] + noise[j - 1]) / (factor - 1))
+            error = torch.maximum((new[j] - new[j - 1]).abs(), (new[j] - row[j - 1]).abs()) + amplified[j]
+            better = error < least
+            best, least = torch.where(better, new[j], best), torch.where(better, error, least)
+        row, noise = new, amplified
+    return Limit(best, least)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A claim's function in float64 (or in its own precision, where it cannot be had) as a function of positions."""
+
+    claim: Claim
+    subject: Subject
+    x: Tree
+    path: str
+    eps: float
+
+    @classmethod
+    def of(cls, claim: Claim, *, wrap: bool = True) -> Model:
+        """The model of a claim, its inputs drawn, points wrapped into their cell or not.
+
+        Raises:
+            UsageError: the source has no positions, or several.
+        """
+        places = positions_of(claim.source)
+        if len(places) != 1:
+            raise UsageError("Forces and cutoffs need one leaf of positions in the source: eh.Positions(n, group).")
+        subject = Subject(claim)
+        x = subject.through(claim.draw(SAMPLES, wrap=wrap), torch.float32)
+        with subject.guarded():
+            subject.working(x)
+            exact = subject.probe_reference(x) is not None
+        dtype = "float64" if exact else str(claim.dtype).removeprefix("torch.")
+        return cls(claim, subject, x, places[0][0], EPS[dtype])
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """[sample, n, d]."""
+        found: torch.Tensor = dict(leaves(self.x))[self.path]
+        return found
+
+    def at(self, positions: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Outputs by path, with the points elsewhere."""
+        where = iter([path for path, _ in leaves(self.claim.source)])
+        x = tree_map(lambda v: positions if next(where) == self.path else v, self.x)
+        y = self.subject.reference(x) if self.subject.has_reference else self.subject.working(x)
+        return dict(leaves(y))
+
+    def energy(self, path: str, positions: torch.Tensor) -> torch.Tensor:
+        """[sample]."""
+        return self.at(positions)[path].reshape(len(positions))
+
+    def noise(self, path: str, positions: torch.Tensor) -> torch.Tensor:
+        """Rounding error of the energy [sample]: of its own size, and of what rounding the positions does to it."""
+        generator = torch.Generator().manual_seed(self.claim.seed + 1)
+        here = self.energy(path, positions)
+        found = self.eps * here.abs()
+        for _ in range(PERTURBATIONS):
+            signs = torch.randint(0, 2, positions.shape, generator=generator).to(positions) * 2 - 1
+            found = torch.maximum(found, (self.energy(path, positions * (1 + self.eps * signs)) - here).abs())
+        return found
+
+
+def judge(error: float, bound: float, power: float) -> tuple[Verdict, Reason]:
+    """The order of every verdict: finite, error, power."""
+    if not (math.isfinite(error) and math.isfinite(bound)):
+        message = "the energy or its differences are NaN or infinite where the positions are finite."
+        return Verdict.BROKEN, Reason(code="NONFINITE", message=message)
+    if not (error <= bound):
+        return Verdict.BROKEN, Reason(code="ERROR", message=f"the error {error:.2g} exceeds {bound:.2g}.")
+    if not (power > 1):
+        message = (
+            "differences of the energy do not settle as steps get smaller: is it discontinuous, or in half precision?"
+        )
+        return Verdict.AMBIGUOUS, Reason(code="ROUGH", message=message)
+    if power < LEAST_POWER:
+        message = f"only faults larger than {1 / power:.1g} would have been seen: check in float64."
+        return Verdict.AMBIGUOUS, Reason(code="LOW_POWER", message=message)
+    return Verdict.EXACT, Reason(code="EXACT", message="")
+
+
+def result(
+    claim: Claim, name: str, verdict: Verdict, reason: Reason, error: float, bound: float, power: float
+) -> CheckResult:
+    """A result with its three numbers."""
+    return describe(claim, name, verdict, reason).model_copy(
+        update={"samples": SAMPLES, "error": error, "bound": bound, "power": power}
+    )
+
+
+def not_claimed(claim: Claim, name: str, message: str) -> CheckResult:
+    """SKIPPED: the fields do not say it."""
+    return describe(claim, name, Verdict.SKIPPED, Reason(code="NOT_CLAIMED", message=message))

@@ -1,0 +1,110 @@
+"""Models of points: what holds beside rotations, each by its own name.
+
+rotations, reflections: f(a_g x) = b_g f(x) for the proper and for the improper elements of the claim's group.
+translations: shifting all positions shifts the positions among the outputs and changes nothing else.
+permutations: renumbering the points renumbers what the output says of each and changes nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ...harness.claim.claim import Claim
+from ...harness.claim.outcome import Outcome, describe
+from ...harness.fields.atoms import Positions, positions_of
+from ...harness.fields.motions import Renumberings, Translations, renumbered, still, translated
+from ...harness.symmetry.groups import Group
+from ...harness.trees import leaves, tree_map
+from ...harness.verdict.result import CheckResult, Reason, Verdict
+from ..forward.equivariance import equivariance
+
+#: What a broken one of these says about the model.
+DEPENDS = {
+    "translations": "the output depends on where the origin lies",
+    "permutations": "the output depends on the order of the points",
+}
+
+
+def rotations(claim: Claim) -> Outcome:
+    """The proper elements of the claim's group."""
+    return equivariance(claim, keep=lambda g: g.is_proper, name="rotations")
+
+
+def reflections(claim: Claim) -> Outcome:
+    """The improper elements of the claim's group."""
+    return equivariance(claim, keep=lambda g: not g.is_proper, name="reflections")
+
+
+def has_reflections(of: Group) -> bool:
+    """Whether a group has improper elements."""
+    return any(not g.is_proper for g in of.generators)
+
+
+def translations(claim: Claim) -> Outcome:
+    """Shifts of all positions, about as long as the positions are spread.
+
+    Returns:
+        As for equivariance; SKIPPED where no source leaf is ``Positions``.
+    """
+    found = positions_of(claim.source)
+    if not found:
+        return Outcome(_not_claimed(claim, "translations"))
+    values = dict(leaves(claim.draw(1)))
+    length = max(float(values[path].std()) for path, _ in found)
+    return _under(claim, Translations(claim.group.dim, length or 1.0), translated)
+
+
+def permutations(claim: Claim) -> Outcome:
+    """Renumberings of the points of the positions, and of everything that runs over as many points.
+
+    Returns:
+        As for equivariance; SKIPPED where no source leaf is ``Positions``.
+    """
+    found = positions_of(claim.source)
+    if not found:
+        return Outcome(_not_claimed(claim, "permutations"))
+    count = max(leaf.count for _, leaf in found)
+    if count < 2:
+        reason = Reason(code="ONE_POINT", message="one point has no other order.")
+        return Outcome(describe(claim, "permutations", Verdict.SKIPPED, reason))
+    return _under(claim, Renumberings(count), lambda leaf: renumbered(leaf, count))
+
+
+def _under(claim: Claim, group: Group, wrap: Callable[[Any], Any]) -> Outcome:
+    moved = replace(
+        claim,
+        group=group,
+        source=tree_map(wrap, claim.source),
+        target=tree_map(wrap, claim.target),
+        inputs=lambda count, generator: claim.draw(count),
+        modules=claim.modules,
+    )
+    outcome = equivariance(moved, name=group.name)
+    reason = outcome.result.reason
+    if outcome.result.verdict is not Verdict.BROKEN or reason.code != "ERROR":
+        return outcome
+    named = Reason(code="ERROR", message=f"{DEPENDS[group.name]}: {reason.message}")
+    return replace(outcome, result=outcome.result.model_copy(update={"reason": named}))
+
+
+def _not_claimed(claim: Claim, name: str) -> CheckResult:
+    message = "no leaf of the source says where points are: declare it as eh.Positions(n, group)."
+    return describe(claim, name, Verdict.SKIPPED, Reason(code="NOT_CLAIMED", message=message))
+
+
+def with_still(claim: Claim, path: str) -> Claim:
+    """The claim with one source leaf that no element moves."""
+    where = iter([p for p, _ in leaves(claim.source)])
+    return replace(
+        claim,
+        source=tree_map(lambda leaf: still(leaf) if next(where) == path else leaf, claim.source),
+        inputs=lambda count, generator: claim.draw(count),
+        modules=claim.modules,
+    )
+
+
+def is_system(claim: Claim) -> bool:
+    """Whether the source holds positions, so that the claim is one about Euclidean motions and renumberings."""
+    return any(isinstance(leaf, Positions) for _, leaf in leaves(claim.source))

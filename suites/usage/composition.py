@@ -1,0 +1,120 @@
+"""Composition: stacks of a layer are equivariant too, and their errors grow with depth no faster than rounding does.
+
+    f o s o f o ... o f        s = relu where the fibre is permuted and the domain is a grid, the identity elsewhere
+
+A layer that is equivariant on noise may fail on what it makes itself: borders, zeros after a relu, values of another
+size. Whole networks, with their pools and upsampling, are layers of their own.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ...harness.claim.claim import Claim
+from ...harness.claim.outcome import Outcome, describe
+from ...harness.fields.domains import Grid, Points, Vector
+from ...harness.fields.field import Field
+from ...harness.verdict.result import CheckResult, ElementError, Reason, Verdict, worst
+from ..forward.equivariance import equivariance
+
+#: Layers in a stack. Doubling shows growth by its ratio.
+DEPTHS = (1, 2, 4)
+
+
+def composition(claim: Claim) -> Outcome:
+    """Stacks of 1, 2 and 4 layers with nonlinearities between them are equivariant under the claim's group.
+
+    Args:
+        claim: source and target are one field.
+
+    Returns:
+        The worst depth's verdict, one part for each depth; the reason tells how the error grows.
+        SKIPPED(NOT_COMPOSABLE) where the output is no input of the layer.
+    """
+    start = time.perf_counter()
+    field = claim.source
+    if not isinstance(field, Field) or str(field) != str(claim.target) or claim.refined is not None:
+        text = "the output's field is not the input's; networks are checked as layers of their own."
+        return Outcome(describe(claim, "composition", Verdict.SKIPPED, Reason(code="NOT_COMPOSABLE", message=text)))
+    generators = {g.name for g in claim.group.generators}
+    parts: list[CheckResult] = []
+    picture = None
+    for depth in DEPTHS:
+        stack = replace(
+            claim,
+            function=_stack(claim.function, depth, _between(field)),
+            reference=None if claim.reference is None else _stack(claim.reference, depth, _between(field)),
+            modules=claim.modules,
+            twins=(),
+        )
+        outcome = equivariance(stack, keep=lambda g: g.name in generators, name=f"composition: depth {depth}")
+        if depth > 1 and outcome.result.verdict is Verdict.VACUOUS:
+            text = f"{depth} layers give one output for every input: nothing is left to compare."
+            dead = Reason(code="DIES_OUT", message=text)
+            parts.append(outcome.result.model_copy(update={"verdict": Verdict.SKIPPED, "reason": dead}))
+            break
+        parts.append(outcome.result)
+        if worst(parts) is outcome.result:
+            picture = outcome.picture
+        if outcome.result.verdict is Verdict.SKIPPED:
+            break
+    decisive = worst(parts)
+    rows = tuple(
+        ElementError(
+            element=part.property.removeprefix("composition: "),
+            error=part.error,
+            bound=part.bound or 0.0,
+            seen=part.seen or 0.0,
+            precision=part.precision or 0.0,
+        )
+        for part in parts
+        if part.error is not None
+    )
+    reason = decisive.reason
+    if decisive.passed and rows:
+        reason = Reason(code=reason.code, message=" ".join(filter(None, [reason.message, _growth(parts)])))
+    return Outcome(
+        decisive.model_copy(
+            update={
+                "property": "composition",
+                "reason": reason,
+                "elements": rows,
+                "parts": tuple(parts),
+                "seconds": time.perf_counter() - start,
+                "seconds_in_layer": sum(p.seconds_in_layer for p in parts),
+            }
+        ),
+        picture,
+    )
+
+
+def _stack(layer: Callable[..., Any], depth: int, between: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    def run(x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = layer(x)
+        for _ in range(depth - 1):
+            y = layer(between(y))
+        return y
+
+    return run
+
+
+def _between(field: Field) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Relu where it is equivariant: it commutes with permutations of values, and with nothing else that moves them."""
+    permuted = isinstance(field.domain, (Grid, Points, Vector)) and all(
+        rep.permutation(g) is not None for _, rep in field.fibre.terms for g in field.group.generators
+    )
+    return torch.relu if permuted else lambda y: y
+
+
+def _growth(parts: list[CheckResult]) -> str:
+    """What a layer adds: the precision that the deepest stack loses, over that of one layer."""
+    first, last = parts[0].precision or 0.0, parts[-1].precision or 0.0
+    if not (first > 0 and last > 0 and math.isfinite(last)):
+        return ""
+    return f"{DEPTHS[len(parts) - 1]} layers lose {last / first:.1f} times what one loses to rounding."

@@ -1,0 +1,218 @@
+"""Precision: how many bits each arithmetic loses on this layer, and how many the problem itself costs.
+
+    P = ||f_p(round x) - f_*(round x)|| / D        lost bits = log2(P / eps_p)        allowed: LOST_BITS[p] + log2 C
+
+f_* is f in float64. C is the conditioning of the problem: how far the output moves when the input, or every constant of
+the layer, moves by eps. It is measured in float64, so that an accumulation in half precision cannot excuse itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...harness.claim.claim import Claim
+from ...harness.claim.evaluation import Subject, seeded
+from ...harness.claim.outcome import Outcome, describe
+from ...harness.claim.recast import recast
+from ...harness.claim.scale import Scale
+from ...harness.errors import UsageError
+from ...harness.precisions import EPS, LOST_BITS
+from ...harness.trees import Tree, leaves, tree_map
+from ...harness.verdict.result import ElementError, Reason, Verdict
+from ..rounding import PERTURBATIONS, SAMPLES, largest, nudge
+
+#: Relative perturbation behind C: large against float64, small enough to be linear.
+SMALL = EPS["float32"]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to compute the layer: inputs in ``dtype``, products rounded to ``eps``."""
+
+    name: str
+    dtype: torch.dtype
+    eps: float
+    allowed: float
+    autocast: torch.dtype | None = None
+    tf32: bool = False
+
+
+#: TF32 keeps ten bits of a factor, like float16.
+MODES = (
+    Mode("float32", torch.float32, EPS["float32"], LOST_BITS["float32"]),
+    Mode("TF32", torch.float32, EPS["float16"], LOST_BITS["float16"], tf32=True),
+    Mode("autocast to bfloat16", torch.float32, EPS["bfloat16"], LOST_BITS["bfloat16"], autocast=torch.bfloat16),
+    Mode("bfloat16", torch.bfloat16, EPS["bfloat16"], LOST_BITS["bfloat16"]),
+    Mode("float16", torch.float16, EPS["float16"], LOST_BITS["float16"]),
+)
+
+
+def precision(claim: Claim) -> Outcome:
+    """What the layer loses in float32, TF32 (on a GPU), under autocast, in bfloat16 and in float16.
+
+    Args:
+        claim: of any dtype but float64, than which nothing more precise is computed here. Its own dtype decides the
+            verdict; the other modes are reported.
+
+    Returns:
+        EXACT where the claim's dtype loses no more bits than its contract allows; IMPRECISE(PRECISION) with the bits
+        where it does, as after a sum in half precision or a silent TF32. One row for each mode that the layer can be
+        computed in: its P as error, what is allowed as bound, the bits in the reason. AMBIGUOUS(ILL_CONDITIONED) where
+        the problem itself may cost every digit, VACUOUS where the output is constant. SKIPPED(NO_REFERENCE) where
+        there is no float64 form.
+    """
+    start = time.perf_counter()
+    if claim.dtype is torch.float64:
+        text = "nothing more precise than float64 is computed: the check in float32 covers all lower precisions."
+        return Outcome(describe(claim, "precision", Verdict.SKIPPED, Reason(code="NO_REFERENCE", message=text)))
+    subject = Subject(claim)
+    with subject.guarded():
+        x = subject.through(claim.draw(SAMPLES), claim.dtype)
+        y = subject.probe_reference(x)
+        if y is None:
+            text = "the layer cannot be computed in float64."
+            return Outcome(describe(claim, "precision", Verdict.SKIPPED, Reason(code="NO_REFERENCE", message=text)))
+        scales = [Scale.of(leaf, v) for (_, leaf), (_, v) in zip(leaves(claim.target), leaves(y), strict=True)]
+        condition = _conditioning(subject, x, y, scales)
+        own = str(claim.dtype).removeprefix("torch.")
+        rows: dict[str, ElementError] = {}
+        missing: dict[str, str] = {}
+        for mode in MODES:
+            try:
+                loss = _loss(claim, subject, mode, x, scales)
+            except _Unavailable as error:
+                missing[mode.name] = str(error)
+                continue
+            allowed = mode.eps * 2**mode.allowed * condition
+            rows[mode.name] = ElementError(element=mode.name, error=loss, bound=allowed, precision=loss)
+    row = rows.get(own)
+    power = 0.0 if row is None else _power(scales, y, row.bound)
+    verdict, reason = _verdict(own, rows, missing, condition, power)
+    numbers = {} if row is None else {"error": row.error, "bound": row.bound, "precision": row.precision}
+    bits = 0.0 if row is None or row.error == 0 else _bits(row.error, EPS[own])
+    return Outcome(
+        describe(claim, "precision", verdict, reason).model_copy(
+            update={
+                **numbers,
+                "samples": SAMPLES,
+                "power": None if row is None else power,
+                "kappa": condition,
+                "lost_bits": bits,
+                "elements": tuple(rows.values()),
+                "seconds": time.perf_counter() - start,
+                "seconds_in_layer": subject.seconds,
+            }
+        )
+    )
+
+
+class _Unavailable(Exception):
+    """The layer cannot be computed in a mode, or not on this machine."""
+
+
+def _loss(claim: Claim, subject: Subject, mode: Mode, x: Tree, scales: list[Scale]) -> float:
+    """P of one mode, the worst over leaves, summands and samples; infinite where the output is not finite."""
+    if mode.tf32 and claim.device == "cpu":
+        raise _Unavailable("TF32 is an arithmetic of GPUs")
+    function = claim.function if mode.dtype is claim.dtype else recast(claim.function, mode.dtype)
+    given = subject.through(x, mode.dtype)
+    exact = subject.reference(given)
+    call = claim.bind(function)
+    try:
+        with seeded(claim.call_seed, claim.device), torch.no_grad(), _arithmetic(claim, mode):
+            y = call(tree_map(lambda v: v.to(mode.dtype) if v.is_floating_point() else v, given))
+    except UsageError:
+        raise
+    except Exception as error:  # an operator that lacks this dtype says so in many ways
+        raise _Unavailable(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
+    found = [v.detach().double() for _, v in leaves(tree_map(lambda _, v: v, claim.target, y))]
+    exact_values = [v for _, v in leaves(exact)]
+    if not all(bool(v.isfinite().all()) for v in found):
+        return math.inf
+    losses = [s.rounding(_project(s, a) - b) for s, a, b in zip(scales, found, exact_values, strict=True)]
+    return max((largest(v) for v in losses), default=0.0)
+
+
+def _project(scale: Scale, value: torch.Tensor) -> torch.Tensor:
+    projected: torch.Tensor = getattr(scale.field, "project", lambda v: v)(value)
+    return projected
+
+
+@contextlib.contextmanager
+def _arithmetic(claim: Claim, mode: Mode) -> Iterator[None]:
+    """Autocast or TF32 as the mode wants; TF32 off otherwise."""
+    flags: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [flag.allow_tf32 for flag in flags]
+    device = torch.device(claim.device).type
+    try:
+        for flag in flags:
+            flag.allow_tf32 = mode.tf32
+        with torch.autocast(device, mode.autocast) if mode.autocast is not None else contextlib.nullcontext():
+            yield
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            flag.allow_tf32 = value
+
+
+def _conditioning(subject: Subject, x: Tree, y: Tree, scales: list[Scale]) -> float:
+    """C, at least 1: the output's relative change under relative changes of inputs and constants, over their size."""
+    generator = torch.Generator().manual_seed(subject.claim.seed + 3)
+    outputs = [v for _, v in leaves(y)]
+    runs: list[Callable[[int], Tree]] = [
+        lambda _: subject.reference(tree_map(lambda v: nudge(v, SMALL, generator), x)),
+        lambda draw: subject.perturbed(x, SMALL, subject.claim.seed + draw),
+    ]
+    condition = 1.0
+    for draw in range(PERTURBATIONS):
+        moved = [[v for _, v in leaves(run(draw))] for run in runs]
+        for values in moved:
+            for scale, a, b in zip(scales, values, outputs, strict=True):
+                condition = max(condition, largest(scale.rounding(a - b)) / SMALL)
+    return condition
+
+
+def _power(scales: list[Scale], y: Tree, bound: float) -> float:
+    """How many bounds another sample's output misses by: the loss of everything would have been seen."""
+    variation = [s.rounding(v - v.roll(1, 0)) for s, (_, v) in zip(scales, leaves(y), strict=True)]
+    wrong = max((largest(v) for v in variation), default=0.0)
+    return wrong / bound if bound > 0 else math.inf
+
+
+def _verdict(
+    own: str, rows: dict[str, ElementError], missing: dict[str, str], condition: float, power: float
+) -> tuple[Verdict, Reason]:
+    if own not in rows:
+        text = f"cannot be computed in {own}: {missing.get(own, 'not one of the modes')}."
+        return Verdict.SKIPPED, Reason(code="NOT_AVAILABLE", message=text)
+    report = "; ".join([_line(row) for row in rows.values()] + [f"{name}: not available" for name in missing])
+    row = rows[own]
+    if not row.error <= row.bound:
+        bits = _bits(row.error, EPS[own])
+        allowed = LOST_BITS[own] + math.log2(condition)
+        text = f"{own} loses {bits:.1f} bits ({allowed:.1f} are usual): look for sums in low precision. {report}."
+        return Verdict.IMPRECISE, Reason(code="PRECISION", message=text)
+    if power <= 1 and row.bound < 1:
+        return Verdict.VACUOUS, Reason(code="VACUOUS", message="the output does not depend on the input.")
+    if row.bound >= 1:
+        text = f"the problem amplifies errors {condition:.1g} times: {own} may lose most digits unseen. {report}."
+        return Verdict.AMBIGUOUS, Reason(code="ILL_CONDITIONED", message=text)
+    return Verdict.EXACT, Reason(code="EXACT", message=f"{report}.")
+
+
+def _line(row: ElementError) -> str:
+    if not math.isfinite(row.error):
+        return f"{row.element}: overflows"
+    eps = next(mode.eps for mode in MODES if mode.name == row.element)
+    beyond = "" if row.error <= row.bound else ", more than usual"
+    return f"{row.element}: {row.error:.1e}, {max(_bits(row.error, eps), 0.0):.1f} bits lost{beyond}"
+
+
+def _bits(loss: float, eps: float) -> float:
+    return math.log2(loss / eps) if loss > 0 else 0.0

@@ -1,0 +1,296 @@
+"""Robustness: what a layer gives for one sample does not depend on how the batch is laid out, or on its neighbours.
+
+    alone           f(x)_s = f(x_s)                  a batch of one, and no leak between samples
+    layouts         strided, channels-last, expanded memory: the same values
+    NaN             in one sample's input changes no other sample's output
+    empty batch     an output of no samples
+    scales          inputs 2^k times larger and smaller lose no more precision than rounding explains there
+    determinism     two backward passes are bitwise equal
+
+Values are compared with f_* at the same input and judged by the same bound as equivariance.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...harness.claim.claim import Claim
+from ...harness.claim.evaluation import Subject
+from ...harness.claim.outcome import Outcome, describe
+from ...harness.claim.scale import Scale
+from ...harness.errors import UsageError
+from ...harness.precisions import EPS, claim_eps
+from ...harness.trees import Tree, leaves, tree_map
+from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
+from ...harness.verdict.result import ElementError, Reason, Verdict
+from ..rounding import PERTURBATIONS, SAMPLES, largest, nudge, values_of
+
+#: Factors 2^k that leave room for a square, a sum of thousands and its inverse within the dtype's exponents.
+LARGE = {"float64": 400, "float32": 45, "bfloat16": 45, "float16": 4}
+SMALL = {"float64": -400, "float32": -45, "bfloat16": -45, "float16": -4}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One statement: its error against its bound, or what was raised."""
+
+    name: str
+    evidence: Evidence | None
+    failure: str = ""
+
+
+def robustness(claim: Claim) -> Outcome:
+    """The statements of this module on one batch, each by itself; the worst decides and is named.
+
+    Returns:
+        EXACT; BROKEN(NOT_ROBUST) with the statement that failed: samples that leak into each other, memory layouts
+        that matter, an empty batch refused, NaN that spreads, values of unusual size lost.
+    """
+    start = time.perf_counter()
+    subject = Subject(claim, whole=True)  # what lies outside a band must not leak either
+    with subject.guarded():
+        trials = _Trials(subject)
+        rows = list(trials.rows()) if trials.finite else []
+    if not rows:
+        reason = Reason(code="NONFINITE", message="the output is not finite on ordinary inputs.")
+        return Outcome(describe(claim, "robustness", Verdict.BROKEN, reason))
+    judged = [(row, *_judge(row)) for row in rows]
+    row, verdict, reason = max(judged, key=lambda j: (j[1].severity, _ratio(j[0].evidence)))
+    evidence = row.evidence
+    eps = claim_eps(str(claim.dtype).removeprefix("torch."))
+    numbers: dict[str, Any] = (
+        {}
+        if evidence is None
+        else {
+            "error": evidence.error,
+            "bound": evidence.bound(eps),
+            "kappa": evidence.kappa,
+            "power": evidence.power(tightest_eps(evidence)),
+            "precision": evidence.precision,
+            "lost_bits": lost_bits(evidence),
+        }
+    )
+    elements = tuple(
+        ElementError(element=r.name, error=e.error, bound=e.bound(eps), precision=e.precision)
+        for r in rows
+        if (e := r.evidence) is not None
+    )
+    result = describe(claim, "robustness", verdict, reason).model_copy(
+        update={
+            **numbers,
+            "samples": SAMPLES,
+            "element": row.name,
+            "elements": elements,
+            "seconds": time.perf_counter() - start,
+            "seconds_in_layer": subject.seconds,
+        }
+    )
+    return Outcome(result)
+
+
+def _judge(row: _Row) -> tuple[Verdict, Reason]:
+    if row.evidence is None:
+        return Verdict.BROKEN, Reason(code="NOT_ROBUST", message=f"{row.name}: {row.failure}")
+    verdict, reason = decide(row.evidence)
+    if verdict is Verdict.BROKEN:
+        return verdict, Reason(code="NOT_ROBUST", message=f"{row.name}: {reason.message}")
+    if reason.code == "LOW_POWER" and row.evidence.dtype in ("float16", "bfloat16"):
+        # Two runs in half precision agree to half precision: no reference could see smaller faults.
+        return Verdict.EXACT, Reason(code="EXACT", message="")
+    return verdict, reason
+
+
+def _ratio(evidence: Evidence | None) -> float:
+    return math.inf if evidence is None else evidence.error / evidence.bound(claim_eps(evidence.dtype))
+
+
+class _Trials:
+    """Runs the layer on one batch in every way of the statements."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject, self.claim = subject, subject.claim
+        self.dtype = str(self.claim.dtype).removeprefix("torch.")
+        single = torch.float32 if self.claim.dtype is torch.float64 else self.claim.dtype
+        self.x = subject.through(self.claim.draw(SAMPLES), single)
+        self.working = values_of(subject.working(self.x))
+        reference = subject.probe_reference(self.x)
+        self.reference = self.working if reference is None else values_of(reference)
+        self.finite = all(bool(v.isfinite().all()) for v in (*self.working, *self.reference))
+        self.leaves = [leaf for _, leaf in leaves(self.claim.target)]
+        self.scales = [Scale.of(leaf, v) for leaf, v in zip(self.leaves, self.reference, strict=True)]
+        self.kappa = self._kappa()
+
+    def rows(self) -> Iterator[_Row]:
+        """Every statement that applies."""
+        yield self._tried("a sample alone", self._alone)
+        yield self._tried("strided memory", lambda: self._laid_out(_strided))
+        if any(v.dim() in (4, 5) for v in values_of(self.x)):
+            yield self._tried("channels-last memory", lambda: self._laid_out(_channels_last))
+        yield self._tried("expanded memory", self._expanded)
+        yield self._tried("NaN in another sample", self._isolated)
+        yield self._tried("an empty batch", self._empty)
+        yield self._tried("large values", lambda: self._scaled(2.0 ** LARGE[self.dtype]))
+        yield self._tried("small values", lambda: self._scaled(2.0 ** SMALL[self.dtype]))
+        yield self._tried("two backward passes", self._backward_twice)
+
+    def _tried(self, name: str, statement: Callable[[], Evidence | None]) -> _Row:
+        try:
+            evidence = statement()
+        except UsageError:
+            raise
+        except Exception as error:
+            return _Row(name, None, f"raises {type(error).__name__}: {error}")
+        return _Row(name, evidence if evidence is not None else self._evidence(0.0))
+
+    def _alone(self) -> Evidence:
+        """f_*(x)_s and f_*(x_s), for each sample: what is shared in float64 is shared by the mathematics."""
+        form = self.subject.reference if self.subject.has_reference else self.subject.working
+        alone = [values_of(form(tree_map(lambda v, i=i: v[i : i + 1], self.x))) for i in range(SAMPLES)]
+        together = self.reference if self.subject.has_reference else self.working
+        return self._compare([torch.cat(rows) for rows in zip(*alone, strict=True)], together)
+
+    def _laid_out(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Evidence:
+        return self._compare(self._raw(tree_map(change, self.subject.rounded(self.x))), self.working, working=True)
+
+    def _expanded(self) -> Evidence:
+        """One sample, repeated without memory of its own."""
+        x = tree_map(lambda v: v[:1].expand(v.shape), self.subject.rounded(self.x))
+        dense = self._raw(tree_map(lambda v: v.clone(memory_format=torch.contiguous_format), x))
+        return self._compare(self._raw(x), dense, working=True)
+
+    def _isolated(self) -> Evidence:
+        """The first sample is NaN; the others are compared."""
+
+        def spoil(v: torch.Tensor) -> torch.Tensor:
+            if not v.is_floating_point():
+                return v
+            v = v.clone()
+            v[0] = torch.nan
+            return v
+
+        found = self._raw(tree_map(spoil, self.subject.rounded(self.x)))
+        mended = [torch.cat([w[:1], v[1:]]) for v, w in zip(found, self.working, strict=True)]
+        return self._compare(mended, self.working, working=True)
+
+    def _empty(self) -> None:
+        outputs = self._raw(tree_map(lambda v: v[:0], self.subject.rounded(self.x)))
+        wanted = [(0, *v.shape[1:]) for v in self.working]
+        if [tuple(v.shape) for v in outputs] != wanted:
+            raise ValueError(f"shapes {[tuple(v.shape) for v in outputs]} in place of {wanted}")
+
+    def _scaled(self, factor: float) -> Evidence | None:
+        """f_p against f_* at inputs of unusual size, where f_* itself can be represented in p."""
+        if not self.subject.has_reference:
+            return None
+        x = tree_map(lambda v: v * factor if v.is_floating_point() else v, self.x)
+        x = self.subject.through(x, self.claim.dtype)
+        exact = values_of(self.subject.reference(x))
+        info = torch.finfo(self.claim.dtype)
+        sizes = [float(v.abs().max()) if v.numel() else 1.0 for v in exact]
+        if not all(info.tiny / EPS[self.dtype] < s < info.max * EPS["float16"] for s in sizes):
+            return None
+        found = values_of(self.subject.working(x))
+        # Beside a bias the part that depends on a small input is lost by right: errors are of the whole output.
+        error = max(_of_whole(leaf, a, b) for leaf, a, b in zip(self.leaves, found, exact, strict=True))
+        here = max(_of_whole(*row) for row in zip(self.leaves, self.working, self.reference, strict=True))
+        # A loss of precision, not of structure: judged by the loss at ordinary size, and by what rounding the input
+        # does at this size, where other terms may cancel.
+        allowed = max(here, EPS[self.dtype])
+        if error > SAFETY * allowed:
+            allowed = max(allowed, self._rounding_of_input(x, exact))
+        unit = SAFETY * allowed / claim_eps(self.dtype)
+        return Evidence(dtype=self.dtype, error=error, unit_bound=unit, kappa=unit / SAFETY, wrong=1.0)
+
+    def _rounding_of_input(self, x: Tree, exact: list[torch.Tensor]) -> float:
+        """How far f_* moves where x is rounded to p, of the whole output."""
+        generator = torch.Generator().manual_seed(self.claim.seed + 1)
+        found = []
+        for _ in range(PERTURBATIONS):
+            moved = values_of(self.subject.reference(tree_map(lambda v: nudge(v, EPS[self.dtype], generator), x)))
+            found += [_of_whole(leaf, a, b) for leaf, a, b in zip(self.leaves, moved, exact, strict=True)]
+        return max((v for v in found if math.isfinite(v)), default=0.0)
+
+    def _backward_twice(self) -> None:
+        first, second = self._gradient(), self._gradient()
+        if first is None or second is None:
+            return
+        if not all(torch.equal(a, b) for a, b in zip(first, second, strict=True)):
+            raise ValueError("the gradients of two identical calls differ")
+
+    def _gradient(self) -> list[torch.Tensor] | None:
+        x = tree_map(lambda v: v.detach().clone().requires_grad_(v.is_floating_point()), self.subject.rounded(self.x))
+        if self.claim.call_seed is not None:
+            torch.manual_seed(self.claim.call_seed)
+        with torch.enable_grad():
+            y = [v for _, v in leaves(self.claim.bind(self.claim.function)(x)) if v.is_floating_point()]
+            if not any(v.requires_grad for v in y):
+                return None
+            product = torch.stack([v.double().sin().sum() for v in y]).sum()
+        wanted = [v for v in values_of(x) if v.requires_grad]
+        return [g for g in torch.autograd.grad(product, wanted, allow_unused=True) if g is not None]
+
+    def _raw(self, x: Tree) -> list[torch.Tensor]:
+        """The layer on tensors as they lie in memory."""
+        if self.claim.call_seed is not None:
+            torch.manual_seed(self.claim.call_seed)
+        with torch.no_grad():
+            y = self.claim.bind(self.claim.function)(x)
+        return values_of(tree_map(lambda _, v: v.double(), self.claim.target, y))
+
+    def _compare(self, found: list[torch.Tensor], wanted: list[torch.Tensor], *, working: bool = False) -> Evidence:
+        pairs = zip(self.scales, found, wanted, strict=True)
+        errors = [s.relative(a - b) for s, a, b in pairs]
+        error = max((math.nan if bool(e.isnan().any()) else largest(e)) for e in errors)
+        # Two working runs differ by the rounding of the working precision itself.
+        coarse = EPS[self.dtype] / claim_eps(self.dtype) if working else 1.0
+        return self._evidence(error, coarse)
+
+    def _evidence(self, error: float, coarse: float = 1.0) -> Evidence:
+        unit = SAFETY * self.kappa * max(1.0, coarse)
+        varies = max(largest(s.relative(v - v.roll(1, 0))) for s, v in zip(self.scales, self.reference, strict=True))
+        wrong = varies if math.isfinite(varies) else 0.0
+        return Evidence(dtype=self.dtype, error=error, unit_bound=unit, kappa=self.kappa, wrong=wrong)
+
+    def _kappa(self) -> float:
+        """max(1, P_32/eps_32, C): of the batch as it is."""
+        if not self.finite or not self.subject.has_reference:
+            return 1.0
+        rounded = self.subject.through(self.x, torch.float32)
+        pairs = [(self.subject.single(rounded), self.subject.reference(rounded), EPS["float32"])]
+        generator = torch.Generator().manual_seed(self.claim.seed + 1)
+        for _ in range(PERTURBATIONS):
+            moved = tree_map(lambda v: nudge(v, EPS["float64"], generator), self.x)
+            pairs.append((self.subject.reference(moved), self.subject.reference(self.x), EPS["float64"]))
+        found = [
+            largest(s.rounding(a - b)) / eps
+            for first, second, eps in pairs
+            for s, a, b in zip(self.scales, values_of(first), values_of(second), strict=True)
+        ]
+        return max(1.0, *(k for k in found if math.isfinite(k)))
+
+
+def _of_whole(leaf: Any, found: torch.Tensor, exact: torch.Tensor) -> float:
+    """The worst ||f_p - f_*|| / ||f_*|| over samples and summands; summands that are zero are left out."""
+    sizes = torch.linalg.vector_norm(leaf.summands(exact), dim=-1)
+    errors = torch.linalg.vector_norm(leaf.summands(found - exact), dim=-1)
+    return float((errors / sizes)[sizes > 0].max()) if bool((sizes > 0).any()) else 0.0
+
+
+def _strided(v: torch.Tensor) -> torch.Tensor:
+    """The same values with gaps between them, last axis first in memory."""
+    if v.dim() < 2:
+        return v
+    room = v.new_empty(*(2 * n for n in reversed(v.shape)))
+    view = room[tuple(slice(None, None, 2) for _ in v.shape)].permute(*reversed(range(v.dim())))
+    return view.copy_(v)
+
+
+def _channels_last(v: torch.Tensor) -> torch.Tensor:
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return v.contiguous(memory_format=formats[v.dim()]) if v.dim() in formats else v

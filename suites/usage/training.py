@@ -1,0 +1,137 @@
+"""Training: the claim still holds after a few steps of an optimiser, and every parameter is where it was afterwards.
+
+A parametrisation whose gradient leaves the tied subspace (filters stored rotation by rotation, a projection made once
+at the start) is equivariant when it is built, and drifts with every step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from ...harness.claim.claim import Claim
+from ...harness.claim.evaluation import FREED, Subject, full_float32, seeded
+from ...harness.claim.outcome import Outcome, describe
+from ...harness.symmetry.groups import Element
+from ...harness.trees import leaves, tree_map
+from ...harness.verdict.result import Reason, Verdict
+from ..forward.aliasing import aliases, excuse
+from ..forward.equivariance import equivariance
+from ..rounding import SAMPLES
+
+#: Steps of Adam. Each moves every weight that has a gradient by about RATE times the weights' size, whatever the
+#: gradient's scale, so that a drift of one step is thousands of float32 bounds.
+STEPS = 3
+RATE = 0.03
+
+
+def training(claim: Claim) -> Outcome:
+    """The layer is equivariant after ``STEPS`` steps of Adam towards random targets, as it was before.
+
+    Args:
+        claim: ``claim.modules`` hold the parameters; modules train in train mode and are judged in their own mode.
+
+    Returns:
+        What equivariance says of the trained layer, at generators of a finite group. SKIPPED(NO_PARAMETERS) without
+        any; SKIPPED(NOT_DIFFERENTIABLE) where none has a gradient, or the layer frees its own graph;
+        SKIPPED(BROKEN_UNTRAINED) where training is not to blame; SKIPPED(ALIASES) for nonlinear layers on the sphere,
+        and where equivariance does not apply.
+    """
+    start = time.perf_counter()
+    parameters = [p for m in claim.modules for p in m.parameters() if p.is_floating_point() and p.numel()]
+    if not parameters:
+        reason = Reason(code="NO_PARAMETERS", message="the layer has no parameters.")
+        return Outcome(describe(claim, "training", Verdict.SKIPPED, reason))
+    if aliases(claim):
+        return Outcome(describe(claim, "training", Verdict.SKIPPED, excuse(claim, None)))
+    with _as_before(claim) as own_modes:
+        try:
+            moved = _train(claim, parameters)
+        except RuntimeError as error:
+            if FREED not in str(error):
+                raise
+            text = "the layer frees its own graph by differentiating inside: train it in a loop of its own."
+            return Outcome(
+                describe(claim, "training", Verdict.SKIPPED, Reason(code="NOT_DIFFERENTIABLE", message=text))
+            )
+        if not moved:
+            reason = Reason(code="NOT_DIFFERENTIABLE", message="no parameter has a gradient: nothing was trained.")
+            return Outcome(describe(claim, "training", Verdict.SKIPPED, reason))
+        own_modes()
+        # A reference that was built beside the layer has its old weights: f_* is the trained layer in float64.
+        outcome = equivariance(replace(claim, reference=None), keep=_generators(claim), name="training")
+    if outcome.result.verdict is Verdict.BROKEN and equivariance(claim).result.verdict is Verdict.BROKEN:
+        reason = Reason(code="BROKEN_UNTRAINED", message="the layer is not equivariant before training either.")
+        return Outcome(describe(claim, "training", Verdict.SKIPPED, reason))
+    result = outcome.result.model_copy(update={"seconds": time.perf_counter() - start})
+    return Outcome(result, outcome.picture)
+
+
+def _generators(claim: Claim) -> Callable[[Element], bool] | None:
+    """Those of a finite group, where none needs interpolation: they imply the rest up to a factor."""
+    generators = [] if claim.elements else [g for g in claim.group.generators if not g.is_identity]
+    finite = claim.group.order is not None and bool(generators)
+    return set(generators).__contains__ if finite and all(claim.exact(g) for g in generators) else None
+
+
+def _train(claim: Claim, parameters: Sequence[torch.nn.Parameter]) -> bool:
+    """A few steps of Adam; whether any weight moved."""
+    subject = Subject(claim)
+    x = subject.rounded(claim.draw(SAMPLES))
+    function = claim.bind(claim.function)
+    size = max(float(torch.cat([p.detach().double().flatten() for p in parameters]).square().mean().sqrt()), RATE)
+    optimiser = torch.optim.Adam(parameters, lr=RATE * size)
+    generator = torch.Generator().manual_seed(claim.seed + 9)
+    before = [p.detach().clone() for p in parameters]
+    targets: list[torch.Tensor] = []
+    for module in claim.modules:
+        module.train()
+    with seeded(claim.seed if claim.call_seed is None else claim.call_seed, claim.device), full_float32():
+        for _ in range(STEPS):
+            with torch.enable_grad():
+                y = [v for _, v in leaves(tree_map(lambda _, v: v, claim.target, function(x)))]
+                if not targets:
+                    targets = [torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v) for v in y]
+                loss = torch.stack([(v - t).square().mean() for v, t in zip(y, targets, strict=True)]).sum()
+            if not loss.requires_grad:
+                return False
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    optimiser.zero_grad()
+    return any(not torch.equal(old, new) for old, new in zip(before, parameters, strict=True))
+
+
+@contextlib.contextmanager
+def _as_before(claim: Claim) -> Iterator[Callable[[], None]]:
+    """Afterwards every parameter, gradient, buffer and mode is what it was; gives what puts the modes back earlier."""
+    saved = {id(t): (t, t.detach().clone()) for m in claim.modules for t in (*m.parameters(), *m.buffers())}
+    gradients = [(p, p.grad) for m in claim.modules for p in m.parameters()]
+    modes = [(part, part.training) for m in claim.modules for part in m.modules()]
+
+    def own_modes() -> None:
+        for module in claim.modules:
+            mode = _of(modes, module)
+            # By way of train mode: a layer may expand its filters anew only where it leaves it.
+            module.train()
+            module.train(mode)
+        for part, mode in modes:
+            part.training = mode
+
+    try:
+        yield own_modes
+    finally:
+        with torch.no_grad():
+            for tensor, value in saved.values():
+                tensor.copy_(value)
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        own_modes()
+
+
+def _of(modes: Sequence[tuple[torch.nn.Module, bool]], module: torch.nn.Module) -> bool:
+    return next(mode for part, mode in modes if part is module)

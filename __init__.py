@@ -1,4 +1,4 @@
-"""Does your equivariant layer hold, what does it cost, did it get worse.
+"""Is your layer really equivariant? What does it cost? Did it get worse?
 
 Importing this package costs milliseconds: names are loaded when first used, torch with the first that needs it.
 """
@@ -6,12 +6,13 @@ Importing this package costs milliseconds: names are loaded when first used, tor
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .harness.adapters.adapter import Case, Cost, Expected, Family, Implementation
     from .harness.adapters.registry import implementations
     from .harness.claim.claim import Approximate, Claim, Exact
+    from .harness.errors import EquiharnessError, HarnessError, MissingDependencyError, RecordError, UsageError
     from .harness.fields.atoms import Cell, Energy, Forces, Index, Positions
     from .harness.fields.domains import Edges, Grid, Points, Vector
     from .harness.fields.field import Field, Invariant
@@ -19,33 +20,36 @@ if TYPE_CHECKING:
     from .harness.symmetry.groups import Element, Group, group
     from .harness.verdict.result import CheckResult, Reason, Verdict
     from .suites.check import check
-    from .testing import assert_equivariant, assert_invariant
+    from .testing import ImpreciseWarning, assert_equivariant, assert_invariant
+
+    __version__: str
 
 _HOME = {
     "Approximate": "harness.claim.claim",
-    "Case": "harness.adapters.adapter",
     "Cell": "harness.fields.atoms",
     "CheckResult": "harness.verdict.result",
     "Claim": "harness.claim.claim",
-    "Cost": "harness.adapters.adapter",
     "Edges": "harness.fields.domains",
     "Element": "harness.symmetry.groups",
     "Energy": "harness.fields.atoms",
+    "EquiharnessError": "harness.errors",
     "Exact": "harness.claim.claim",
-    "Expected": "harness.adapters.adapter",
-    "Family": "harness.adapters.adapter",
     "Field": "harness.fields.field",
     "Forces": "harness.fields.atoms",
     "Grid": "harness.fields.domains",
     "Group": "harness.symmetry.groups",
-    "Implementation": "harness.adapters.adapter",
+    "HarnessError": "harness.errors",
+    "ImpreciseWarning": "testing",
     "Index": "harness.fields.atoms",
     "Invariant": "harness.fields.field",
+    "MissingDependencyError": "harness.errors",
     "Points": "harness.fields.domains",
     "Positions": "harness.fields.atoms",
     "Reason": "harness.verdict.result",
+    "RecordError": "harness.errors",
     "Rotations": "harness.fields.spheres",
     "Sphere": "harness.fields.spheres",
+    "UsageError": "harness.errors",
     "Vector": "harness.fields.domains",
     "Verdict": "harness.verdict.result",
     "assert_equivariant": "testing",
@@ -57,31 +61,33 @@ _HOME = {
 
 __all__ = [
     "Approximate",
-    "Case",
     "Cell",
     "CheckResult",
     "Claim",
-    "Cost",
     "Edges",
     "Element",
     "Energy",
+    "EquiharnessError",
     "Exact",
-    "Expected",
-    "Family",
     "Field",
     "Forces",
     "Grid",
     "Group",
-    "Implementation",
+    "HarnessError",
+    "ImpreciseWarning",
     "Index",
     "Invariant",
+    "MissingDependencyError",
     "Points",
     "Positions",
     "Reason",
+    "RecordError",
     "Rotations",
     "Sphere",
+    "UsageError",
     "Vector",
     "Verdict",
+    "__version__",
     "assert_equivariant",
     "assert_invariant",
     "check",
@@ -91,6 +97,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # reading it from the installed distribution takes a millisecond, so not at import
+        return importlib.metadata.version("equiharness")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
@@ -99,4 +107,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, "__version__"})

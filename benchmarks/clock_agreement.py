@@ -11,7 +11,7 @@ import statistics
 import sys
 
 import torch
-from equiharness.harness.adapters.operators import contests
+from equiharness.harness.adapters.operators import comparisons
 from equiharness.harness.adapters.registry import find
 from equiharness.harness.timing.clock import Clock, quiet
 from equiharness.harness.timing.timed_layer import prepare
@@ -24,20 +24,20 @@ LAYERS = (
 )
 
 
-def ready(entrant):
-    adapter = find(entrant.implementation)
-    make = lambda: adapter.build(entrant.case, device="cpu", dtype="float32", seed=0)  # noqa: E731
-    return prepare(make, batch=entrant.batch)
+def ready(timed_case):
+    adapter = find(timed_case.implementation)
+    make = lambda: adapter.build(timed_case.case, device="cpu", dtype="float32", seed=0)  # noqa: E731
+    return prepare(make, batch=timed_case.batch)
 
 
 def main(rounds):
     torch.set_num_threads(1)
     clock, worst = Clock(), 0.0
     for operator, name in LAYERS:
-        [[entrant]] = contests([name], operator)
-        contender = ready(entrant)
-        with contender.mode(training=False):
-            call = contender.forward()
+        [[timed_case]] = comparisons([name], operator)
+        timed_layer = ready(timed_case)
+        with timed_layer.mode(training=False):
+            call = timed_layer.forward()
             repeats = clock.calibrate(call)
             timer = Timer("call()", globals={"call": call}, num_threads=1)
             pairs = []

@@ -55,7 +55,7 @@ def escnn(group, fields, k):
     return OnTensors(), torch.randn(BATCH, fields_type.size, *BOX, requires_grad=True)
 
 
-CONTENDERS = {"ours": ours, "dense": dense, "escnn": escnn}
+LAYERS = {"ours": ours, "dense": dense, "escnn": escnn}
 
 
 def step(layer, x):
@@ -72,13 +72,13 @@ def seconds(layer, x):
     return time.perf_counter() - start
 
 
-def interleaved(contenders, rounds):
+def interleaved(layers, rounds):
     """Seconds per step [name -> rounds], the order turning from round to round after two warm-up rounds."""
-    names, times = list(contenders), {name: [] for name in contenders}
+    names, times = list(layers), {name: [] for name in layers}
     for turn in range(rounds + 2):
         for i in range(len(names)):
             name = names[(i + turn) % len(names)]
-            elapsed = seconds(*contenders[name])
+            elapsed = seconds(*layers[name])
             if turn >= 2:
                 times[name].append(elapsed)
     return times
@@ -92,14 +92,14 @@ def ratio(numerator, denominator):
 
 def report_speed(groups, rounds):
     torch.set_num_threads(1)
-    names = list(CONTENDERS) if installed("escnn") else ["ours", "dense"]
+    names = list(LAYERS) if installed("escnn") else ["ours", "dense"]
     load = f"load {os.getloadavg()[0]:.2f}"
     print(f"torch {torch.__version__}, threads {torch.get_num_threads()}, {load}, batch {BATCH}, box {BOX}")
     print("forward + backward, median ms; paired ratios: median [p10, p90]")
     print(f"{'group':5} {'fields':>6} {'k':>2} " + " ".join(f"{n:>9}" for n in names) + "  ratios")
     for group in groups:
         for fields, k in CASES:
-            times = interleaved({name: CONTENDERS[name](group, fields, k) for name in names}, rounds)
+            times = interleaved({name: LAYERS[name](group, fields, k) for name in names}, rounds)
             medians = " ".join(f"{1e3 * statistics.median(times[n]):9.1f}" for n in names)
             ratios = []
             for other in names[1:]:
@@ -121,7 +121,7 @@ def resident():
 
 def child_memory(name, group, fields, k):
     torch.set_num_threads(1)
-    layer, x = CONTENDERS[name](group, fields, k)
+    layer, x = LAYERS[name](group, fields, k)
     before = resident()
     for _ in range(2):
         step(layer, x)

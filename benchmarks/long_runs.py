@@ -1,7 +1,7 @@
-"""What the harness adds to a check, and the memory of a long plan: `python benchmarks/long_runs.py --cells 100000`.
+"""What the harness adds to a check, and the memory of a long plan: `python benchmarks/long_runs.py --checks 100000`.
 
 Checks that do nothing run through the whole of ``equiharness verify`` (plan, workers, record, progress, summary), so
-that all the time they take is the harness's own. Overhead is wall time times workers over cells, start-up left out:
+that all the time they take is the harness's own. Overhead is wall time times workers over checks, start-up left out:
 the time from the record's first result to its last. This file is also the plugin that its runs load.
 """
 
@@ -72,7 +72,7 @@ def one(words):
     print(json.dumps({"code": code, "seconds": time.perf_counter() - begin, **peaks}))
 
 
-def measure(words, cells, folder):
+def measure(words, checks, folder):
     """Figures of one run in a process of its own."""
     info = folder / "long_runs-1.0.dist-info"
     info.mkdir(exist_ok=True)
@@ -80,7 +80,7 @@ def measure(words, cells, folder):
     (info / "entry_points.txt").write_text("[equiharness.implementations]\ntrifle = long_runs:Trifle\n")
     paths = [str(Path(__file__).resolve().parent), str(folder), os.environ.get("PYTHONPATH", "")]
     out = folder / "out"
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), CASES: str(-(-cells // 15))}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), CASES: str(-(-checks // 15))}
     command = [sys.executable, __file__, "--one", *words, "--out", str(out)]
     with (folder / "errors").open("w") as errors:
         begin = time.time()
@@ -98,7 +98,7 @@ def measure(words, cells, folder):
     figures = json.loads(said.splitlines()[-1])
     lines = record.read_bytes().count(b"\n")
     record_end = record.stat().st_mtime
-    return {**figures, "cells": lines - 2, "stream": record_end - first, "bytes": record.stat().st_size}
+    return {**figures, "checks": lines - 2, "stream": record_end - first, "bytes": record.stat().st_size}
 
 
 def main():
@@ -106,21 +106,22 @@ def main():
         one([word for word in sys.argv[1:] if word != "--one"])
         return
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cells", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--checks", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     options = parser.parse_args()
     print("| where | checks | overhead of a check | peak of the main process | peak of a worker | record |")
     print("|---|---|---|---|---|---|")
     for way in options.ways:
         words, workers = WAYS[way]
-        for cells in options.cells:
+        for checks in options.checks:
             with tempfile.TemporaryDirectory() as folder:
-                found = measure(words, cells, Path(folder))
-            overhead = 1e3 * found["stream"] * workers / found["cells"]
+                found = measure(words, checks, Path(folder))
+            overhead = 1e3 * found["stream"] * workers / found["checks"]
             worker = f"{found['worker']:.0f} MB" if way != "in this process" else ""
             size = found["bytes"] / 1e6
             print(
-                f"| {way} | {found['cells']} | {overhead:.3f} ms | {found['main']:.0f} MB | {worker} | {size:.0f} MB |",
+                f"| {way} | {found['checks']} | {overhead:.3f} ms "
+                f"| {found['main']:.0f} MB | {worker} | {size:.0f} MB |",
                 flush=True,
             )
 

@@ -35,8 +35,10 @@ def measure(machine, commit, record):
     """Asv in this environment; the results count as those of the commit."""
     asv = (sys.executable, "-m", "asv")
     facts = {"os": platform.system(), "arch": platform.machine(), "num_cpu": os.cpu_count()}
-    told = [word for name, value in facts.items() for word in (f"--{name}", value)]
-    failed = run(*asv, "machine", "--machine", machine, *told, "--cpu", platform.processor() or "unknown", "--ram", "0")
+    options = [word for name, value in facts.items() for word in (f"--{name}", value)]
+    failed = run(
+        *asv, "machine", "--machine", machine, *options, "--cpu", platform.processor() or "unknown", "--ram", "0"
+    )
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     header = json.dumps({"commit": commit, "machine_name": machine, "started": started})
     failed |= run(

@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from equiharness.harness.records.lines import Attachment, EndLine, Panel, Run, RunLine, Turn
-from equiharness.harness.verdict.result import CheckResult, ElementError, Reason, Resolution, Verdict
+from equiharness.harness.records.lines import Attachment, EndLine, Panel, RotatedView, Run, RunLine
+from equiharness.harness.verdict.result import CheckResult, ElementResult, Reason, Resolution, Verdict
 from equiharness.reports.html import render_html
 from equiharness.reports.markdown import render_markdown
 
@@ -62,7 +62,7 @@ def check(number: int, draw: random.Random, pictures: list[str]) -> CheckResult:
             "bound": 1e-13,
             "power": draw.random() * 1e12,
             "elements": tuple(
-                ElementError(element=n, error=e, bound=1e-13) for n, e in zip(names, errors, strict=True)
+                ElementResult(element=n, error=e, bound=1e-13) for n, e in zip(names, errors, strict=True)
             ),
             "seen": draw.random() * 1e-7,
             "attachment": draw.choice(pictures) if pictures and draw.random() < 0.3 else "",
@@ -77,8 +77,8 @@ def check(number: int, draw: random.Random, pictures: list[str]) -> CheckResult:
         implementation=layer,
         case=case,
         group="C4",
-        source="Field(Grid(9, 9), C4, '2*trivial')",
-        target="Field(Grid(9, 9), C4, '4*regular')",
+        source="Field(Grid(9, 9), 'C4', '2*trivial')",
+        target="Field(Grid(9, 9), 'C4', '4*regular')",
         dtype=dtype,
         seconds=draw.random(),
         seconds_in_layer=0.01,
@@ -96,10 +96,12 @@ def picture(name: str, draw: random.Random) -> Attachment:
         return Panel.of(title, rows, side, struct.pack(f"<{len(values)}f", *values), kind)
 
     panels = (*map(panel, TITLES), panel("g on the fibre", side, "matrix"))
-    turns = ()
+    rotated = ()
     if name.endswith("0"):
-        turns = tuple(Turn(element=f"r{i}", moved=panel("g x"), stabilised=panel("g⁻¹ f(g x)")) for i in range(4))
-    return Attachment(id=name, element="rotation by 90°", panels=panels, turns=turns)
+        rotated = tuple(
+            RotatedView(element=f"r{i}", moved=panel("g x"), stabilised=panel("g⁻¹ f(g x)")) for i in range(4)
+        )
+    return Attachment(id=name, element="rotation by 90°", panels=panels, rotated=rotated)
 
 
 def main() -> int:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from .common import console, open_record
 
 if TYPE_CHECKING:
-    from ..harness.adapters.operators import Entrant
+    from ..harness.adapters.operators import TimedCase
     from ..harness.records.comparing import Changes
-    from ..harness.timing.revisions import Bout
+    from ..harness.timing.revisions import RevisionComparison
 
 
 def against(
     revision: str,
-    entrants: Sequence[Entrant],
+    timed_cases: Sequence[TimedCase],
     *,
     dtypes: Sequence[str],
     backward: bool,
@@ -31,7 +31,7 @@ def against(
 
     Args:
         revision: anything git understands.
-        entrants: layers with their cases.
+        timed_cases: layers with their cases.
         dtypes: precisions.
         backward: whether gradients are timed too.
         seed: of weights and inputs.
@@ -43,7 +43,7 @@ def against(
     from ..harness.records.machine import machine_state
     from ..harness.records.reading import read_run
     from ..harness.timing.install import install_revision, repository_of
-    from ..harness.timing.revisions import duel
+    from ..harness.timing.revisions import compare_revisions
     from .compare import write_changes
 
     screen = console(stderr=True)
@@ -56,23 +56,32 @@ def against(
         }
         screen.print(f"old {commits['old']}\nnew {commits['new']}", markup=False)
 
-        def told(pair: int, bouts: Sequence[Bout]) -> None:
-            waiting = sum(not bout.settled for bout in bouts)
-            screen.print(f"pair {pair}: {len(bouts) - waiting} of {len(bouts)} figures are clear", markup=False)
+        def report(pair: int, comparisons: Sequence[RevisionComparison]) -> None:
+            waiting = sum(not comparison.settled for comparison in comparisons)
+            screen.print(
+                f"pair {pair}: {len(comparisons) - waiting} of {len(comparisons)} figures are clear", markup=False
+            )
 
-        bouts = duel(sites, entrants, dtypes=dtypes, backward=backward, seed=seed, threads=threads, told=told)
+        comparisons = compare_revisions(
+            sites, timed_cases, dtypes=dtypes, backward=backward, seed=seed, threads=threads, report=report
+        )
     pair = uuid.uuid4().hex
     for side, commit in commits.items():
         more = {"machine_state": machine_state(), "revision": commit}
-        writer = open_record(out / f"{side}.jsonl", seed=seed, planned=len(bouts), more=more)
+        writer = open_record(out / f"{side}.jsonl", seed=seed, planned=len(comparisons), more=more)
         try:
-            for bout in bouts:
-                if bout.failed:
+            for comparison in comparisons:
+                if comparison.failed:
                     screen.print(
-                        f"left out: {bout.entrant.implementation}, {bout.quantity}: {bout.failed}", markup=False
+                        f"left out: {comparison.timed_case.implementation}, {comparison.quantity}: {comparison.failed}",
+                        markup=False,
                     )
-                if side not in bout.failed and "both" not in bout.failed and (bout.old or bout.failed):
-                    writer.write(bout.measurement(side, pair, threads))
+                if (
+                    side not in comparison.failed
+                    and "both" not in comparison.failed
+                    and (comparison.old or comparison.failed)
+                ):
+                    writer.write(comparison.measurement(side, pair, threads))
             seconds = time.perf_counter() - begin
             writer.write(EndLine(seconds=seconds, seconds_in_layers=0.0, counts={}, state=machine_state()))
         finally:

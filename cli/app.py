@@ -237,12 +237,12 @@ def _devices() -> str:
 def _write_reports(record: Path, out: Path, *, html: bool | None, worse: list[Worse] | None, against: str) -> None:
     """The reports of a run, with what got worse than its baseline where it has one."""
     from ..harness.records.reading import read_run
-    from ..reports.html import Beside
+    from ..reports.html import Extras
     from .report import write_reports
 
     lines = [{"change": "WORSE", "what": line.check, "cause": line.cause} for line in worse or ()]
-    beside = Beside(changes={"lines": lines} if worse is not None else None, against=against)
-    write_reports(read_run(record), record, out, html=html, beside=beside)
+    extras = Extras(changes={"lines": lines} if worse is not None else None, against=against)
+    write_reports(read_run(record), record, out, html=html, extras=extras)
 
 
 def main() -> None:

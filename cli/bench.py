@@ -14,7 +14,7 @@ from ..harness.errors import UsageError
 from .common import console, open_record, require_device
 
 if TYPE_CHECKING:
-    from ..harness.adapters.operators import Entrant
+    from ..harness.adapters.operators import TimedCase
     from ..harness.records.lines import Run
 
 DTYPES = ("float32", "float64", "bfloat16", "float16", "tf32")
@@ -66,24 +66,26 @@ def bench(
 
     Example: `equiharness bench --operator 'group convolution C4' --seconds 2`
     """
-    from ..harness.adapters.operators import contests
+    from ..harness.adapters.operators import comparisons
 
     dtypes, settings = tuple(dtype or ("float32",)), tuple(setting or ("eager",))
     _require_known("dtype", dtypes, DTYPES)
     _require_known("setting", settings, SETTINGS)
     require_device(device)
     plan = _Plan(dtypes, settings, device, seed, threads, seconds, cold, backward, errors)
-    chosen = contests(names or (), operator, case)
+    chosen = comparisons(names or (), operator, case)
     if not chosen:
         console().print("Nothing was timed: no operator or case matches. See `equiharness list`.", markup=False)
         raise typer.Exit(3)
     if against is not None:
-        from .against import against as duel
+        from .against import against as compare_revisions
 
         if device != "cpu" or settings != ("eager",):
             raise UsageError("--against times eager layers on the CPU: leave --device and --setting out.")
-        entrants = [entrant for group in chosen for entrant in group]
-        found = duel(against, entrants, dtypes=dtypes, backward=backward, seed=seed, threads=threads or 1, out=out)
+        timed_cases = [timed_case for group in chosen for timed_case in group]
+        found = compare_revisions(
+            against, timed_cases, dtypes=dtypes, backward=backward, seed=seed, threads=threads or 1, out=out
+        )
         raise typer.Exit(1 if found.worse else 0)
     run = _timed(chosen, plan, out / "bench.jsonl")
     _write_table(run, out / "bench.md")
@@ -98,8 +100,8 @@ def _require_known(kind: str, given: Sequence[str], known: Sequence[str]) -> Non
             raise UsageError(unknown(kind, name, known))
 
 
-def _timed(chosen: Sequence[tuple[Entrant, ...]], plan: _Plan, path: Path) -> Run:
-    """Run every contest in every precision; the record grows as figures come."""
+def _timed(chosen: Sequence[tuple[TimedCase, ...]], plan: _Plan, path: Path) -> Run:
+    """Run every comparison in every precision; the record grows as figures come."""
     import torch
 
     from ..harness.records.lines import EndLine
@@ -107,7 +109,7 @@ def _timed(chosen: Sequence[tuple[Entrant, ...]], plan: _Plan, path: Path) -> Ru
     from ..harness.records.reading import read_run
     from ..harness.timing.clock import Clock
     from ..harness.timing.roofline import measure_ceilings
-    from ..suites.survey.side_by_side import contest
+    from ..suites.survey.side_by_side import side_by_side
     from ..suites.survey.throughput import Effort
 
     if plan.threads:
@@ -120,16 +122,16 @@ def _timed(chosen: Sequence[tuple[Entrant, ...]], plan: _Plan, path: Path) -> Ru
         "machine_state": machine_state(plan.device, nvml),
         "ceilings": {dtype: found.data() for dtype, found in ceilings.items()},
     }
-    rounds = [(entrants, dtype) for entrants in chosen for dtype in plan.dtypes]
+    rounds = [(timed_cases, dtype) for timed_cases in chosen for dtype in plan.dtypes]
     effort = Effort(plan.seconds, plan.cold, plan.backward, plan.errors)
     screen = console(stderr=True)
     writer = open_record(path, seed=plan.seed, planned=len(rounds), more=more)
     done = 0
     try:
-        for number, (entrants, dtype) in enumerate(rounds, 1):
-            screen.print(f"[{number}/{len(rounds)}] {entrants[0].operator}, {dtype}", markup=False)
-            for line in contest(
-                entrants,
+        for number, (timed_cases, dtype) in enumerate(rounds, 1):
+            screen.print(f"[{number}/{len(rounds)}] {timed_cases[0].operator}, {dtype}", markup=False)
+            for line in side_by_side(
+                timed_cases,
                 dtype=dtype,
                 settings=plan.settings,
                 clock=clock,

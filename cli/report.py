@@ -12,7 +12,7 @@ from .common import console
 
 if TYPE_CHECKING:
     from ..harness.records.lines import Run
-    from ..reports.html import Beside
+    from ..reports.html import Extras
 
 
 def report(
@@ -43,10 +43,10 @@ def report(
     from ..harness.records.reading import read_run
 
     run = read_run(record)
-    beside = _beside(run, record, before or (), bench, maps, trend)
-    write_reports(run, record, out or record.parent, html=html, beside=beside)
+    extras = _extras(run, record, before or (), bench, maps, trend)
+    write_reports(run, record, out or record.parent, html=html, extras=extras)
     if figures is not None:
-        _write_figures(run, beside, figures, only)
+        _write_figures(run, extras, figures, only)
     if annotations:
         from ..reports.annotations import render_annotations
 
@@ -55,18 +55,18 @@ def report(
         raise UsageError(f"{run.truncated} The report says so; verify again for a whole one.")
 
 
-def write_reports(run: Run, record: Path, out: Path, *, html: bool | None, beside: Beside | None = None) -> None:
+def write_reports(run: Run, record: Path, out: Path, *, html: bool | None, extras: Extras | None = None) -> None:
     """Render a record; ``html=None`` writes the page where its libraries are installed, and says what is missing."""
     from ..harness.records.writing import write_atomically
     from ..reports.markdown import render_markdown
 
-    write_atomically(out / "report.md", render_markdown(run, beside.pasts if beside is not None else ()))
+    write_atomically(out / "report.md", render_markdown(run, extras.pasts if extras is not None else ()))
     if html is False:
         return
     try:
         from ..reports.html import render_html
 
-        write_atomically(out / "report.html", render_html(run, beside))
+        write_atomically(out / "report.html", render_html(run, extras))
     except MissingDependencyError as error:
         if html:
             raise
@@ -75,27 +75,27 @@ def write_reports(run: Run, record: Path, out: Path, *, html: bool | None, besid
         console().print(f"{record} and {out / 'report.html'}", markup=False)
 
 
-def _beside(
+def _extras(
     run: Run,
     record: Path,
     before: tuple[Path, ...] | list[Path],
     bench: Path | None,
     maps: Path | None,
     trend: Path | None,
-) -> Beside:
+) -> Extras:
     """Everything that was given beside the record; the newest earlier run is the one to compare with."""
     from ..harness.records.comparing import changes
     from ..harness.records.reading import read_run
     from ..harness.records.validity import read_maps
     from ..reports.history import read_history
-    from ..reports.html import Beside
+    from ..reports.html import Extras
     from ..reports.since import read_past
 
     earlier = [path for path in _records(before) if path.resolve() != record.resolve()]
     pasts = {path: read_past(path) for path in earlier}
     newest = max(pasts, key=lambda path: pasts[path].when.started, default=None)
     timed = read_run(bench) if bench is not None else None
-    return Beside(
+    return Extras(
         pasts=tuple(pasts.values()),
         changes=changes(read_run(newest), run).data() if newest is not None else None,
         against=f"{newest} of {pasts[newest].when}" if newest is not None else "",
@@ -125,7 +125,7 @@ def _records(given: tuple[Path, ...] | list[Path]) -> list[Path]:
     return found
 
 
-def _write_figures(run: Run, beside: Beside, folder: Path, only: str) -> None:
+def _write_figures(run: Run, extras: Extras, folder: Path, only: str) -> None:
     import fnmatch
     from dataclasses import replace
 
@@ -133,8 +133,8 @@ def _write_figures(run: Run, beside: Beside, folder: Path, only: str) -> None:
     from ..reports.tables import write_tables
 
     chosen = [r for r in run.checks if fnmatch.fnmatchcase(r.implementation, only)]
-    timed = tuple(m for m in beside.measurements if fnmatch.fnmatchcase(m.implementation, only))
+    timed = tuple(m for m in extras.measurements if fnmatch.fnmatchcase(m.implementation, only))
     run = replace(run, checks=chosen)
-    drawn = write_figures(run, folder, measurements=timed, maps=beside.maps, history=beside.history)
+    drawn = write_figures(run, folder, measurements=timed, maps=extras.maps, history=extras.history)
     written = write_tables(run, folder, timed)
     console().print(f"{folder}: {len(drawn)} files of figures and captions, {len(written)} of tables.", markup=False)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from ..harness.config import Settings
     from ..harness.records.tally import Tally
     from ..harness.records.writing import RecordWriter
-    from ..harness.runs.checks import CellOutcome
+    from ..harness.runs.checks import CheckOutcome
     from ..harness.runs.plan import Plan, Shard
-    from ..harness.runs.resume import Progress
+    from ..harness.runs.resume import RecordState
     from ..harness.runs.scheduling import Engine
     from ..harness.verdict.result import CheckResult
 
@@ -44,7 +44,7 @@ class Selection:
         return in_selection(key, self.names, self.properties, self.dtypes, self.cases)
 
     def plan(self) -> Plan:
-        """Its cells."""
+        """Its checks."""
         from ..harness.runs.checks import check_declarations, plan
         from ..suites.properties import PLANNED, planned
 
@@ -108,15 +108,15 @@ class Manner:
     Args:
         jobs: processes; 0: one per GPU or core, or this one alone for a short plan.
         scheduler: of Dask; "local" starts one here.
-        limit: seconds for a cell; None: any.
+        limit: seconds for a check; None: any.
     """
 
     jobs: int = 0
     scheduler: str = ""
     limit: float | None = None
 
-    def engine(self, cells: int, device: str) -> AbstractContextManager[Engine | None]:
-        """Where so many cells run; None is this process."""
+    def engine(self, checks: int, device: str) -> AbstractContextManager[Engine | None]:
+        """Where so many checks run; None is this process."""
         from ..harness.runs.pool import gpus_for, pooled, workers_for
 
         if self.limit is not None and self.limit <= 0:
@@ -126,10 +126,10 @@ class Manner:
 
             return clustered(self.scheduler, jobs=self.jobs, limit=self.limit, device=device)
         gpus = gpus_for(device, _gpu_count()) if device == "cuda" else []
-        workers = workers_for(cells, self.jobs, len(gpus))
+        workers = workers_for(checks, self.jobs, len(gpus))
         if not workers and self.limit is None:
             return nullcontext()
-        return pooled(min(max(workers, 1), max(cells, 1)), limit=self.limit, gpus=gpus)
+        return pooled(min(max(workers, 1), max(checks, 1)), limit=self.limit, gpus=gpus)
 
 
 def _gpu_count() -> int:
@@ -147,7 +147,7 @@ def verified(chosen: Selection, record: Path, how: Manner, *, shard: str = "") -
     plan, part = chosen.plan(), Shard.read(shard) if shard else WHOLE
     more = {"plan": identity(plan, part, chosen.data(), source_digest())}
     writer = open_record(record, seed=chosen.seeds[0], planned=plan.size(part), more=more)
-    return _finished(_Run(plan, part, chosen.device, record, how), writer, None)
+    return _finished(_PlannedRun(plan, part, chosen.device, record, how), writer, None)
 
 
 def resumed(chosen: Selection | None, record: Path, how: Manner, *, shard: str = "") -> tuple[Selection, Tally]:
@@ -164,29 +164,29 @@ def resumed(chosen: Selection | None, record: Path, how: Manner, *, shard: str =
     """
     from ..harness.records.environment import capture, source_digest
     from ..harness.runs.plan import Shard
-    from ..harness.runs.resume import identity, read_progress, reopen, require_same, shard_of
+    from ..harness.runs.resume import identity, read_state, reopen, require_same, shard_of
 
-    progress = read_progress(record)
+    state = read_state(record)
     if chosen is None:
         try:
-            chosen = Selection.read(progress.header.environment["plan"]["asked"])
+            chosen = Selection.read(state.header.environment["plan"]["asked"])
         except (KeyError, TypeError) as error:
             raise RecordError(
                 f"{record} does not say what was planned: another equiharness wrote it. Verify again."
             ) from error
-    part = Shard.read(shard) if shard else shard_of(progress.header)
+    part = Shard.read(shard) if shard else shard_of(state.header)
     plan = chosen.plan()
-    require_same(record, progress.header, identity(plan, part, chosen.data(), source_digest()), capture()["versions"])
-    run = _Run(plan, part, chosen.device, record, how)
-    if progress.ended:
+    require_same(record, state.header, identity(plan, part, chosen.data(), source_digest()), capture()["versions"])
+    run = _PlannedRun(plan, part, chosen.device, record, how)
+    if state.ended:
         console().print(f"{record} is whole: nothing is left to do.", markup=False)
-        summarise(run.record, progress.tally, progress.seconds)
-        return chosen, progress.tally
-    return chosen, _finished(run, reopen(record, progress), progress)
+        summarise(run.record, state.tally, state.seconds)
+        return chosen, state.tally
+    return chosen, _finished(run, reopen(record, state), state)
 
 
 @dataclass(frozen=True)
-class _Run:
+class _PlannedRun:
     """A plan, the part of it that is run, and where."""
 
     plan: Plan
@@ -196,7 +196,7 @@ class _Run:
     how: Manner
 
 
-def _finished(run: _Run, writer: RecordWriter, before: Progress | None) -> Tally:
+def _finished(run: _PlannedRun, writer: RecordWriter, before: RecordState | None) -> Tally:
     """Check what is left, write each result as it comes, and sum up; what was written before an interruption stays."""
     from ..harness.records.lines import EndLine
     from ..harness.records.tally import Tally
@@ -227,19 +227,19 @@ def _finished(run: _Run, writer: RecordWriter, before: Progress | None) -> Tally
     return tally
 
 
-def _write(writer: RecordWriter, outcome: CellOutcome, position: int) -> int:
+def _write(writer: RecordWriter, outcome: CheckOutcome, position: int) -> int:
     """Append a result with its picture; the offset of its line."""
     from ..harness.records.lines import CheckLine
 
     result = outcome.result
     if outcome.attachment is not None and not writer.attach(outcome.attachment, always=result.verdict.fails):
         result = result.model_copy(update={"attachment": ""})
-    return writer.write(CheckLine(result=result, cell=position))
+    return writer.write(CheckLine(result=result, position=position))
 
 
 def _with_progress(
-    outcomes: Iterator[tuple[int, CellOutcome]], total: int, done: int
-) -> Iterator[tuple[int, CellOutcome]]:
+    outcomes: Iterator[tuple[int, CheckOutcome]], total: int, done: int
+) -> Iterator[tuple[int, CheckOutcome]]:
     """Results behind a progress bar on a terminal, as plain lines elsewhere."""
     from ..harness.verdict.result import headline
 

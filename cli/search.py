@@ -17,7 +17,7 @@ from ..harness.errors import UsageError
 if TYPE_CHECKING:
     from ..harness.adapters.adapter import Implementation
     from ..harness.search.corpus import Found
-    from ..harness.search.search import Progress
+    from ..harness.search.search import SearchProgress
     from ..harness.search.trial import Trial
 
 #: What is searched unless properties are named: the statements that hold on every input.
@@ -67,7 +67,7 @@ def search(
     raise typer.Exit(exit_code(hunt.progress))
 
 
-def exit_code(progress: Progress) -> int:
+def exit_code(progress: SearchProgress) -> int:
     """0 nothing fails; 1 something does, a known failure included; 3 nothing was checked."""
     if progress.found or progress.known:
         return 1
@@ -107,13 +107,13 @@ def _console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, soft_wrap=True, highlight=False)
 
 
-def _status(progress: Progress) -> str:
+def _status(progress: SearchProgress) -> str:
     tally = ", ".join(f"{n} {verdict}" for verdict, n in sorted(progress.verdicts.items()))
     return f"{progress.seconds:.0f} s: {progress.tried} trials ({tally or 'none'}), {len(progress.found)} new failures"
 
 
 @contextmanager
-def _shown(name: str, seconds: float) -> Iterator[Callable[[Progress], None]]:
+def _shown(name: str, seconds: float) -> Iterator[Callable[[SearchProgress], None]]:
     """Progress on one line of a terminal, and as a line every few seconds elsewhere."""
     console = _console(stderr=True)
     if console.is_terminal:
@@ -122,7 +122,7 @@ def _shown(name: str, seconds: float) -> Iterator[Callable[[Progress], None]]:
         return
     last = time.perf_counter()
 
-    def report(progress: Progress) -> None:
+    def report(progress: SearchProgress) -> None:
         nonlocal last
         if time.perf_counter() - last >= PACE:
             last = time.perf_counter()
@@ -131,7 +131,7 @@ def _shown(name: str, seconds: float) -> Iterator[Callable[[Progress], None]]:
     yield report
 
 
-def _summarise(progress: Progress, corpus: Path) -> None:
+def _summarise(progress: SearchProgress, corpus: Path) -> None:
     console = _console()
     for known in progress.mended:
         console.print(f"mended    {known.path} fails no longer; it stays in {corpus} to be tried again.", markup=False)

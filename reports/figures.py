@@ -121,7 +121,7 @@ def _all(run: Run, measurements: Sequence[Measurement], history: History | None)
 def _diagrams(name: str, about: str, attachment: Attachment) -> Iterator[Drawn]:
     text = f"Commuting diagram of {about}, at g = {attachment.element}. {attachment.note}".strip()
     yield Drawn(f"diagram-{name}", text, figure_of(attachment))
-    if attachment.turns:
+    if attachment.rotated:
         text = f"Stabilised view of {about}: the input moves with g (above), the output is moved back (below)."
         yield Drawn(f"stabilised-{name}", text, strip_of(attachment))
 

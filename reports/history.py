@@ -37,14 +37,14 @@ SCALES = {"s": 1e6, "B": 1.0, "": 2.0**23}
 
 
 # Named tuples and no dataclasses: a million of them are made and hashed in a history of 2,000 runs.
-class Run(NamedTuple):
+class PastRun(NamedTuple):
     """One run: when, of which commit."""
 
     date: float
     commit: str
 
 
-class Key(NamedTuple):
+class SeriesKey(NamedTuple):
     """One series."""
 
     machine: str
@@ -56,11 +56,11 @@ class Key(NamedTuple):
 class History:
     """Series of values by run."""
 
-    series: dict[Key, dict[Run, float]] = field(default_factory=dict)
+    series: dict[SeriesKey, dict[PastRun, float]] = field(default_factory=dict)
     #: Files that could not be read, and why.
     notes: list[str] = field(default_factory=list)
 
-    def add(self, key: Key, run: Run, value: Any) -> None:
+    def add(self, key: SeriesKey, run: PastRun, value: Any) -> None:
         """Keep a value; null and NaN are no values."""
         if value.__class__ in (float, int) and math.isfinite(value):
             values = self.series.get(key)
@@ -68,7 +68,7 @@ class History:
                 values = self.series[key] = {}
             values[run] = value
 
-    def runs(self, machine: str) -> list[Run]:
+    def runs(self, machine: str) -> list[PastRun]:
         """All runs of a machine in order of time."""
         return sorted({run for key, values in self.series.items() if key.machine == machine for run in values})
 
@@ -123,12 +123,12 @@ def _values(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _read_asv(history: History, path: Path) -> None:
     data = json.loads(path.read_text(encoding="utf-8"))
-    run, machine = Run(data["date"] / 1000, data["commit_hash"]), data["params"].get("machine", path.parent.name)
+    run, machine = PastRun(data["date"] / 1000, data["commit_hash"]), data["params"].get("machine", path.parent.name)
     for benchmark, values in _values(data).items():
         quantity = TRACKED.get(benchmark.rpartition(".")[2])
         if quantity is not None:
             for layer, value in values.items():
-                history.add(Key(machine, quantity, layer), run, value)
+                history.add(SeriesKey(machine, quantity, layer), run, value)
 
 
 def _read_record(history: History, path: Path, tracked: set[tuple[str, str]]) -> None:
@@ -147,23 +147,23 @@ def _read_record(history: History, path: Path, tracked: set[tuple[str, str]]) ->
         date = datetime.datetime.fromisoformat(str(header.get("started"))).timestamp()
     except ValueError:
         date = path.stat().st_mtime
-    run = Run(date, commit)
+    run = PastRun(date, commit)
     for line in lines[1:]:
         if line.get("kind") == "measurement" and line["quantity"] in UNITS:
             if (machine, commit) in tracked:
                 continue
             name, operator = line.get("implementation", ""), line.get("operator", "")
             layer = name if operator in ("", name) else f"{operator}: {name}"
-            history.add(Key(machine, line["quantity"], layer), run, line["value"] * SCALES.get(line["unit"], 1.0))
+            history.add(SeriesKey(machine, line["quantity"], layer), run, line["value"] * SCALES.get(line["unit"], 1.0))
         elif line.get("kind") == "check":
             _add_check(history, machine, run, line["result"])
 
 
-def _add_check(history: History, machine: str, run: Run, result: dict[str, Any]) -> None:
+def _add_check(history: History, machine: str, run: PastRun, result: dict[str, Any]) -> None:
     """The worst error / bound of each implementation and property."""
     error, bound = result.get("error"), result.get("bound")
     if isinstance(error, float) and isinstance(bound, float) and bound > 0 and not result.get("expected"):
-        key = Key(machine, "error / bound", f"{result['implementation']}: {result['property']}")
+        key = SeriesKey(machine, "error / bound", f"{result['implementation']}: {result['property']}")
         before = history.series.get(key, {}).get(run, 0.0)
         history.add(key, run, max(before, error / bound))
 

@@ -43,7 +43,7 @@ FIRST, LISTED = 6, 500
 
 
 @dataclass(frozen=True)
-class Beside:
+class Extras:
     """What stands beside the run itself, each part empty where there is none.
 
     Args:
@@ -65,12 +65,12 @@ class Beside:
     history: History | None = None
 
 
-def render_html(run: Run, beside: Beside | None = None) -> str:
+def render_html(run: Run, extras: Extras | None = None) -> str:
     """The report of a run as one HTML page that needs no network.
 
     Args:
         run: a record in memory; interrupted, truncated and empty ones are shown as such.
-        beside: earlier runs, a comparison, measurements, validity maps, trends.
+        extras: earlier runs, a comparison, measurements, validity maps, trends.
 
     Returns:
         The page, UTF-8 text of about 3 MB and 0.5 kB for each check: the libraries are inside.
@@ -85,19 +85,19 @@ def render_html(run: Run, beside: Beside | None = None) -> str:
         True
     """
     jinja2 = require("jinja2", "The HTML report")
-    beside = beside or Beside()
+    extras = extras or Extras()
     rows = rows_of(run)
-    since = onsets(run, beside.pasts)
-    measurements = (*run.measurements, *beside.measurements)
+    since = onsets(run, extras.pasts)
+    measurements = (*run.measurements, *extras.measurements)
     script = bundles.own_script(*bundles.PAGE)
     checks, pictures = checks_of(rows, run.attachments, since)
     data = {
         "checks": checks,
         "meanings": {str(verdict): text for verdict, text in MEANINGS.items()},
         "measurements": measurements_of(measurements),
-        "ceilings": beside.ceilings or run.header.environment.get("ceilings", {}),
-        "maps": maps_of(beside.maps),
-        "trend": data_of(beside.history) if beside.history is not None else None,
+        "ceilings": extras.ceilings or run.header.environment.get("ceilings", {}),
+        "maps": maps_of(extras.maps),
+        "trend": data_of(extras.history) if extras.history is not None else None,
     }
     faults = overview.faults_of(rows, since)
     page: str = _template(jinja2).render(
@@ -108,16 +108,16 @@ def render_html(run: Run, beside: Beside | None = None) -> str:
         warned=[f for f in faults if not f.worst.fails][:LISTED],
         hidden=max(0, len(faults) - LISTED),
         first=FIRST,
-        known_since=bool(beside.pasts),
+        known_since=bool(extras.pasts),
         slowest=overview.slowest(rows),
-        changes=overview.changes_of(beside.changes, rows) if beside.changes is not None else None,
-        against=beside.against,
+        changes=overview.changes_of(extras.changes, rows) if extras.changes is not None else None,
+        against=extras.against,
         listed=overview.LISTED,
         declared=declared(rows),
         matrix=matrix_of(rows),
         tables=tables_of(measurements),
-        history=beside.history,
-        maps=beside.maps,
+        history=extras.history,
+        maps=extras.maps,
         environment=environment_rows(run.header.environment),
         proof=committed_proof(),
         meanings=MEANINGS,
@@ -127,7 +127,7 @@ def render_html(run: Run, beside: Beside | None = None) -> str:
         packed={
             "data": bundles.packed(strict_json(data)),
             "pictures": bundles.packed(strict_json(pictures)),
-            "plotly-packed": bundles.packed(bundles.plotly_script()) if rows or measurements or beside.maps else "",
+            "plotly-packed": bundles.packed(bundles.plotly_script()) if rows or measurements or extras.maps else "",
             "tables-packed": bundles.packed(bundles.table_script()) if rows else "",
         },
     )

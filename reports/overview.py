@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from ..harness.verdict.result import CheckResult
 from .rows import Row, attention
-from .since import Key, Onset, key_of
+from .since import CheckKey, Onset, key_of
 
 #: Lines of each kind of change on the page; the rest is counted.
 LISTED = 100
@@ -72,7 +72,7 @@ def cell_link(implementation: str, name: str, label: str = "") -> str:
     return "#checks?" + "&".join(f"{key}={quote(value, safe='')}" for key, value in words.items() if value)
 
 
-def faults_of(rows: Iterable[Row], since: Mapping[Key, Onset]) -> list[Fault]:
+def faults_of(rows: Iterable[Row], since: Mapping[CheckKey, Onset]) -> list[Fault]:
     """Failures and warnings by implementation and property, the worst first."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in attention(rows):
@@ -80,7 +80,7 @@ def faults_of(rows: Iterable[Row], since: Mapping[Key, Onset]) -> list[Fault]:
     return [Fault(tuple(group), _distinct(group, since)) for group in groups.values()]
 
 
-def _distinct(rows: Sequence[Row], since: Mapping[Key, Onset]) -> tuple[Onset, ...]:
+def _distinct(rows: Sequence[Row], since: Mapping[CheckKey, Onset]) -> tuple[Onset, ...]:
     found = [onset for row in rows if (onset := since.get(key_of(row.result))) is not None]
     return tuple(dict.fromkeys(sorted(found, key=lambda onset: onset.first.started)))
 

@@ -17,7 +17,7 @@ from ..harness.records.validity import ValidityMap
 from ..harness.verdict.result import CheckResult
 from .pictures import shades
 from .rows import Row, worst_first
-from .since import Key, Onset, key_of
+from .since import CheckKey, Onset, key_of
 
 #: Numbers of a check that the page shows by name.
 NUMBERS = ("error", "bound", "ratio", "power", "seen", "precision", "error_max", "kappa", "defect", "lost_bits")
@@ -51,7 +51,7 @@ def rounded(value: float | None) -> float | str | None:
 
 
 def checks_of(
-    rows: Iterable[Row], attachments: Mapping[str, Attachment], since: Mapping[Key, Onset]
+    rows: Iterable[Row], attachments: Mapping[str, Attachment], since: Mapping[CheckKey, Onset]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Every check, worst first, and the pictures that they point to, each once."""
     pictures: dict[str, int] = {}

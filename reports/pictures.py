@@ -43,16 +43,16 @@ def shades(attachment: Attachment) -> dict[str, Any]:
     numpy = require("numpy", "A picture")
     arrays = _arrays(numpy, attachment.panels)
     limits = _limits(numpy, arrays)
-    turns = []
-    for turn in attachment.turns:
+    rotated = []
+    for turn in attachment.rotated:
         pair = _arrays(numpy, (turn.moved, turn.stabilised))
         if len(pair) == 2:
-            turns.append([turn.element, *(_shaded(numpy, panel, array, None) for panel, array in pair)])
+            rotated.append([turn.element, *(_shaded(numpy, panel, array, None) for panel, array in pair)])
     return {
         "element": attachment.element,
         "note": attachment.note,
         "panels": [_shaded(numpy, p, a, limits[SHARED.get(p.title, p.title)]) for p, a in _ordered(arrays)],
-        "turns": turns,
+        "rotated": rotated,
     }
 
 
@@ -94,13 +94,13 @@ def strip_of(attachment: Attachment) -> Any:
         MissingDependencyError: matplotlib is not installed.
     """
     numpy = require("numpy", "A picture")
-    count = max(1, len(attachment.turns))
+    count = max(1, len(attachment.rotated))
     figure = require("matplotlib.figure", "A picture").Figure(figsize=(1.6 * count, 3.6), layout="constrained")
     limits = [0.0, 0.0]
-    pairs = [_arrays(numpy, (turn.moved, turn.stabilised)) for turn in attachment.turns]
+    pairs = [_arrays(numpy, (turn.moved, turn.stabilised)) for turn in attachment.rotated]
     for pair in pairs:
         limits = [max(limit, _largest(numpy, array)) for limit, (_, array) in zip(limits, pair, strict=False)] or limits
-    for column, (turn, pair) in enumerate(zip(attachment.turns, pairs, strict=True)):
+    for column, (turn, pair) in enumerate(zip(attachment.rotated, pairs, strict=True)):
         for row, (panel, array) in enumerate(pair):
             axes = figure.add_subplot(2, count, 1 + column + row * count)
             shown = numpy.ma.masked_invalid(array.astype("f8") / (limits[row] or 1.0))

@@ -32,7 +32,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Cell:
+class MatrixCell:
     """One place of the matrix: the worst verdict over cases and dtypes, and the row it comes from."""
 
     verdict: Verdict
@@ -51,7 +51,7 @@ class Matrix:
     """Implementations x properties; None where nothing was checked."""
 
     properties: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Cell | None, ...]], ...]
+    rows: tuple[tuple[str, tuple[MatrixCell | None, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -133,16 +133,16 @@ def matrix_of(rows: Sequence[Row]) -> Matrix:
         properties.setdefault(row.result.property)
         found.setdefault(row.implementation, {}).setdefault(row.result.property, []).append((row, row.result))
     names = tuple(properties)
-    table = tuple((name, tuple(_cell(cells.get(p, ())) for p in names)) for name, cells in found.items())
+    table = tuple((name, tuple(_matrix_cell(cells.get(p, ())) for p in names)) for name, cells in found.items())
     return Matrix(names, table)
 
 
-def _cell(entries: Sequence[tuple[Row, CheckResult]]) -> Cell | None:
+def _matrix_cell(entries: Sequence[tuple[Row, CheckResult]]) -> MatrixCell | None:
     if not entries:
         return None
     decisive = worst(result for _, result in entries)
     row = next(row for row, result in entries if result is decisive)
-    return Cell(decisive.verdict, row, len(entries), sum(result.fails for _, result in entries))
+    return MatrixCell(decisive.verdict, row, len(entries), sum(result.fails for _, result in entries))
 
 
 def summary_of(run: Run, rows: Sequence[Row]) -> Summary:

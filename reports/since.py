@@ -13,7 +13,7 @@ from ..harness.records.lines import READABLE, SCHEMA, Run
 from ..harness.verdict.result import CheckResult, Verdict
 
 #: What a check is called across runs.
-Key = tuple[str, str, str, str, str, int]
+CheckKey = tuple[str, str, str, str, str, int]
 
 
 class When(NamedTuple):
@@ -31,7 +31,7 @@ class Past:
     """One earlier run: which checks failed, and which did not."""
 
     when: When
-    fails: dict[Key, bool] = field(repr=False)
+    fails: dict[CheckKey, bool] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def when_of(environment: dict[str, Any], started: str) -> When:
     return When(started, str(commit))
 
 
-def key_of(result: CheckResult) -> Key:
+def key_of(result: CheckResult) -> CheckKey:
     """Who, what, in which precision, where."""
     return (result.implementation, result.case, result.property, result.dtype, result.device, result.seed)
 
@@ -82,7 +82,7 @@ def read_past(path: Path) -> Past:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise RecordError(f"Cannot read {path}: {error.strerror}. Give a record written by equiharness.") from error
-    found: dict[Key, bool] = {}
+    found: dict[CheckKey, bool] = {}
     when: When | None = None
     for number, text in enumerate(lines, 1):
         try:
@@ -102,14 +102,14 @@ def read_past(path: Path) -> Past:
     return Past(when, found)
 
 
-def _add(found: dict[Key, bool], r: dict[str, Any]) -> None:
+def _add(found: dict[CheckKey, bool], r: dict[str, Any]) -> None:
     verdict, declared = Verdict(r["verdict"]), r.get("expected_verdict")
     if verdict is not Verdict.SKIPPED:
         key = (r["implementation"], r["case"], r["property"], r["dtype"], r["device"], r["seed"])
         found[key] = found.get(key, False) or (verdict != declared if declared else verdict.fails)
 
 
-def onsets(run: Run, pasts: Iterable[Past]) -> dict[Key, Onset]:
+def onsets(run: Run, pasts: Iterable[Past]) -> dict[CheckKey, Onset]:
     """For each check that fails in a run, since when; nothing without earlier runs.
 
     Example:
@@ -123,7 +123,7 @@ def onsets(run: Run, pasts: Iterable[Past]) -> dict[Key, Onset]:
     return {key: _onset(key, now, ordered) for key in failing} if ordered else {}
 
 
-def _onset(key: Key, now: When, newest_first: Sequence[Past]) -> Onset:
+def _onset(key: CheckKey, now: When, newest_first: Sequence[Past]) -> Onset:
     first, checked = now, False
     for past in newest_first:
         fails = past.fails.get(key)

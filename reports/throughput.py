@@ -64,12 +64,12 @@ def cells(measurements: Iterable[Measurement]) -> tuple[list[str], list[list[str
     for m in measurements:
         rows.setdefault((m.implementation, m.case, m.setting), {})[m.quantity] = m
     columns = [(head, q) for head, q in COLUMNS if any(q in row for row in rows.values())]
-    told = any(m.backend for row in rows.values() for m in row.values())
+    has_backend = any(m.backend for row in rows.values() for m in row.values())
     table = []
     for (name, _, setting), row in rows.items():
         label = name if setting in ("", "eager") else f"{name} ({setting})"
-        table.append([label, *([backend_of(row)] if told else []), *(shown(row.get(q)) for _, q in columns)])
-    return ["implementation", *(["backend"] if told else []), *(head for head, _ in columns)], table
+        table.append([label, *([backend_of(row)] if has_backend else []), *(shown(row.get(q)) for _, q in columns)])
+    return ["implementation", *(["backend"] if has_backend else []), *(head for head, _ in columns)], table
 
 
 def backend_of(row: Mapping[str, Measurement]) -> str:

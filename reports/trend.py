@@ -8,7 +8,7 @@ from typing import Any
 
 from . import bundles, numbers
 from ._require import require
-from .history import UNITS, History, Key, Run
+from .history import UNITS, History, PastRun, SeriesKey
 from .payload import strict_json
 from .steps import FACTOR, LEAST, steps
 
@@ -66,7 +66,7 @@ def data_of(history: History) -> dict[str, Any] | None:
     return _data(history, machines)[0] if machines else None
 
 
-def _data(history: History, machines: dict[str, list[Run]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _data(history: History, machines: dict[str, list[PastRun]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What is drawn, and the change points of all series."""
     drawn, changes = _series(history, machines)
     data = {
@@ -81,7 +81,7 @@ def _data(history: History, machines: dict[str, list[Run]]) -> tuple[dict[str, A
     return data, changes
 
 
-def _series(history: History, machines: dict[str, list[Run]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _series(history: History, machines: dict[str, list[PastRun]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What is drawn, and the change points of all series."""
     places = {name: {run: i for i, run in enumerate(runs)} for name, runs in machines.items()}
     drawn: list[dict[str, Any]] = []
@@ -111,7 +111,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _change(key: Key, run: Run, before: float, after: float, factor: float) -> dict[str, Any]:
+def _change(key: SeriesKey, run: PastRun, before: float, after: float, factor: float) -> dict[str, Any]:
     return {
         "when": run.date,
         "date": _day(run.date),
@@ -125,7 +125,7 @@ def _change(key: Key, run: Run, before: float, after: float, factor: float) -> d
     }
 
 
-def _latest(history: History, machine: str, run: Run) -> dict[str, Any]:
+def _latest(history: History, machine: str, run: PastRun) -> dict[str, Any]:
     """The values of one run as a table."""
     rows: dict[str, dict[str, float]] = {}
     for key, values in sorted(history.series.items()):

@@ -8,11 +8,12 @@ from equiharness.harness.adapters import registry
 
 ADAPTER = """
     import equiharness as eh
+from equiharness.adapters import Case, Family, Implementation
 
-    class Layer(eh.Implementation):
-        name, library, family = "planted.Layer", "torch", eh.Family.PLANAR
+    class Layer(Implementation):
+        name, library, family = "planted.Layer", "torch", Family.PLANAR
         def cases(self):
-            yield from (eh.Case.of(size=n) for n in SIZES)
+            yield from (Case.of(size=n) for n in SIZES)
         def build(self, case, *, device, dtype, seed):
             import torch
             field = eh.Field(eh.Grid(case["size"], case["size"]), "C4", "2*trivial")

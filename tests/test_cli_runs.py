@@ -68,9 +68,9 @@ def essence(path):
     """Position -> result, without times; no position is there twice."""
     lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
     checks = [line for line in lines if line["kind"] == "check"]
-    assert [cell for cell, n in Counter(line["cell"] for line in checks).items() if n > 1] == []
+    assert [check for check, n in Counter(line["position"] for line in checks).items() if n > 1] == []
     assert [line["kind"] for line in lines].count("run") == 1
-    return {line["cell"]: timeless(line["result"]) for line in checks}
+    return {line["position"]: timeless(line["result"]) for line in checks}
 
 
 def timeless(result):
@@ -150,7 +150,7 @@ def test_killed_and_continued_a_record_equals_the_undisturbed_one(night, whom, n
     assert survives(night, whom, random.Random(f"{whom} {number}")) == essence("undisturbed/run.jsonl")
 
 
-def test_a_cell_that_was_cut_off_runs_again_and_the_rest_is_kept(night):
+def test_a_check_that_was_cut_off_runs_again_and_the_rest_is_kept(night):
     night(*CHECKS, "--out", "out", "--jobs", "1")
     record, whole = Path("out/run.jsonl"), essence("out/run.jsonl")
     lines = record.read_bytes().splitlines(keepends=True)

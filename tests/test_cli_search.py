@@ -85,7 +85,7 @@ def test_a_trial_of_another_implementation_is_refused():
         {
             "implementation": "torch.nn.Conv3d",
             "case": {"name": "", "parameters": {}},
-            "turn": {"rank": 0, "steps": 1, "axis": [0, 0, 0], "mirror": False},
+            "element": {"rank": 0, "steps": 1, "axis": [0, 0, 0], "mirror": False},
         }
     )
     assert "Conv3d" in str(CliRunner().invoke(app, ["search", NAME, "--trial", trial]).exception)

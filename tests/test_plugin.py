@@ -136,7 +136,7 @@ def test_a_sound_layer_passes_and_a_broken_one_says_what_where_and_how_to_see_it
         [
             "E  *FAIL  BROKEN  equivariance of test_layers.py::test_ramp: error *, bound *, ratio *",
             "E  *why      ERROR: *",
-            "E  *claim    C4: Field(Grid(5, 5), C4, '2[*]trivial') -> *, float32, seed 0",
+            "E  *claim    C4: Field(Grid(5, 5), 'C4', '2[*]trivial') -> *, float32, seed 0",
             "E  *worst    rotation by *",
             "E  *again    pytest test_layers.py::test_ramp --equiharness-seed=0 --equiharness-dtype=float32",
             "E  *picture  *test-layers-py-test-ramp.png",

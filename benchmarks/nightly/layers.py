@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from equiharness.harness.adapters.operators import everyone
+from equiharness.harness.adapters.operators import every_installed
 
 #: float32; its unit of rounding.
 EPS = 2.0**-23
@@ -21,20 +21,20 @@ SECONDS = 0.3
 #: In the place of figures: the reason why there are none.
 ABSENT = "absent"
 
-CONTESTS = everyone(os.environ.get("EQUIHARNESS_IMPLEMENTATIONS", "*"))
+COMPARISONS = every_installed(os.environ.get("EQUIHARNESS_IMPLEMENTATIONS", "*"))
 
 
 def label(operator, implementation):
-    """The name of one contender on the dashboard."""
+    """The name of one timed layer on the dashboard."""
     return implementation if operator == implementation else f"{operator}: {implementation}"
 
 
 def measure():
-    """Figures by contender and quantity; the record of the run where EQUIHARNESS_RECORD says."""
+    """Figures by timed layer and quantity; the record of the run where EQUIHARNESS_RECORD says."""
     import torch
     from equiharness.harness.timing.clock import Clock
     from equiharness.harness.timing.roofline import measure_ceilings
-    from equiharness.suites.survey.side_by_side import contest
+    from equiharness.suites.survey.side_by_side import side_by_side
     from equiharness.suites.survey.throughput import Effort
 
     torch.set_num_threads(1)
@@ -42,10 +42,10 @@ def measure():
     ceilings = measure_ceilings(clock)
     effort = Effort(float(os.environ.get("EQUIHARNESS_SECONDS", SECONDS)), cold=False)
     figures, lines, left_out = {}, [], []
-    for entrants in CONTESTS:
-        figures.update(absent(entrants))
-        for line in contest(
-            entrants,
+    for timed_cases in COMPARISONS:
+        figures.update(absent(timed_cases))
+        for line in side_by_side(
+            timed_cases,
             dtype="float32",
             settings=["eager"],
             clock=clock,
@@ -60,17 +60,17 @@ def measure():
     return figures
 
 
-def absent(entrants):
-    """Why some cannot be built here at all, by contender."""
+def absent(timed_cases):
+    """Why some cannot be built here at all, by timed layer."""
     from equiharness.harness.adapters.registry import find
     from equiharness.harness.errors import MissingDependencyError
 
     found = {}
-    for entrant in entrants:
+    for timed_case in timed_cases:
         try:
-            find(entrant.implementation).require()
+            find(timed_case.implementation).require()
         except MissingDependencyError as error:
-            found[label(entrant.operator, entrant.implementation)] = {ABSENT: str(error)}
+            found[label(timed_case.operator, timed_case.implementation)] = {ABSENT: str(error)}
     return found
 
 
@@ -100,7 +100,7 @@ def write_record(lines, left_out, ceilings):
 class Layers:
     """One parameter: who computes what."""
 
-    params = [label(e.operator, e.implementation) for contest in CONTESTS for e in contest]  # noqa: RUF012  asv's form
+    params = [label(e.operator, e.implementation) for comparison in COMPARISONS for e in comparison]  # noqa: RUF012  asv's form
     param_names = ["layer"]  # noqa: RUF012  asv's form
     timeout = 3600
 

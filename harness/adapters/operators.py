@@ -61,7 +61,7 @@ OPERATORS = (
 
 
 @dataclass(frozen=True)
-class Entrant:
+class TimedCase:
     """One implementation in one comparison: which operator, by whom, in which configuration."""
 
     operator: str
@@ -70,7 +70,7 @@ class Entrant:
     batch: int
 
 
-def contests(names: Sequence[str] = (), operators: str = "*", cases: str = "*") -> list[tuple[Entrant, ...]]:
+def comparisons(names: Sequence[str] = (), operators: str = "*", cases: str = "*") -> list[tuple[TimedCase, ...]]:
     """What is timed side by side: the chosen implementations of each operator.
 
     An implementation that computes none of the operators and is chosen by name is timed by itself, on its own cases.
@@ -87,20 +87,20 @@ def contests(names: Sequence[str] = (), operators: str = "*", cases: str = "*") 
     found = []
     for operator in OPERATORS:
         if fnmatch.fnmatchcase(operator.name, operators):
-            entrants = (_entrant(operator, implementation) for implementation in chosen)
-            found.append(tuple(e for e in entrants if e is not None and fnmatch.fnmatchcase(e.case.name, cases)))
+            timed_cases = (_timed_case(operator, implementation) for implementation in chosen)
+            found.append(tuple(e for e in timed_cases if e is not None and fnmatch.fnmatchcase(e.case.name, cases)))
     return [*filter(None, found), *(_alone(chosen, cases) if names and operators == "*" else ())]
 
 
-def everyone(pattern: str = "*") -> list[tuple[Entrant, ...]]:
+def every_installed(pattern: str = "*") -> list[tuple[TimedCase, ...]]:
     """Every installed implementation once: on the operators it computes, else on the first of its own cases.
 
     Args:
         pattern: glob pattern on names of implementations.
     """
     chosen = [i for i in _chosen([pattern]) if i.version is not None]
-    found = [tuple(filter(None, (_entrant(operator, i) for i in chosen))) for operator in OPERATORS]
-    alone = {e.implementation: (e,) for contest in reversed(list(_alone(chosen, "*"))) for e in contest}
+    found = [tuple(filter(None, (_timed_case(operator, i) for i in chosen))) for operator in OPERATORS]
+    alone = {e.implementation: (e,) for side_by_side in reversed(list(_alone(chosen, "*"))) for e in side_by_side}
     return [*filter(None, found), *reversed(alone.values())]
 
 
@@ -114,14 +114,14 @@ def _chosen(names: Sequence[str]) -> list[Implementation]:
     return [i for i in known.values() if not names or any(fnmatch.fnmatchcase(i.name, n) for n in names)]
 
 
-def _entrant(operator: Operator, implementation: Implementation) -> Entrant | None:
+def _timed_case(operator: Operator, implementation: Implementation) -> TimedCase | None:
     case = implementation.case_of(operator.kind, operator.parameters)
-    return None if case is None else Entrant(operator.name, implementation.name, case, operator.batch)
+    return None if case is None else TimedCase(operator.name, implementation.name, case, operator.batch)
 
 
-def _alone(chosen: Iterable[Implementation], cases: str) -> Iterable[tuple[Entrant, ...]]:
+def _alone(chosen: Iterable[Implementation], cases: str) -> Iterable[tuple[TimedCase, ...]]:
     for implementation in chosen:
-        if all(_entrant(operator, implementation) is None for operator in OPERATORS):
+        if all(_timed_case(operator, implementation) is None for operator in OPERATORS):
             for case in implementation.cases():
                 if fnmatch.fnmatchcase(case.name, cases):
-                    yield (Entrant(implementation.name, implementation.name, case, 8),)
+                    yield (TimedCase(implementation.name, implementation.name, case, 8),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ class Exact:
     """The claim holds to rounding for every element whose action needs no interpolation."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Approximate:
     """The claim holds in the limit of fine grids, or (``ceiling``) up to a stated error on one grid.
 
@@ -99,6 +99,7 @@ class Claim:
     group: Group
     source: Tree
     target: Tree
+    _: KW_ONLY
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
     seed: int = 0

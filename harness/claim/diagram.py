@@ -15,12 +15,12 @@ import torch
 
 from ..fields.domains import Grid, Points
 from ..fields.field import Field
-from ..records.lines import PANEL_SIDE, Attachment, Panel, Turn
+from ..records.lines import PANEL_SIDE, Attachment, Panel, RotatedView
 from ..symmetry.groups import Element
 from ..trees import Tree, leaves
 
 #: Elements of a stabilised view, and pixels a side of its pictures: all of them weigh less than the diagram itself.
-TURNS = 4
+ROTATED_VIEWS = 4
 TURN_SIDE = 24
 
 
@@ -45,7 +45,7 @@ def diagram(claim: Any, g: Element, x: Tree, gx: Tree, fx: Tree, gfx: Tree, fgx:
     return Attachment(id="", element=g.name, panels=tuple(panels), note=_how_to_read(*fields))
 
 
-def turns(claim: Any, seen: Iterable[tuple[Element, Tree, Tree]]) -> tuple[Turn, ...]:
+def rotated_views(claim: Any, seen: Iterable[tuple[Element, Tree, Tree]]) -> tuple[RotatedView, ...]:
     """The stabilised view from (g, g x, f(g x)) of several elements."""
     source, target = _moving(claim.source), _moving(claim.target)
     found = []
@@ -56,7 +56,7 @@ def turns(claim: Any, seen: Iterable[tuple[Element, Tree, Tree]]) -> tuple[Turn,
             _panel("g x", *_pick(claim.source, source, gx), side=TURN_SIDE),
             _panel("g⁻¹ f(g x)", leaf, back, side=TURN_SIDE),
         )
-        found.append(Turn(element=g.name, moved=pictures[0], stabilised=pictures[1]))
+        found.append(RotatedView(element=g.name, moved=pictures[0], stabilised=pictures[1]))
     return tuple(found)
 
 

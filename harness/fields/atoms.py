@@ -13,11 +13,14 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import UsageError
-from ..symmetry.groups import Group, group
+from ..symmetry.groups import Group
+from ..symmetry.groups import group as as_group
 from ..trees import Tree, leaves, tree_map
 from .domains import Points, Vector
-from .field import Acted, Field, Invariant
+from .field import Acted, Field, Invariant, shown
 
+#: The lattice that positions are drawn around, and the edge of a drawn cell, in the model's unit of length.
+SPACING, EDGE = 1.5, 8.0
 #: Atoms are drawn on a cubic lattice and moved by at most this share of its spacing: two of them stay 0.6 apart.
 JITTER = 0.2
 #: Lattice vectors are drawn as edge * (1 + 0.1 noise): sheared, yet with a condition below 2 in 99% of draws.
@@ -25,7 +28,7 @@ SHEAR = 0.1
 
 
 class Positions(Field):
-    """Where n points are: tensors [batch, n, d]. Turned by the group, shifted by translations, renumbered.
+    """Where n points are: tensors [batch, n, d]. Rotated by the group, shifted by translations, renumbered.
 
     Args:
         count: number of points.
@@ -40,8 +43,8 @@ class Positions(Field):
 
     spacing: float
 
-    def __init__(self, count: int, group_: str | Group, *, spacing: float = 1.5) -> None:
-        super().__init__(Points(count), group_, "standard")
+    def __init__(self, count: int, group: str | Group, *, spacing: float = SPACING) -> None:
+        super().__init__(Points(count), group, "standard")
         object.__setattr__(self, "spacing", spacing)
 
     @property
@@ -60,12 +63,13 @@ class Positions(Field):
         noise = 2 * torch.rand(count, self.count, d, generator=generator, dtype=torch.float64) - 1
         return self.spacing * (sites[chosen] + JITTER * noise)
 
-    def __str__(self) -> str:
-        return f"Positions({self.count}, {self.group.name})"
+    def __repr__(self) -> str:
+        named = "" if self.spacing == SPACING else f", spacing={self.spacing}"
+        return f"Positions({self.count}, {shown(self.group)}{named})"
 
 
 class Cell(Field):
-    """Lattice vectors in rows: tensors [batch, d, d]. Each row turns with the group; translations leave it.
+    """Lattice vectors in rows: tensors [batch, d, d]. Each row is rotated by the group; translations leave it.
 
     Args:
         group: a group of the plane or of space.
@@ -74,9 +78,9 @@ class Cell(Field):
 
     edge: float
 
-    def __init__(self, group_: str | Group, *, edge: float = 8.0) -> None:
-        of = group(group_)
-        super().__init__(Vector(), of, f"{of.dim}*standard", split=True)
+    def __init__(self, group: str | Group, *, edge: float = EDGE) -> None:
+        found = as_group(group)
+        super().__init__(Vector(), found, f"{found.dim}*standard", split=True)
         object.__setattr__(self, "edge", edge)
 
     def random(self, count: int, generator: torch.Generator) -> torch.Tensor:
@@ -85,8 +89,9 @@ class Cell(Field):
         noise = torch.randn(count, d, d, generator=generator, dtype=torch.float64)
         return self.edge * (torch.eye(d, dtype=torch.float64) + SHEAR * noise)
 
-    def __str__(self) -> str:
-        return f"Cell({self.group.name})"
+    def __repr__(self) -> str:
+        named = "" if self.edge == EDGE else f", edge={self.edge}"
+        return f"Cell({shown(self.group)}{named})"
 
 
 class Forces(Field):
@@ -100,15 +105,16 @@ class Forces(Field):
 
     energy: str
 
-    def __init__(self, count: int, group_: str | Group, *, energy: str = "energy") -> None:
-        super().__init__(Points(count), group_, "standard")
+    def __init__(self, count: int, group: str | Group, *, energy: str = "energy") -> None:
+        super().__init__(Points(count), group, "standard")
         object.__setattr__(self, "energy", energy)
 
-    def __str__(self) -> str:
-        return f"Forces({self.domain}, {self.group.name})"
+    def __repr__(self) -> str:
+        named = "" if self.energy == "energy" else f", energy={self.energy!r}"
+        return f"Forces({self.domain.count}, {shown(self.group)}{named})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False)
 class Energy(Invariant):
     """An energy: one number a sample, tensors [batch] or [batch, 1]. Invariant under all motions.
 
@@ -117,6 +123,10 @@ class Energy(Invariant):
     """
 
     cutoff: float | None = None
+
+    def __init__(self, *, cutoff: float | None = None) -> None:
+        super().__init__()
+        object.__setattr__(self, "cutoff", cutoff)
 
     def require_fit(self, x: torch.Tensor, what: str) -> Energy:
         """One number for each sample."""
@@ -127,11 +137,11 @@ class Energy(Invariant):
             )
         return self
 
-    def __str__(self) -> str:
-        return "Energy()" if self.cutoff is None else f"Energy(cutoff={self.cutoff:g})"
+    def __repr__(self) -> str:
+        return "Energy()" if self.cutoff is None else f"Energy(cutoff={self.cutoff})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Index:
     """Integers that name points, such as the ends of edges: moved by no rotation, relabelled with the points.
 
@@ -155,9 +165,9 @@ class Index:
             return torch.randint(0, self.count, (count, *self.shape), generator=generator)
         pairs = torch.tensor([(i, j) for i in range(self.count) for j in range(self.count) if i != j]).T
         wanted = self.shape[1]
-        turns = -(-wanted // pairs.shape[1])
+        rounds = -(-wanted // pairs.shape[1])
         order = [
-            torch.cat([torch.randperm(pairs.shape[1], generator=generator) for _ in range(turns)])[:wanted]
+            torch.cat([torch.randperm(pairs.shape[1], generator=generator) for _ in range(rounds)])[:wanted]
             for _ in range(count)
         ]
         return torch.stack([pairs[:, o] for o in order])
@@ -187,8 +197,8 @@ class Index:
             raise UsageError(f"{what} should name points 0 to {self.count - 1} by integers, as {self} says.")
         return self
 
-    def __str__(self) -> str:
-        return f"Index({self.count})"
+    def __repr__(self) -> str:
+        return f"Index({self.count})" if self.shape is None else f"Index({self.count}, {self.shape})"
 
 
 #: Everything that a tree of fields may have at its leaves.

@@ -96,7 +96,7 @@ class Domain:
         return self
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Grid(Domain):
     """A box of pixels or voxels: ``Grid(h, w)`` or ``Grid(d, h, w)``, points at i - (n - 1)/2 on each axis.
 
@@ -110,7 +110,7 @@ class Grid(Domain):
             raise UsageError(f"Grid takes two or three positive sizes, for example Grid(33, 33); got {shape}.")
         object.__setattr__(self, "shape", shape)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"Grid({', '.join(map(str, self.shape))})"
 
     @property
@@ -131,14 +131,14 @@ class Grid(Domain):
         """A permutation of pixels where g is a grid symmetry, interpolation elsewhere.
 
         Raises:
-            UsageError: an oblong box that g turns out of itself.
+            UsageError: an oblong box that g rotates out of itself.
         """
         if g.is_identity:
             return x
         if g.is_signed_permutation:
             return permute_grid(g.matrix, x)
         if len(set(self.shape)) > 1:
-            raise UsageError(f"{g} turns {self} out of itself: take a square or cubic grid for it.")
+            raise UsageError(f"{g} rotates {self} out of itself: take a square or cubic grid for it.")
         return interpolate_grid(g.matrix, x)
 
     def axes_after(self, g: Element) -> tuple[int, ...]:
@@ -158,13 +158,13 @@ class Grid(Domain):
         return Grid(*(max(2, round((n - n % 2) * factor) + n % 2) for n in self.shape))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Points(Domain):
     """n points of a cloud: tensors [batch, n, channels]. The group moves the fibre, not the numbering."""
 
     count: int
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"Points({self.count})"
 
     def channels_first(self, x: torch.Tensor) -> torch.Tensor:
@@ -184,19 +184,19 @@ class Points(Domain):
         return (self, x.shape[-1]) if x.dim() == 3 and x.shape[1] == self.count else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Edges(Points):
     """m edges of a graph of points: tensors [batch, m, channels]. Renumbering the points leaves the list as it is."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"Edges({self.count})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Vector(Domain):
     """No domain left: tensors [batch, *channels]."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "Vector()"
 
     def fitted(self, x: torch.Tensor) -> tuple[Domain, int] | None:

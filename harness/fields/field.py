@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from ..errors import UsageError
-from ..symmetry.groups import Element, Group, group
-from ..symmetry.representations import Fibre, Representation, fibre
+from ..symmetry.groups import Element, Group
+from ..symmetry.groups import group as as_group
+from ..symmetry.representations import Fibre, Representation
+from ..symmetry.representations import fibre as as_fibre
 from .domains import Domain, Points, Vector
 from .library_types import read_type
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Invariant:
     """A leaf that no element moves: scalars, index tensors, labels. Any shape [batch, ...], any dtype.
 
@@ -32,6 +35,7 @@ class Invariant:
     """
 
     shape: tuple[int, ...] | None = None
+    _: KW_ONLY
     integers: int | tuple[int, int] | None = None
     at: Points | None = None
 
@@ -77,17 +81,17 @@ class Invariant:
     def permuted_fibre(self, x: torch.Tensor) -> None:
         """None: there is no fibre to permute."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         named = {"shape": self.shape, "integers": self.integers, "at": self.at}
         return f"Invariant({', '.join(f'{k}={v}' for k, v in named.items() if v is not None)})"
 
 
-@dataclass(frozen=True, init=False, eq=False)
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Field:
     """A field on a domain with values in a fibre, moved by a group: (g f)(X) = rho(g) f(g^-1 X).
 
     Args:
-        domain: Grid(h, w), Grid(d, h, w), Points(n), Vector().
+        domain: Grid(h, w), Grid(d, h, w), Sphere(b), Rotations(b), Points(n), Edges(m) or Vector().
         group: a group or its name; may be left out where ``fibre`` is a library's own type that knows it.
         fibre: a sum such as "3*trivial + 8*regular", a ``Fibre``, or a library's type (an escnn ``FieldType``).
         split: whether drawn tensors keep copies and components on axes of their own, [batch, 8, |G|, *domain] for
@@ -110,25 +114,30 @@ class Field:
     split: bool
 
     def __init__(
-        self, domain: Domain, group_: Any = None, fibre_: Any = "trivial", *, split: bool = False, **named: Any
+        self,
+        domain: Domain,
+        group: str | Group | ArrayLike | None = None,
+        fibre: str | Fibre | object = "trivial",
+        *,
+        split: bool = False,
     ) -> None:
-        group_, fibre_ = named.pop("group", group_), named.pop("fibre", fibre_)
-        if named:
-            raise UsageError(f"Field takes domain, group, fibre and split, not {sorted(named)}.")
         if not isinstance(domain, Domain):
             raise UsageError(f"The first argument of Field is a domain such as Grid(33, 33), not {domain!r}.")
-        if not isinstance(fibre_, (str, Fibre)):
-            group_, fibre_ = read_type(fibre_, group(group_) if group_ is not None else None)
-        if group_ is None:
+        if not isinstance(fibre, (str, Fibre)):
+            group, fibre = read_type(fibre, as_group(group) if group is not None else None)
+        if group is None:
             raise UsageError("Field needs a group: Field(Grid(33, 33), 'C4', '8*regular').")
         object.__setattr__(self, "domain", domain)
         object.__setattr__(self, "split", split)
-        object.__setattr__(self, "group", group(group_))
-        object.__setattr__(self, "fibre", fibre(fibre_, self.group))
+        object.__setattr__(self, "group", as_group(group))
+        object.__setattr__(self, "fibre", as_fibre(fibre, self.group))
         domain.accept(self.group)
 
+    def __repr__(self) -> str:
+        return f"Field({self.domain}, {shown(self.group)}, {str(self.fibre)!r}{', split=True' * self.split})"
+
     def __str__(self) -> str:
-        return f"Field({self.domain}, {self.group.name}, '{self.fibre}')"
+        return repr(self)
 
     def exact(self, g: object) -> bool:
         """Whether the action of g needs no interpolation."""
@@ -295,6 +304,11 @@ class Field:
         return torch.stack(pooled, 1)
 
 
+def shown(group: Group) -> str:
+    """A group as a field's repr names it: a known name in quotes, else the expression that makes the group."""
+    return repr(group.name) if group.is_named else repr(group)
+
+
 def replace_domain(field: Field, domain: Domain) -> Field:
     """The same fibre and group on another domain."""
     return Field(domain, field.group, field.fibre, split=field.split)
@@ -331,7 +345,7 @@ class Acted:
         raise UsageError(f"{self} has no shape to draw inputs from: pass inputs=, a tree of tensors like the source.")
 
     def exact(self, g: object) -> bool:
-        """Taken at its word; the homomorphism property checks it."""
+        """Assumed true; the homomorphism property verifies it."""
         return True
 
     def permutes(self, g: object) -> bool:

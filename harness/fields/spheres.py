@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 
@@ -72,7 +72,7 @@ _RINGS: dict[str, tuple[Callable[[int], Rings], Callable[[int], int]]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sphere(BandLimited):
     """Signals on S2 of degrees l < b: tensors [batch, *channels, beta, alpha], the north pole at beta = 0.
 
@@ -89,6 +89,7 @@ class Sphere(BandLimited):
     """
 
     b: int
+    _: KW_ONLY
     grid: str = "soft"
     shape: tuple[int, int] | None = None
 
@@ -105,7 +106,7 @@ class Sphere(BandLimited):
                 f"and {2 * self.b - 1} angles. Lower b or refine the grid."
             )
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         parts = [f"{self.b}", *([f"grid={self.grid!r}"] if self.grid != "soft" else [])]
         return f"Sphere({', '.join([*parts, *([f'shape={self.shape}'] if self.shape else [])])})"
 
@@ -131,13 +132,14 @@ class Sphere(BandLimited):
         """``factor`` times the bandwidth, on a grid of the same kind, as much finer than needed as this one."""
         b = max(1, round(self.b * factor))
         if self.shape is None:
-            return Sphere(b, self.grid)
+            return Sphere(b, grid=self.grid)
         least = _RINGS[self.grid][1]
         spare = (self.shape[0] - least(self.b)) * b // self.b
-        return Sphere(b, self.grid, (least(b) + spare + spare % 2, max(2 * b - 1, round(self.shape[1] * b / self.b))))
+        angles = max(2 * b - 1, round(self.shape[1] * b / self.b))
+        return Sphere(b, grid=self.grid, shape=(least(b) + spare + spare % 2, angles))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Rotations(BandLimited):
     """Signals on SO(3) of degrees l < b: tensors [batch, *channels, beta, alpha, gamma], each axis of length 2b.
 
@@ -157,7 +159,7 @@ class Rotations(BandLimited):
     def __post_init__(self) -> None:
         _require_bandwidth(self.b)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"Rotations({self.b})"
 
     @property

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from ..verdict.result import CheckResult, Data
 
@@ -43,7 +43,7 @@ class CheckLine(Data):
     kind: Literal["check"] = "check"
     result: CheckResult
     #: Position in the plan: lines come as checks finish, readers get them in this order.
-    cell: int = 0
+    position: int = Field(default=0, validation_alias=AliasChoices("position", "check"))
 
 
 class Measurement(Data):
@@ -117,7 +117,7 @@ class Panel(Data):
         return base64.b64decode(self.data)
 
 
-class Turn(Data):
+class RotatedView(Data):
     """One element of the stabilised view: g x, and g^-1 f(g x), which has to be the same picture for every g."""
 
     element: str
@@ -128,14 +128,14 @@ class Turn(Data):
 class Attachment(Data):
     """The commuting diagram of one claim: x, gx, f(x), g f(x), f(gx) and their difference; how to read its panels.
 
-    ``turns`` is the stabilised view of an equivariance check, empty elsewhere.
+    ``rotated`` is the stabilised view of an equivariance check, empty elsewhere.
     """
 
     id: str
     element: str
     panels: tuple[Panel, ...]
     note: str = ""
-    turns: tuple[Turn, ...] = ()
+    rotated: tuple[RotatedView, ...] = Field(default=(), validation_alias=AliasChoices("rotated", "turns"))
 
 
 @dataclass

@@ -48,16 +48,16 @@ def merge(paths: Sequence[Path], writer_of: Callable[[RunLine], RecordWriter], c
     for number, path in enumerate(paths):
         for offset, line in lines_of(path):
             if isinstance(line, CheckLine):
-                index.extend((line.cell, number, offset))
+                index.extend((line.position, number, offset))
             elif isinstance(line, EndLine):
                 seconds += line.seconds
-    planned = int(headers[0].environment["plan"]["cells"])
+    planned = int(headers[0].environment["plan"]["checks"])
     writer = writer_of(_whole(paths, headers, planned, command))
     tally = Tally()
     try:
         pictures = {path: _pictures(path) for path in paths}
         for path, line in _distinct(paths, index):
-            tally.add(line.result, line.cell, writer.write(_with_picture(line, path, pictures[path], writer)))
+            tally.add(line.result, line.position, writer.write(_with_picture(line, path, pictures[path], writer)))
         if tally.checks == planned:
             writer.write(EndLine(seconds=seconds, seconds_in_layers=tally.seconds_in_layers, counts=tally.counts))
     finally:
@@ -111,10 +111,10 @@ def _whole(paths: Sequence[Path], headers: Sequence[RunLine], planned: int, comm
 def _distinct(paths: Sequence[Path], index: array[int]) -> Iterator[tuple[Path, CheckLine]]:
     """Each check once, in the order of the plan."""
     before: tuple[Path, CheckLine] | None = None
-    for cell, number, offset in sorted(zip(index[::3], index[1::3], index[2::3], strict=True)):
+    for check, number, offset in sorted(zip(index[::3], index[1::3], index[2::3], strict=True)):
         line = line_at(paths[number], offset)
         assert isinstance(line, CheckLine)
-        if before is not None and before[1].cell == cell:
+        if before is not None and before[1].position == check:
             if _essence(before[1].result) != _essence(line.result):
                 raise RecordError(
                     f"{before[0]} and {paths[number]} have different results of {line.result.property} of "
@@ -154,4 +154,4 @@ def _with_picture(line: CheckLine, path: Path, pictures: dict[str, int], writer:
             attachment = Attachment.model_validate_json(stream.readline())
         if writer.attach(attachment, always=result.verdict.fails):
             return line
-    return CheckLine(result=result.model_copy(update={"attachment": ""}), cell=line.cell)
+    return CheckLine(result=result.model_copy(update={"attachment": ""}), position=line.position)

@@ -79,7 +79,7 @@ def read_run(path: Path) -> Run:
     if not isinstance(header, RunLine):
         raise RecordError(f"{path}, line 1: a record opens with its run line and this is a {header.kind} line.")
     run = Run(header, truncated=truncated)
-    planned = sorted((line for line in parsed if isinstance(line, CheckLine)), key=lambda line: line.cell)
+    planned = sorted((line for line in parsed if isinstance(line, CheckLine)), key=lambda line: line.position)
     run.checks = [line.result for line in planned]
     for line in parsed[1:]:
         if isinstance(line, Measurement):

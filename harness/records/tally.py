@@ -31,7 +31,7 @@ class Tally:
 
         Args:
             result: the result.
-            position: of its cell in the plan.
+            position: of its check in the plan.
             offset: of its line in the record; negative: it is in none.
         """
         label = result.label

@@ -1,6 +1,6 @@
-"""What is planned and what one cell gives: implementation x case x property x device x dtype.
+"""What is planned and what one check gives: implementation x case x property x device x dtype.
 
-A cell is plain data; the worker rebuilds the claim, so nothing that holds a tensor or a module is ever sent.
+A check is plain data; the worker rebuilds the claim, so nothing that holds a tensor or a module is ever sent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..installed import resolve
 from ..records.lines import Attachment
 from ..records.tally import Tally
 from ..verdict.result import CheckResult, Reason, Verdict
-from .plan import Block, Cell, Plan, Suite
+from .plan import Block, Check, Plan, Suite
 
 DTYPES = ("float32", "float64")
 #: Codes of reasons that say of a configuration that no layer could have failed there.
@@ -28,8 +28,8 @@ PROVE_NOTHING = ("VACUOUS", "CONTROL")
 
 
 @dataclass(frozen=True, slots=True)
-class CellOutcome:
-    """What one cell gave."""
+class CheckOutcome:
+    """What one check gave."""
 
     result: CheckResult
     attachment: Attachment | None = None
@@ -49,7 +49,7 @@ def plan(
     drawn: int = 0,
     threads: int = 0,
 ) -> Plan:
-    """Every cell of the chosen implementations, the cases of each adapter before those that are drawn for it.
+    """Every check of the chosen implementations, the cases of each adapter before those that are drawn for it.
 
     Args:
         names: names or glob patterns; none means all.
@@ -60,7 +60,7 @@ def plan(
         dtypes: working precisions.
         cases: glob pattern on case names, or the whole name of any configuration that an adapter can build.
         device: torch device.
-        seeds: of weights, inputs and elements; each gives its own cells.
+        seeds: of weights, inputs and elements; each gives its own checks.
         drawn: configurations for each seed and adapter that nobody listed, from ``Implementation.strategy``.
         threads: torch threads in the worker; 0 leaves them.
 
@@ -68,7 +68,7 @@ def plan(
         UsageError: a name matches no implementation.
     """
 
-    def asked(dtype: str, *, again: bool) -> tuple[str, ...]:
+    def wanted_properties(dtype: str, *, again: bool) -> tuple[str, ...]:
         left_out = {*(once if dtype != dtypes[0] else ()), *(seedless if again else ())}
         return tuple(name for name in properties if name not in left_out)
 
@@ -76,8 +76,8 @@ def plan(
         known: set[str] = set()
         for seed, chosen, more in _configurations(adapter, cases, seeds, drawn):
             for case, dtype in itertools.product([*chosen, *more], dtypes):
-                asked_for = asked(dtype, again=case.name in known)
-                yield Block(adapter.name, case, asked_for, dtype, device, seed, threads, suite, case in more)
+                chosen_properties = wanted_properties(dtype, again=case.name in known)
+                yield Block(adapter.name, case, chosen_properties, dtype, device, seed, threads, suite, case in more)
             known.update(case.name for case in (*chosen, *more))
 
     return Plan(block for adapter in list(matching(names)) for block in blocks(adapter))
@@ -113,11 +113,11 @@ def check_declarations(names: Sequence[str], properties: Sequence[str], dtypes: 
     for adapter in matching(names):
         cases = list(adapter.cases())
         for known in adapter.expected:
-            cells = itertools.product(properties, cases, dtypes)
+            checks = itertools.product(properties, cases, dtypes)
             # Which devices there are, a plan on another machine may tell: any will do.
-            told = known.when.get("device") if isinstance(known.when, Mapping) else None
-            device = told[0] if isinstance(told, tuple) else told
-            if not any(known.covers(p, c, dtype=d, device=device) for p, c, d in cells):
+            wanted = known.when.get("device") if isinstance(known.when, Mapping) else None
+            device = wanted[0] if isinstance(wanted, tuple) else wanted
+            if not any(known.covers(p, c, dtype=d, device=device) for p, c, d in checks):
                 raise UsageError(
                     f"{adapter.name} declares {known.verdict} for {known.property} when {known.when}, which covers "
                     "none of its checks. Mend or remove that entry of its `expected`."
@@ -141,22 +141,22 @@ def _matches(name: str, pattern: str) -> bool:
     return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
-def run_cell(cell: Cell) -> CellOutcome:
+def run_check(check: Check) -> CheckOutcome:
     """Rebuild the claim and check one property; whatever the adapter raises becomes CRASHED or SKIPPED."""
     start = time.perf_counter()
     try:
-        _set_threads(cell.threads)
-        claim = _claim(cell.implementation, _ByName(cell.case), cell.device, cell.dtype, cell.seed)
-        outcome = resolve(cell.suite)(cell.property, claim)
+        _set_threads(check.threads)
+        claim = _claim(check.implementation, _ByName(check.case), check.device, check.dtype, check.seed)
+        outcome = resolve(check.suite)(check.property, claim)
     except MissingDependencyError as error:
-        return unmeasured(cell, Verdict.SKIPPED, "NOT_INSTALLED", str(error), since=start)
+        return unmeasured(check, Verdict.SKIPPED, "NOT_INSTALLED", str(error), since=start)
     except Exception as error:
-        return unmeasured(cell, Verdict.CRASHED, "CRASHED", f"{type(error).__name__}: {error}", since=start)
+        return unmeasured(check, Verdict.CRASHED, "CRASHED", f"{type(error).__name__}: {error}", since=start)
     attachment = outcome.picture
     if attachment is not None:
-        attachment = attachment.model_copy(update={"id": cell.id})
-    result = _of_a_draw(outcome.result) if cell.drawn else outcome.result
-    return CellOutcome(_named(cell, result, start, attached=attachment is not None), attachment)
+        attachment = attachment.model_copy(update={"id": check.id})
+    result = _of_a_draw(outcome.result) if check.drawn else outcome.result
+    return CheckOutcome(_named(check, result, start, attached=attachment is not None), attachment)
 
 
 def _of_a_draw(result: CheckResult) -> CheckResult:
@@ -168,48 +168,48 @@ def _of_a_draw(result: CheckResult) -> CheckResult:
     return result.model_copy(update={"verdict": Verdict.SKIPPED, "reason": reason})
 
 
-def unmeasured(cell: Cell, verdict: Verdict, code: str, message: str, *, since: float | None = None) -> CellOutcome:
-    """The outcome of a cell that gave no numbers.
+def unmeasured(check: Check, verdict: Verdict, code: str, message: str, *, since: float | None = None) -> CheckOutcome:
+    """The outcome of a check that gave no numbers.
 
     Args:
-        cell: the cell.
+        check: the check.
         verdict: SKIPPED, CRASHED or TIMED_OUT.
         code: of the reason.
         message: the reason, in a sentence or two.
-        since: reading of `time.perf_counter` when the cell began.
+        since: reading of `time.perf_counter` when the check began.
     """
     result = CheckResult(
-        property=cell.property,
+        property=check.property,
         verdict=verdict,
         reason=Reason(code=code, message=message),
-        dtype=cell.dtype,
-        device=cell.device,
+        dtype=check.dtype,
+        device=check.device,
     )
-    return CellOutcome(_named(cell, result, time.perf_counter() if since is None else since, attached=False))
+    return CheckOutcome(_named(check, result, time.perf_counter() if since is None else since, attached=False))
 
 
-def _named(cell: Cell, result: CheckResult, start: float, *, attached: bool) -> CheckResult:
-    """A result that says which cell it is of."""
+def _named(check: Check, result: CheckResult, start: float, *, attached: bool) -> CheckResult:
+    """A result that says which check it is of."""
     return result.model_copy(
         update={
-            **_declared(cell),
-            "implementation": cell.implementation,
-            "case": cell.case.name,
-            "seed": cell.seed,
-            "reproduce": cell.command,
-            "attachment": cell.id if attached else "",
+            **_declared(check),
+            "implementation": check.implementation,
+            "case": check.case.name,
+            "seed": check.seed,
+            "reproduce": check.command,
+            "attachment": check.id if attached else "",
             "seconds": time.perf_counter() - start if not result.seconds else result.seconds,
         }
     )
 
 
-def _declared(cell: Cell) -> dict[str, Any]:
+def _declared(check: Check) -> dict[str, Any]:
     """The deviation that the adapter declares for this check, as fields of its result."""
     try:
-        adapter = registry.find(cell.implementation)
+        adapter = registry.find(check.implementation)
     except UsageError:  # no such adapter: the result says so
         return {}
-    return adapter.declared(cell.property, cell.case, dtype=cell.dtype, device=cell.device)
+    return adapter.declared(check.property, check.case, dtype=check.dtype, device=check.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +227,7 @@ class _ByName:
 
 @functools.lru_cache(maxsize=1)
 def _claim(implementation: str, case: _ByName, device: str, dtype: str, seed: int) -> Any:
-    """The claim of a cell, the last one kept: cells of one claim follow each other, and building can cost the most."""
+    """The claim of a check. The last one is kept: checks of one claim follow each other, and building is slow."""
     adapter = registry.find(implementation)
     adapter.require()
     return adapter.build(case.case, device=device, dtype=dtype, seed=seed)

@@ -1,7 +1,7 @@
-"""A plan on Dask: a cluster that is there, or one started here. Its workers check each cell in a process of its own.
+"""A plan on Dask: a cluster that is there, or one started here. Its workers make each check in a process of its own.
 
-A cell that crashes or hangs ends that process and not the worker, so its verdict is the same as on one machine, with
-the signal and the time limit. A worker that dies takes no verdict with it: Dask gives its cells to another one.
+A check that crashes or hangs ends that process and not the worker, so its verdict is the same as on one machine, with
+the signal and the time limit. A worker that dies takes no verdict with it: Dask gives its checks to another one.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 from ..errors import MissingDependencyError, UsageError
 from ..installed import distribution_version
 from ..records.environment import LIBRARIES, source_digest
-from .checks import CellOutcome, unmeasured
-from .plan import Cell
+from .checks import CheckOutcome, unmeasured
+from .plan import Check
 from .pool import Pool, cores, gpus_for
-from .scheduling import Engine, LostCellError, run_slice
-from .worker_process import check
+from .scheduling import Engine, LostCheckError, run_slice
+from .worker_process import run_checks
 
 #: What ``--scheduler`` says for a cluster that is started here and ends with the run.
 LOCAL = "local"
@@ -28,7 +28,7 @@ LOCAL = "local"
 PATIENCE = 20
 #: Seconds after which an idle process of a cluster's worker ends: a run that was killed leaves no GPU memory taken.
 LINGER = 60.0
-#: At most so many cells go to a worker at once; a slice ends sooner where they are no trifles.
+#: At most so many checks go to a worker at once; a slice ends sooner where they are no trifles.
 BATCH = 64
 
 
@@ -39,7 +39,7 @@ def clustered(address: str, *, jobs: int = 0, limit: float | None = None, device
     Args:
         address: of the scheduler, "tcp://host:port"; "local" starts a cluster here.
         jobs: workers of a cluster that is started here; 0: one per GPU, or per core where there is none.
-        limit: seconds for a cell.
+        limit: seconds for a check.
         device: torch device of the plan: each worker has one GPU of its machine where it is "cuda".
 
     Raises:
@@ -146,7 +146,7 @@ def require_same(ours: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any
         >>> here = {"versions": {"torch": "2.13.0"}, "source": "a"}
         >>> require_same(here, {"tcp://b:1": {"versions": {"torch": "2.12.0"}, "source": "a"}})
         Traceback (most recent call last):
-        equiharness.harness.errors.UsageError: The worker tcp://b:1 has torch 2.12.0, and here is torch 2.13.0. ...
+        equiharness.UsageError: The worker tcp://b:1 has torch 2.12.0, and here is torch 2.13.0. ...
     """
     for worker, theirs in workers.items():
         for name in sorted({*ours["versions"], *theirs["versions"]}):
@@ -182,12 +182,12 @@ def deal(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return dealt
 
 
-class Station:
-    """What lives in each worker of the cluster: the processes that check its cells.
+class CheckProcesses:
+    """What lives in each worker of the cluster: the processes that make its checks.
 
     Args:
         name: of this run.
-        limit: seconds for a cell.
+        limit: seconds for a check.
         gpus: worker's name -> its GPU.
         width: most calls that a worker is given at once.
     """
@@ -206,28 +206,28 @@ class Station:
         if self.pool is not None:
             self.pool.shutdown(wait=False, cancel_futures=True)
 
-    def run(self, cell: Cell) -> CellOutcome:
-        """Check one cell in a process of its own."""
+    def run(self, check: Check) -> CheckOutcome:
+        """Make one check in a process of its own."""
         assert self.pool is not None
         try:
-            outcomes: list[CellOutcome] = self.pool.submit(check, (cell,)).result()
-        except LostCellError as error:
-            return unmeasured(cell, error.verdict, error.code, error.message)
+            outcomes: list[CheckOutcome] = self.pool.submit(run_checks, (check,)).result()
+        except LostCheckError as error:
+            return unmeasured(check, error.verdict, error.code, error.message)
         return outcomes[0]
 
 
 def _plugin(distributed: Any, name: str, limit: float | None, gpus: Mapping[str, str], width: int) -> Any:
-    """A station that Dask takes for a plugin: its class is made here, so that nothing else needs Dask."""
-    kind: Any = type("StationPlugin", (Station, distributed.WorkerPlugin), {})
+    """Check processes that Dask takes for a plugin: its class is made here, so that nothing else needs Dask."""
+    kind: Any = type("CheckProcessesPlugin", (CheckProcesses, distributed.WorkerPlugin), {})
     return kind(name, limit, gpus, width)
 
 
-def run_there(cells: Sequence[Cell], name: str) -> list[CellOutcome]:
-    """Check a slice of cells; what a worker of the cluster is sent."""
+def run_there(checks: Sequence[Check], name: str) -> list[CheckOutcome]:
+    """Make a slice of checks; a worker of the cluster is sent this call."""
     from distributed import get_worker
 
-    station: Any = get_worker().plugins[name]
-    return run_slice(cells, station.run)
+    processes: Any = get_worker().plugins[name]
+    return run_slice(checks, processes.run)
 
 
 def _leave(client: Any, name: str) -> None:

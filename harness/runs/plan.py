@@ -1,4 +1,4 @@
-"""The plan of a run: its cells, their order, and what names it. Kept by claim, so that long plans stay small."""
+"""The plan of a run: its checks, their order, and what names it. Kept by claim, so that long plans stay small."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Suite = str
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Check:
     """One check to make, as plain data; ``drawn`` says that nobody listed or named its configuration."""
 
     implementation: str
@@ -51,7 +51,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The cells of one claim: one worker checks them one after another, so that the claim is built once."""
+    """The checks of one claim: one worker checks them one after another, so that the claim is built once."""
 
     implementation: str
     case: Case
@@ -63,9 +63,9 @@ class Block:
     suite: Suite = ""
     drawn: bool = False
 
-    def cell(self, index: int) -> Cell:
-        """One of its cells."""
-        return Cell(
+    def check(self, index: int) -> Check:
+        """One of its checks."""
+        return Check(
             self.implementation,
             self.case,
             self.properties[index],
@@ -85,14 +85,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Cells of one claim that are to be checked, with their positions in the plan."""
+    """Checks of one claim that are to be checked, with their positions in the plan."""
 
     positions: tuple[int, ...]
-    cells: tuple[Cell, ...]
+    checks: tuple[Check, ...]
 
     def after(self, done: int) -> Task | None:
         """What is left of it when so many are done; None: nothing."""
-        return Task(self.positions[done:], self.cells[done:]) if done < len(self.cells) else None
+        return Task(self.positions[done:], self.checks[done:]) if done < len(self.checks) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +126,8 @@ class Shard:
 WHOLE = Shard()
 
 
-class Plan(Sequence[Cell]):
-    """The cells of a run in their order. Cells are made when they are asked for, and blocks are kept.
+class Plan(Sequence[Check]):
+    """The checks of a run in their order. Checks are made when they are asked for, and blocks are kept.
 
     Args:
         blocks: the claims, each with its properties.
@@ -148,24 +148,24 @@ class Plan(Sequence[Cell]):
         return self._starts[-1]
 
     @overload
-    def __getitem__(self, index: int) -> Cell: ...
+    def __getitem__(self, index: int) -> Check: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Cell]: ...
-    def __getitem__(self, index: int | slice) -> Cell | Sequence[Cell]:
+    def __getitem__(self, index: slice) -> Sequence[Check]: ...
+    def __getitem__(self, index: int | slice) -> Check | Sequence[Check]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(index)
         number = bisect.bisect_right(self._starts, position) - 1
-        return self.blocks[number].cell(position - self._starts[number])
+        return self.blocks[number].check(position - self._starts[number])
 
     def size(self, shard: Shard = WHOLE) -> int:
-        """Number of cells of a shard."""
+        """Number of checks of a shard."""
         return sum(len(block.properties) for _, block in self._dealt(shard))
 
     def positions(self, shard: Shard = WHOLE) -> Iterator[int]:
-        """Positions of the cells of a shard, in order."""
+        """Positions of the checks of a shard, in order."""
         for start, block in self._dealt(shard):
             yield from range(start, start + len(block.properties))
 
@@ -179,7 +179,7 @@ class Plan(Sequence[Cell]):
         for start, block in self._dealt(shard):
             left = [i for i in range(len(block.properties)) if start + i >= len(done) or not done[start + i]]
             if left:
-                yield Task(tuple(start + i for i in left), tuple(block.cell(i) for i in left))
+                yield Task(tuple(start + i for i in left), tuple(block.check(i) for i in left))
 
     def _dealt(self, shard: Shard) -> Iterator[tuple[int, Block]]:
         numbered = zip(self._starts, self.blocks, strict=False)
@@ -187,7 +187,7 @@ class Plan(Sequence[Cell]):
 
     @property
     def digest(self) -> str:
-        """Names the plan: equal for equal cells in equal order."""
+        """Names the plan: equal for equal checks in equal order."""
         known = hashlib.sha256()
         for block in self.blocks:
             known.update(json.dumps(block.data()).encode() + b"\n")

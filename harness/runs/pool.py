@@ -16,11 +16,11 @@ from typing import Any
 
 from ..errors import UsageError
 from ..verdict.result import Verdict
-from .scheduling import Engine, LostCellError
-from .worker_process import Retiring, check, start
+from .scheduling import Engine, LostCheckError
+from .worker_process import Retiring, run_checks, start
 
-#: Below this many cells starting workers (each imports torch and the libraries, seconds) costs more than it saves.
-FEW_CELLS = 100
+#: Below this many checks starting workers (each imports torch and the libraries, seconds) costs more than it saves.
+FEW_CHECKS = 100
 #: A process that dies of one of these was killed by another: a user, a batch system, the kernel out of memory.
 #: Native code that crashes dies of others.
 OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -30,11 +30,11 @@ STARTS = 3
 GRACE = 2.0
 
 
-def workers_for(cells: int, jobs: int = 0, gpus: int = 0) -> int:
+def workers_for(checks: int, jobs: int = 0, gpus: int = 0) -> int:
     """How many processes a plan runs on; 0: none beside this one.
 
     Args:
-        cells: length of the plan.
+        checks: length of the plan.
         jobs: what was asked for; 0 means one per GPU, or per core where there is none, and no process beside this
             one for a short plan. 1 means this process.
         gpus: GPUs that the plan may use.
@@ -45,7 +45,7 @@ def workers_for(cells: int, jobs: int = 0, gpus: int = 0) -> int:
     """
     if jobs:
         return jobs if jobs > 1 else 0
-    return 0 if cells < FEW_CELLS else gpus or cores()
+    return 0 if checks < FEW_CHECKS else gpus or cores()
 
 
 def cores() -> int:
@@ -75,7 +75,7 @@ def gpus_for(device: str, count: int, environment: Mapping[str, str] | None = No
 class Pool(Executor):
     """Calls on fresh processes, one call at a time in each.
 
-    A call whose process dies of itself (a crash of native code, an exit) raises ``LostCellError``, and so does one
+    A call whose process dies of itself (a crash of native code, an exit) raises ``LostCheckError``, and so does one
     that takes too long: its process is killed. A call whose process was killed by another is made once more. The rest
     goes on in fresh processes. An idle process takes the next call, the last idle one first: it may have its claim.
 
@@ -272,17 +272,17 @@ def _how(code: int) -> str:
     return f"it died of {name} ({(signal.strsignal(-code) or 'unknown').lower()})"
 
 
-def _died(code: int) -> LostCellError:
+def _died(code: int) -> LostCheckError:
     if -code in OUTSIDE:
         message = f"Its process was killed twice: {_how(code)}. Out of memory, or killed from outside. Run it alone."
     else:
         message = f"Its process did not survive: {_how(code)}. Run it alone to see it."
-    return LostCellError(Verdict.CRASHED, "DIED", message)
+    return LostCheckError(Verdict.CRASHED, "DIED", message)
 
 
-def _timed_out(limit: float) -> LostCellError:
+def _timed_out(limit: float) -> LostCheckError:
     message = f"No result within {limit:g} s; its process was killed. Raise --limit, or run it alone."
-    return LostCellError(Verdict.TIMED_OUT, "LIMIT", message)
+    return LostCheckError(Verdict.TIMED_OUT, "LIMIT", message)
 
 
 @contextmanager
@@ -292,6 +292,6 @@ def pooled(
     """An engine of processes on this machine; they end with it, whatever they do. Arguments are those of ``Pool``."""
     pool = Pool(workers, limit=limit, gpus=gpus, preload=preload)
     try:
-        yield Engine(pool, workers, check, name="The pool of processes")
+        yield Engine(pool, workers, run_checks, name="The pool of processes")
     finally:
         pool.shutdown(cancel_futures=True)

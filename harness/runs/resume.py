@@ -18,8 +18,8 @@ from .plan import WHOLE, Plan, Shard
 
 
 @dataclass
-class Progress:
-    """What a record holds: a bit of memory for each cell, whatever its results weigh."""
+class RecordState:
+    """What a record holds: a bit of memory for each check, whatever its results weigh."""
 
     header: RunLine
     #: For each position of the plan whether it has been checked.
@@ -46,32 +46,32 @@ def identity(plan: Plan, shard: Shard, asked: Mapping[str, Any], source: str) ->
         asked: what the plan was made from, to make it again.
         source: the digest of this package's sources.
     """
-    return {"digest": plan.digest, "cells": len(plan), "shard": str(shard), "source": source, "asked": dict(asked)}
+    return {"digest": plan.digest, "checks": len(plan), "shard": str(shard), "source": source, "asked": dict(asked)}
 
 
-def read_progress(path: Path) -> Progress:
+def read_state(path: Path) -> RecordState:
     """Read a record line by line; one that was cut off is as if it had never been begun.
 
     Raises:
-        RecordError: it cannot be read, or checks a cell twice.
+        RecordError: it cannot be read, or holds a check twice.
     """
     seen = path.stat().st_size if path.exists() else 0
-    progress: Progress | None = None
+    state: RecordState | None = None
     for offset, line in lines_of(path):
         if isinstance(line, RunLine):
-            progress = Progress(line)
+            state = RecordState(line)
             continue
-        assert progress is not None
+        assert state is not None
         if isinstance(line, CheckLine):
-            _count(progress, line, offset, path)
-        progress.ended = isinstance(line, EndLine)
+            _count(state, line, offset, path)
+        state.ended = isinstance(line, EndLine)
         if isinstance(line, EndLine):
-            progress.seconds = line.seconds
-    if progress is None:
+            state.seconds = line.seconds
+    if state is None:
         raise RecordError(f"{path} is empty: the run ended before it began. Start it again without --resume.")
-    progress.size, progress.seen = _whole(path), seen
-    progress.elapsed = max(0.0, path.stat().st_mtime - _begun(progress.header))
-    return progress
+    state.size, state.seen = _whole(path), seen
+    state.elapsed = max(0.0, path.stat().st_mtime - _begun(state.header))
+    return state
 
 
 def _begun(header: RunLine) -> float:
@@ -81,16 +81,16 @@ def _begun(header: RunLine) -> float:
         return math.inf
 
 
-def _count(progress: Progress, line: CheckLine, offset: int, path: Path) -> None:
-    done, cell = progress.done, line.cell
-    if cell >= len(done):
-        done.extend(bytes(max(progress.header.planned, cell + 1) - len(done)))
-    if done[cell]:
-        raise RecordError(f"{path} has two results of check {cell}: it was written by two runs. Verify again.")
-    done[cell] = 1
-    progress.tally.add(line.result, cell, offset)
+def _count(state: RecordState, line: CheckLine, offset: int, path: Path) -> None:
+    done, check = state.done, line.position
+    if check >= len(done):
+        done.extend(bytes(max(state.header.planned, check + 1) - len(done)))
+    if done[check]:
+        raise RecordError(f"{path} has two results of check {check}: it was written by two runs. Verify again.")
+    done[check] = 1
+    state.tally.add(line.result, check, offset)
     if line.result.attachment:
-        progress.pictures.add(line.result.attachment)
+        state.pictures.add(line.result.attachment)
 
 
 def _whole(path: Path) -> int:
@@ -151,7 +151,7 @@ def require_same(path: Path, header: RunLine, ours: Mapping[str, Any], versions:
         )
 
 
-def reopen(path: Path, progress: Progress) -> RecordWriter:
+def reopen(path: Path, state: RecordState) -> RecordWriter:
     """A writer that goes on where the record's whole lines end; pictures of no result are dropped.
 
     Raises:
@@ -159,9 +159,9 @@ def reopen(path: Path, progress: Progress) -> RecordWriter:
     """
     writer = RecordWriter(path)
     try:
-        if path.stat().st_size != progress.seen:
+        if path.stat().st_size != state.seen:
             raise RecordError(f"{path} grew while it was read: another process writes it. Wait for it, then resume.")
-        writer.rewind(progress.size, progress.pictures)
+        writer.rewind(state.size, state.pictures)
     except RecordError:
         writer.close()
         raise

@@ -1,6 +1,6 @@
 """A plan on any ``concurrent.futures.Executor``: results as they finish, and no more under way than there are workers.
 
-Each worker has one claim under way. Its next cells are sent when those before are back, so they find the same worker
+Each worker has one claim under way. Its next checks are sent when those before are back, so they find the same worker
 idle and the claim built; what has finished is never kept waiting by what has not begun, and nothing is queued in a
 worker that may die.
 """
@@ -15,21 +15,21 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import EquiharnessError, UsageError
 from ..verdict.result import Verdict
-from .checks import CellOutcome, run_cell, unmeasured
-from .plan import Cell, Task
+from .checks import CheckOutcome, run_check, unmeasured
+from .plan import Check, Task
 
-#: Seconds after which a call that checks several cells sends back what it has. A record is due once a second; a
-#: twentieth of that keeps what a finished cell waits for negligible, and is 50 times what it costs to send a call.
+#: Seconds after which a call that checks several checks sends back what it has. A record is due once a second; a
+#: twentieth of that keeps what a finished check waits for negligible, and is 50 times what it costs to send a call.
 SLICE = 0.05
 
-#: What an executor is given to do: check some of these cells, the first at least. Its future gives their outcomes.
-Call = Callable[[Sequence[Cell]], Any]
+#: What an executor is given to do: check some of these checks, the first at least. Its future gives their outcomes.
+Call = Callable[[Sequence[Check]], Any]
 
 
-class LostCellError(Exception):
-    """A cell took its worker with it: the cell's verdict, and nobody else's trouble."""
+class LostCheckError(EquiharnessError):
+    """A check killed its worker process. Only that check is reported as crashed."""
 
     def __init__(self, verdict: Verdict, code: str, message: str) -> None:
         super().__init__(verdict, code, message)
@@ -40,11 +40,11 @@ class ExecutorLostError(UsageError):
     """The executor itself failed: the run ends here, and its record can be continued."""
 
 
-def run_slice(cells: Sequence[Cell], run: Callable[[Cell], CellOutcome] = run_cell) -> list[CellOutcome]:
-    """Check cells one after another for as long as a slice lasts: the first at least."""
+def run_slice(checks: Sequence[Check], run: Callable[[Check], CheckOutcome] = run_check) -> list[CheckOutcome]:
+    """Make checks one after another for as long as a slice lasts: the first at least."""
     begin, outcomes = time.perf_counter(), []
-    for cell in cells:
-        outcomes.append(run(cell))
+    for check in checks:
+        outcomes.append(run(check))
         if time.perf_counter() - begin > SLICE:
             break
     return outcomes
@@ -57,8 +57,8 @@ class Engine:
     Args:
         executor: takes calls.
         width: workers: as many calls are under way at once.
-        call: what is submitted, with a tuple of cells.
-        batch: at most so many cells in a call.
+        call: what is submitted, with a tuple of checks.
+        batch: at most so many checks in a call.
         name: what error messages call it.
     """
 
@@ -69,28 +69,28 @@ class Engine:
     name: str = "The executor"
 
 
-def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tuple[int, CellOutcome]]:
-    """Outcomes as they finish, each with the position of its cell in the plan.
+def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tuple[int, CheckOutcome]]:
+    """Outcomes as they finish, each with the position of its check in the plan.
 
     Args:
         tasks: what is to be done; read as far ahead as there are workers.
-        engine: where; None runs each cell here when its outcome is asked for.
+        engine: where; None runs each check here when its outcome is asked for.
 
     Raises:
         ExecutorLostError: the executor failed. What was yielded before is sound.
     """
     if engine is None:
         for task in tasks:
-            for position, cell in zip(task.positions, task.cells, strict=True):
-                yield position, run_cell(cell)
+            for position, check in zip(task.positions, task.checks, strict=True):
+                yield position, run_check(check)
         return
-    finished: SimpleQueue[Future[list[CellOutcome]]] = SimpleQueue()
-    running: dict[Future[list[CellOutcome]], Task] = {}
+    finished: SimpleQueue[Future[list[CheckOutcome]]] = SimpleQueue()
+    running: dict[Future[list[CheckOutcome]], Task] = {}
     waiting = iter(tasks)
 
     def send(task: Task) -> None:
         try:
-            future = engine.executor.submit(engine.call, task.cells[: engine.batch])
+            future = engine.executor.submit(engine.call, task.checks[: engine.batch])
         except UsageError:
             raise
         except Exception as error:  # whatever an engine says when it is gone
@@ -125,11 +125,11 @@ def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tupl
             future.cancel()
 
 
-def _outcomes(engine: Engine, future: Future[list[CellOutcome]], task: Task) -> list[CellOutcome]:
+def _outcomes(engine: Engine, future: Future[list[CheckOutcome]], task: Task) -> list[CheckOutcome]:
     try:
         return future.result()
-    except LostCellError as error:
-        return [unmeasured(task.cells[0], error.verdict, error.code, error.message)]
+    except LostCheckError as error:
+        return [unmeasured(task.checks[0], error.verdict, error.code, error.message)]
     except UsageError:
         raise
     except (Exception, CancelledError) as error:

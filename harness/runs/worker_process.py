@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from ..verdict.result import Verdict
-from .checks import CellOutcome
-from .plan import Cell
+from .checks import CheckOutcome
+from .plan import Check
 from .scheduling import run_slice
 
 #: Seconds between two looks at whether the process that started this one still lives.
@@ -86,9 +86,9 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def check(cells: Sequence[Cell]) -> list[CellOutcome] | Retiring:
-    """Check cells; a worker whose device no longer answers retires."""
-    outcomes = run_slice(cells)
+def run_checks(checks: Sequence[Check]) -> list[CheckOutcome] | Retiring:
+    """Make checks; a worker whose device no longer answers retires."""
+    outcomes = run_slice(checks)
     broken = any(o.result.verdict is Verdict.CRASHED and not answers(o.result.device) for o in outcomes)
     return Retiring(outcomes) if broken else outcomes
 

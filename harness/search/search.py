@@ -21,7 +21,7 @@ GRACE = 20.0
 
 
 @dataclass
-class Progress:
+class SearchProgress:
     """What a search has done so far."""
 
     seconds: float = 0.0
@@ -63,18 +63,18 @@ class Search:
         folder: Path | None = None,
         seed: int = 0,
         device: str = "cpu",
-        report: Callable[[Progress], None] = lambda progress: None,
+        report: Callable[[SearchProgress], None] = lambda progress: None,
     ) -> None:
         self.adapter, self.suite, self.folder, self.seed, self.report = adapter, suite, folder, seed, report
         self.strategy = trials(adapter, properties, dtypes, device=device)
-        self.progress = Progress()
+        self.progress = SearchProgress()
         self._begin = time.perf_counter()
         self._until = float("inf")
         self._results: dict[str, CheckResult] = {}
         self._shrinking = self._drawn = False
         self._plain: Trial | None = None
 
-    def run(self, seconds: float) -> Progress:
+    def run(self, seconds: float) -> SearchProgress:
         """Replay the corpus, then search for so many seconds, and for one trial at least."""
         self._begin = time.perf_counter()
         self._until = self._begin + seconds

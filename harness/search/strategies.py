@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
 
     from ..symmetry.groups import Element, Group
-    from .trial import Trial, Turn
+    from .trial import DrawnElement, Trial
 
 #: Profile -> trials of one search. ``ci`` is derandomised: the same trials on every commit. A ``search`` goes on in
 #: rounds of this many, each with a seed of its own, until it is stopped.
@@ -136,13 +136,13 @@ def draw(adapter: Implementation, count: int, seed: int) -> list[Case]:
     return random.Random(seed).sample(list(found.values()), min(count, len(found)))
 
 
-def turns() -> SearchStrategy[Turn]:
-    """Elements of any group, as plain data: see ``Turn``. They shrink to the smallest rotation."""
-    from .trial import STEPS, Turn
+def drawn_elements() -> SearchStrategy[DrawnElement]:
+    """Elements of any group, as plain data: see ``DrawnElement``. They shrink to the smallest rotation."""
+    from .trial import STEPS, DrawnElement
 
     st = _hypothesis().strategies
-    strategy: SearchStrategy[Turn] = st.builds(
-        Turn,
+    strategy: SearchStrategy[DrawnElement] = st.builds(
+        DrawnElement,
         rank=st.integers(0, 47),
         steps=st.integers(1, STEPS),
         axis=st.tuples(*[st.integers(-2, 2)] * 3),
@@ -164,7 +164,9 @@ def elements(of: Group) -> SearchStrategy[Element]:
         1.0
     """
     st = _hypothesis().strategies
-    strategy: SearchStrategy[Element] = st.one_of(st.just(of.identity), turns().map(lambda turn: turn.of(of)))
+    strategy: SearchStrategy[Element] = st.one_of(
+        st.just(of.identity), drawn_elements().map(lambda element: element.of(of))
+    )
     return strategy
 
 
@@ -180,7 +182,7 @@ def trials(
         Trial,
         implementation=st.just(adapter.name),
         case=configurations(adapter),
-        turn=turns(),
+        element=drawn_elements(),
         inputs=st.sampled_from(list(KINDS)),
         property=st.sampled_from(list(properties)),
         dtype=st.sampled_from(list(dtypes)),

@@ -27,7 +27,7 @@ STEPS = 1800
 
 
 @dataclass(frozen=True)
-class Turn:
+class DrawnElement:
     """An element other than the identity, before it is known of which group.
 
     Args:
@@ -88,7 +88,7 @@ class Trial:
 
     implementation: str
     case: Case
-    turn: Turn = field(default_factory=Turn)
+    element: DrawnElement = field(default_factory=DrawnElement)
     inputs: str = "white noise"
     property: str = "equivariance"
     dtype: str = "float32"
@@ -116,8 +116,8 @@ class Trial:
         """
         try:
             data = json.loads(text)
-            turn = Turn(**{**data["turn"], "axis": tuple(data["turn"]["axis"])})
-            return cls(**{**data, "case": Case(data["case"]["name"], data["case"]["parameters"]), "turn": turn})
+            element = DrawnElement(**{**data["element"], "axis": tuple(data["element"]["axis"])})
+            return cls(**{**data, "case": Case(data["case"]["name"], data["case"]["parameters"]), "element": element})
         except (ValueError, TypeError, KeyError) as error:
             raise UsageError(
                 f"{text[:60]!r} is no trial ({error}): paste the whole line that the search printed, quotes included."
@@ -126,8 +126,8 @@ class Trial:
     @builtins.property
     def parameters(self) -> Mapping[str, Any]:
         """Everything but the seed, flat: what a failure can depend on."""
-        turn = {"rank": self.turn.rank, "steps": self.turn.steps, "mirror": self.turn.mirror}
-        return {**self.case.parameters, **turn, "inputs": self.inputs, "dtype": self.dtype}
+        element = {"rank": self.element.rank, "steps": self.element.steps, "mirror": self.element.mirror}
+        return {**self.case.parameters, **element, "inputs": self.inputs, "dtype": self.dtype}
 
 
 def run_trial(adapter: Implementation, trial: Trial, suite: str) -> CheckResult:
@@ -159,7 +159,7 @@ def focused(claim: Claim, trial: Trial) -> Claim:
 
     inputs = structured(claim, trial.inputs) or claim.inputs
     usable = claim.refined is None
-    chosen = (trial.turn.of(claim.group, claim.exact),) if usable and _has_exact(claim) else ()
+    chosen = (trial.element.of(claim.group, claim.exact),) if usable and _has_exact(claim) else ()
     return replace(claim, inputs=inputs, elements=chosen)
 
 

@@ -86,7 +86,7 @@ class Group:
         >>> Group([[[1, 0], [0, 1]], quarter])
         Traceback (most recent call last):
         ...
-        equiharness.harness.errors.UsageError: custom(2) is not closed: element 1 times element 1 is missing. Add ...
+        equiharness.UsageError: custom(2) is not closed: element 1 times element 1 is missing. Add ...
     """
 
     def __init__(self, matrices: ArrayLike, name: str | None = None) -> None:
@@ -150,7 +150,7 @@ class Group:
         """The identity element."""
         return self._elements[self.identity_index]
 
-    @property
+    @functools.cached_property
     def generators(self) -> tuple[Element, ...]:
         """A small generating set: each next one enlarges the generated subgroup the most."""
         chosen: list[int] = []
@@ -172,8 +172,18 @@ class Group:
     def __len__(self) -> int:
         return len(self._elements)
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return self.name
+
+    def __repr__(self) -> str:
+        if self.is_named:
+            return f"group({self.name!r})"
+        return f"Group({self.elements.tolist()}, name={self.name!r})"
+
+    @property
+    def is_named(self) -> bool:
+        """Whether ``group(self.name)`` is this group."""
+        return _named.get(self.name) is self
 
     def __contains__(self, spec: object) -> bool:
         try:
@@ -283,7 +293,7 @@ class ContinuousGroup(Group):
     @property
     def generators(self) -> tuple[Element, ...]:
         """The grid symmetries that generate the largest finite group of signed permutations inside."""
-        return _generators(_GRID_SUBGROUP[self.name])
+        return group(_GRID_SUBGROUP[self.name]).generators
 
     def __iter__(self) -> Iterator[Element]:
         raise UsageError(f"{self.name} is infinite: draw elements with `sample`, or take a finite subgroup.")
@@ -329,41 +339,46 @@ class ContinuousGroup(Group):
 _GRID_SUBGROUP = {"SO2": "C4", "O2": "D4", "SO3": "O", "O3": "Oh"}
 
 
+#: The groups that have names, each made once: elements of one name are the same objects everywhere.
+_named: dict[str, Group] = {}
+
+
 def group(spec: str | ArrayLike | Group) -> Group:
     """The group called ``spec``: C<n>, D<n>, O, Oh, SO2, O2, SO3, O3, or the finite group of a list of matrices.
 
-    Groups of signed permutations list their elements in the order of the kernels: for p in
-    permutations(range(d)), for s in product((1, -1), repeat=d), M[i, p[i]] = s[i]. Other C_n and D_n count by angle:
-    n rotations, then (D_n) the same rotations after the reflection diag(1, -1).
+    A name always gives the same object. C_n and D_n list their elements by angle: element k of C_n is the rotation by
+    360 k / n degrees, for C4 ``torch.rot90(x, k, (-2, -1))``; D_n lists those n, then each of them after the
+    reflection diag(1, -1), which flips the last axis. O and Oh list signed permutations: for p in
+    permutations(range(3)), for s in product((1, -1), repeat=3), M[i, p[i]] = s[i]; O keeps those of determinant 1.
 
     Example:
         >>> [str(g) for g in group("C4")]
         ['e', 'rotation by 180°', 'rotation by -90°', 'rotation by 90°']
-        >>> len(group("Oh"))
-        48
+        >>> len(group("Oh")), group("C4") is group("C4")
+        (48, True)
     """
     if isinstance(spec, Group):
         return spec
     if not isinstance(spec, str):
         return Group(spec)
-    name = spec.strip().replace("_", "").replace("(", "").replace(")", "")
-    upper = name.upper()
-    if upper in _GRID_SUBGROUP:
-        return ContinuousGroup(int(upper[-1]), reflections=upper[0] == "O")
-    if upper in ("O", "OH"):
+    name = spec.strip().replace("_", "").replace("(", "").replace(")", "").upper()
+    name = "Oh" if name == "OH" else name
+    if name not in _named:
+        _named[name] = _made(name, spec)
+    return _named[name]
+
+
+def _made(name: str, spec: str) -> Group:
+    if name in _GRID_SUBGROUP:
+        return ContinuousGroup(int(name[-1]), reflections=name[0] == "O")
+    if name in ("O", "Oh"):
         matrices = signed_permutations(3)
-        keep = matrices if upper == "OH" else matrices[np.linalg.det(matrices) > 0]
-        return Group(keep, "Oh" if upper == "OH" else "O")
-    match = re.fullmatch(r"([CD])([1-9]\d*)", upper)
+        keep = matrices if name == "Oh" else matrices[np.linalg.det(matrices) > 0]
+        return Group(keep, name)
+    match = re.fullmatch(r"([CD])([1-9]\d*)", name)
     if match is None:
         raise UsageError(f"Unknown group {spec!r}. Known: C<n>, D<n>, O, Oh, SO2, O2, SO3, O3, or a list of matrices.")
-    return Group(_planar(int(match[2]), reflections=match[1] == "D"), upper)
-
-
-@functools.cache
-def _generators(name: str) -> tuple[Element, ...]:
-    """Generators of a named finite group: finding them takes its whole table."""
-    return group(name).generators
+    return Group(_planar(int(match[2]), reflections=match[1] == "D"), name)
 
 
 def signed_permutations(dim: int) -> Matrix:

@@ -50,9 +50,9 @@ def _install(sources: Path, target: Path, what: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        told = [line.strip() for line in said if "error" in line.lower()] or said
+        report = [line.strip() for line in said if "error" in line.lower()] or said
         raise UsageError(
-            f"{what} does not install: {' '.join(told[-1:])}. Try `pip install --no-deps --no-build-isolation .` "
+            f"{what} does not install: {' '.join(report[-1:])}. Try `pip install --no-deps --no-build-isolation .` "
             "there: the environment needs pip and the project's build backend (setuptools>=77)."
         )
 

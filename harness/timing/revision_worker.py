@@ -24,22 +24,22 @@ def main() -> None:
     # What a library prints must not reach the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
-    station: Station | None = None
+    worker: TimingWorker | None = None
     for line in sys.stdin:
         try:
-            station = station or Station()
-            answer = station.obey(json.loads(line))
+            worker = worker or TimingWorker()
+            answer = worker.obey(json.loads(line))
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")
 
 
-class Station:
+class TimingWorker:
     """The layer that is being timed."""
 
     def __init__(self) -> None:
         self.clock: Any = timing("clock").Clock()
-        self.contender: Any = None
+        self.timed_layer: Any = None
         self.calls: dict[str, Any] = {}
 
     def obey(self, order: dict[str, Any]) -> dict[str, Any]:
@@ -67,13 +67,17 @@ class Station:
         self.calls.clear()
         adapter = next(i for i in eh.implementations() if i.name == implementation)
         adapter.require()
-        configuration = eh.Case(case, parameters)
+        configuration = case_type()(case, parameters)
         prepare = timing("timed_layer").prepare
-        self.contender = prepare(
+        self.timed_layer = prepare(
             lambda: adapter.build(configuration, device="cpu", dtype=dtype, seed=seed), batch=batch
         )
         origin = getattr(sys.modules["equiharness"], "__file__", "")
-        return {"build": self.contender.build_seconds, "differentiable": self.contender.differentiable, "from": origin}
+        return {
+            "build": self.timed_layer.build_seconds,
+            "differentiable": self.timed_layer.differentiable,
+            "from": origin,
+        }
 
     def do_calibrate(self, *, quantity: str, shortest: float) -> dict[str, Any]:
         """Repetitions for a sample of ``shortest`` seconds."""
@@ -91,17 +95,25 @@ class Station:
         """Peak bytes of a call; of a whole step for the backward pass."""
         peak = timing("memory").peak_bytes
         with self._mode(quantity):
-            call = self.contender.step() if quantity == "backward" else self._call(quantity)
+            call = self.timed_layer.step() if quantity == "backward" else self._call(quantity)
             return {"bytes": peak(call)}
 
     def _mode(self, quantity: str) -> Any:
-        return self.contender.mode(training=quantity != "forward")
+        return self.timed_layer.mode(training=quantity != "forward")
 
     def _call(self, quantity: str) -> Any:
         if quantity not in self.calls:
-            makes = {"forward": self.contender.forward, "backward": self.contender.backward}
+            makes = {"forward": self.timed_layer.forward, "backward": self.timed_layer.backward}
             self.calls[quantity] = makes[quantity]()
         return self.calls[quantity]
+
+
+def case_type() -> Any:
+    """``Case`` of the revision: revisions before ``equiharness.adapters`` have it at the top."""
+    try:
+        return importlib.import_module("equiharness.adapters").Case
+    except ImportError:
+        return importlib.import_module("equiharness").Case
 
 
 def timing(name: str) -> Any:

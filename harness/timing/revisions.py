@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from ..adapters.operators import Entrant
+from ..adapters.operators import TimedCase
 from ..errors import UsageError
 from ..records.lines import Measurement
 from ..records.ratios import LEAST, MOST, Change, Ratio, paired
@@ -37,7 +37,7 @@ ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
-WORKER = Path(__file__).with_name("worker.py")
+WORKER = Path(__file__).with_name("revision_worker.py")
 
 
 class WorkerError(UsageError):
@@ -116,10 +116,10 @@ class Worker:
 
 
 @dataclass
-class Bout:
+class RevisionComparison:
     """One quantity of one layer: what pairs gave so far."""
 
-    entrant: Entrant
+    timed_case: TimedCase
     dtype: str
     quantity: str
     unit: str = "s"
@@ -133,20 +133,20 @@ class Bout:
         return paired(self.old, self.new) if self.old else None
 
     def measurement(self, side: str, pair: str, threads: int) -> Measurement:
-        """One side as a line of a record; ``pair`` names the duel."""
+        """One side as a line of a record; ``pair`` names the comparison."""
         samples = tuple(self.old if side == "old" else self.new)
         return Measurement(
-            implementation=self.entrant.implementation,
-            case=self.entrant.case.name,
+            implementation=self.timed_case.implementation,
+            case=self.timed_case.case.name,
             quantity=self.quantity,
             value=statistics.median(samples) if samples else 0.0,
             unit=self.unit,
             better="lower",
             samples=samples,
-            operator=self.entrant.operator,
+            operator=self.timed_case.operator,
             dtype=self.dtype,
             device="cpu",
-            batch=self.entrant.batch,
+            batch=self.timed_case.batch,
             threads=threads,
             setting="eager",
             pair=pair,
@@ -161,51 +161,54 @@ class Bout:
         return len(self.old) >= LEAST and paired(self.old, self.new).change is not Change.AMBIGUOUS
 
 
-def duel(
+def compare_revisions(
     sites: Mapping[str, Path],
-    entrants: Sequence[Entrant],
+    timed_cases: Sequence[TimedCase],
     *,
     dtypes: Sequence[str] = ("float32",),
     backward: bool = True,
     seed: int = 0,
     threads: int = 1,
     most: int = MOST,
-    told: Callable[[int, Sequence[Bout]], None] = lambda pair, bouts: None,
-) -> list[Bout]:
+    report: Callable[[int, Sequence[RevisionComparison]], None] = lambda pair, comparisons: None,
+) -> list[RevisionComparison]:
     """Time layers of two installed revisions against each other.
 
     Args:
         sites: "old" and "new": the folders they are installed in.
-        entrants: layers with their cases; the same on both sides.
+        timed_cases: layers with their cases; the same on both sides.
         dtypes: precisions.
         backward: whether gradients are timed too.
         seed: of weights and inputs.
         threads: of each worker.
         most: pairs after which an answer that is still open stays AMBIGUOUS.
-        told: after each pair its number and all bouts.
+        report: called after each pair with its number and all comparisons.
 
     Returns:
-        One bout for each layer, precision and quantity.
+        One comparison for each layer, precision and quantity.
     """
     quantities = ("forward", "backward") if backward else ("forward",)
-    bouts = [
+    comparisons = [
         (
-            [Bout(entrant, dtype, quantity) for quantity in quantities]
-            + [Bout(entrant, dtype, name, "B") for name in ("memory", "training memory")[: len(quantities)]]
+            [RevisionComparison(timed_case, dtype, quantity) for quantity in quantities]
+            + [
+                RevisionComparison(timed_case, dtype, name, "B")
+                for name in ("memory", "training memory")[: len(quantities)]
+            ]
         )
-        for entrant in entrants
+        for timed_case in timed_cases
         for dtype in dtypes
     ]
-    listed = [bout for group in bouts for bout in group]
+    listed = [comparison for group in comparisons for comparison in group]
     for pair in range(most):
-        if all(bout.settled for bout in listed):
+        if all(comparison.settled for comparison in listed):
             break
         with _workers(sites, threads, swap=pair % 2 == 1) as workers:
-            for group in bouts:
-                waiting = [bout for bout in group if not bout.settled]
+            for group in comparisons:
+                waiting = [comparison for comparison in group if not comparison.settled]
                 if waiting:
-                    _meet(workers, waiting, seed, threads)
-        told(pair + 1, listed)
+                    _time_both(workers, waiting, seed, threads)
+        report(pair + 1, listed)
     return listed
 
 
@@ -223,16 +226,18 @@ def _workers(sites: Mapping[str, Path], threads: int, *, swap: bool) -> Iterator
             worker.close()
 
 
-def _meet(workers: Mapping[str, Worker], bouts: Sequence[Bout], seed: int, threads: int) -> None:
+def _time_both(
+    workers: Mapping[str, Worker], comparisons: Sequence[RevisionComparison], seed: int, threads: int
+) -> None:
     """Build one layer on both sides, then time its quantities in turns."""
-    entrant = bouts[0].entrant
+    timed_case = comparisons[0].timed_case
     order = {
-        "implementation": entrant.implementation,
-        "case": entrant.case.name,
-        "parameters": dict(entrant.case.parameters),
-        "dtype": bouts[0].dtype,
+        "implementation": timed_case.implementation,
+        "case": timed_case.case.name,
+        "parameters": dict(timed_case.case.parameters),
+        "dtype": comparisons[0].dtype,
         "seed": seed,
-        "batch": entrant.batch,
+        "batch": timed_case.batch,
         "threads": threads,
     }
     for worker in workers.values():  # both at once: importing the libraries takes longest
@@ -243,32 +248,32 @@ def _meet(workers: Mapping[str, Worker], bouts: Sequence[Bout], seed: int, threa
             built[name] = worker.answer()
         except WorkerError as error:
             failed[name] = str(error)
-    for bout in bouts:
-        bout.failed.update(failed)
-        training = bout.quantity in ("backward", "training memory")
+    for comparison in comparisons:
+        comparison.failed.update(failed)
+        training = comparison.quantity in ("backward", "training memory")
         if not failed and training and not all(side["differentiable"] for side in built.values()):
-            bout.failed["both"] = "nothing to differentiate"
-        if not bout.failed:
+            comparison.failed["both"] = "nothing to differentiate"
+        if not comparison.failed:
             try:
-                (_weigh if bout.unit == "B" else _race)(workers, bout)
+                (_compare_memory if comparison.unit == "B" else _compare_times)(workers, comparison)
             except WorkerError as error:
-                bout.failed["both"] = str(error)
+                comparison.failed["both"] = str(error)
 
 
-def _weigh(workers: Mapping[str, Worker], bout: Bout) -> None:
+def _compare_memory(workers: Mapping[str, Worker], comparison: RevisionComparison) -> None:
     """Peak memory: the same in every process, one pair tells all."""
-    quantity = "forward" if bout.quantity == "memory" else "backward"
+    quantity = "forward" if comparison.quantity == "memory" else "backward"
     found = {name: float(worker.ask("memory", quantity=quantity)["bytes"]) for name, worker in workers.items()}
-    bout.old.append(found["old"])
-    bout.new.append(found["new"])
+    comparison.old.append(found["old"])
+    comparison.new.append(found["new"])
 
 
-def _race(workers: Mapping[str, Worker], bout: Bout) -> None:
+def _compare_times(workers: Mapping[str, Worker], comparison: RevisionComparison) -> None:
     """Samples A B, B A, ..: neighbours in time share whatever else the machine does, so their ratios are compared.
 
     The pair gives the old side's median, and beside it that median times the median ratio of neighbours.
     """
-    quantity, names = bout.quantity, list(workers)
+    quantity, names = comparison.quantity, list(workers)
     repeats = max(w.ask("calibrate", quantity=quantity, shortest=SHORTEST)["repeats"] for w in workers.values())
     olds, ratios = [], []
     for turn in range(ROUNDS):
@@ -278,5 +283,5 @@ def _race(workers: Mapping[str, Worker], bout: Bout) -> None:
         olds.append(found["old"])
         ratios.append(found["new"] / found["old"])
     median = statistics.median(olds)
-    bout.old.append(median)
-    bout.new.append(median * statistics.median(ratios))
+    comparison.old.append(median)
+    comparison.new.append(median * statistics.median(ratios))

@@ -23,7 +23,7 @@ SETTINGS = ("eager", "channels_last", "compiled")
 
 
 @dataclass(frozen=True)
-class Contender:
+class TimedLayer:
     """A built layer at one batch size.
 
     Args:
@@ -113,7 +113,7 @@ class Contender:
                     module.train(was)
 
 
-def prepare(make: Callable[[], Claim], *, batch: int, setting: str = "eager", allow_tf32: bool = False) -> Contender:
+def prepare(make: Callable[[], Claim], *, batch: int, setting: str = "eager", allow_tf32: bool = False) -> TimedLayer:
     """Build a layer, allocate its inputs, call it once.
 
     Args:
@@ -139,7 +139,7 @@ def prepare(make: Callable[[], Claim], *, batch: int, setting: str = "eager", al
         x = _channels_last(claim, x)
     elif setting == "compiled":
         function = torch.compile(function)
-    made = Contender(claim, x, function, allow_tf32)
+    made = TimedLayer(claim, x, function, allow_tf32)
     with made.mode(training=False):
         begin = time.perf_counter()
         made.forward()()

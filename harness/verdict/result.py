@@ -76,7 +76,7 @@ class Reason(Data):
         return f"{self.code}: {self.message}" if self.message else self.code
 
 
-class ElementError(Data):
+class ElementResult(Data):
     """Errors at one group element, worst over samples, leaves and fibre summands."""
 
     element: str
@@ -129,7 +129,7 @@ class CheckResult(Data):
     defect: float | None = None
     element: str = ""
     leaf: str = ""
-    elements: tuple[ElementError, ...] = ()
+    elements: tuple[ElementResult, ...] = ()
     resolutions: tuple[Resolution, ...] = ()
     limit: tuple[float, float] | None = None
     order: float | None = None

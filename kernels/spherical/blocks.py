@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from . import checks
 from .fourier import s2_resample, so3_resample
-from .grids import Grid
+from .grids import KernelGrid
 from .layers import S2Conv, SO3Conv, SO3Shortcut, SphericalLinear
 from .transform import so3_synthesise
 
@@ -198,7 +198,7 @@ class SO3ResBlock(_ResBlock):
         cout: int,
         b_in: int,
         b_out: int,
-        grid: Grid | Any,
+        grid: KernelGrid | Any,
         nonlinearity: Callable[[Tensor], Tensor] = torch.relu,
     ) -> None:
         first, second = SO3Conv(cin, cout, b_in, b_out, grid), SO3Conv(cout, cout, b_out, b_out, grid)
@@ -240,8 +240,8 @@ class S2ResBlock(_ResBlock):
         cout: int,
         b_in: int,
         b_out: int,
-        s2_grid: Grid | Any,
-        so3_grid: Grid | Any,
+        s2_grid: KernelGrid | Any,
+        so3_grid: KernelGrid | Any,
         nonlinearity: Callable[[Tensor], Tensor] = torch.relu,
     ) -> None:
         first, second = S2Conv(cin, cout, b_in, b_out, s2_grid), SO3Conv(cout, cout, b_out, b_out, so3_grid)

@@ -29,7 +29,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class GridDescription:
-    """What `Grid.describe` found; printed as a few lines.
+    """What `KernelGrid.describe` found; printed as a few lines.
 
     Attributes:
         name: how the grid was made.
@@ -62,7 +62,7 @@ class GridDescription:
 
 
 def describe(points: Array, name: str, bandwidths: tuple[int, ...], rtol: float | None) -> GridDescription:
-    """Return the description of points [P, 2] or [P, 3]; `Grid.describe` says what is in it."""
+    """Return the description of points [P, 2] or [P, 3]; `KernelGrid.describe` says what is in it."""
     on_sphere = points.shape[1] == 2
     # A sum of P products in float32 is off by up to P u of its largest terms, u = 2^-24: what a direction of the
     # kernel contributes beyond that many times less than the strongest one is lost in the rounding of a layer.

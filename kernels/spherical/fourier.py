@@ -11,7 +11,7 @@ from torch import Tensor
 
 from . import checks
 from .basis import s2_basis, so3_basis
-from .grids import Grid, as_grid
+from .grids import KernelGrid, as_grid
 from .layout import s2_complex_layout, so3_complex_layout, so3_rows
 from .s2transform import s2_analyse, s2_analyse_complex, s2_synthesise, s2_synthesise_complex
 from .transform import so3_analyse, so3_synthesise
@@ -182,7 +182,7 @@ def so3_ifft(X: Tensor, b_out: int | None = None) -> Tensor:
     return _inverse(X, 3, b_out)
 
 
-def s2_ft(x: Tensor, grid: Grid | object, b: int | None = None) -> Tensor:
+def s2_ft(x: Tensor, grid: KernelGrid | object, b: int | None = None) -> Tensor:
     """Compute a spherical Fourier sum over any points, one by one; commutes with SO(3), which moves the points.
 
     x^l_m = sum_p x_p conj D^l_m0(alpha_p, beta_p, 0).
@@ -211,7 +211,7 @@ def s2_ft(x: Tensor, grid: Grid | object, b: int | None = None) -> Tensor:
     return _slow(x, as_grid(grid, "s2"), b)
 
 
-def so3_ft(x: Tensor, grid: Grid | object, b: int | None = None) -> Tensor:
+def so3_ft(x: Tensor, grid: KernelGrid | object, b: int | None = None) -> Tensor:
     """Compute a Fourier sum over any points of SO(3), one by one; commutes with SO(3), which moves the points.
 
     x^l_mn = sum_p x_p conj D^l_mn(g_p).
@@ -239,7 +239,7 @@ def so3_ft(x: Tensor, grid: Grid | object, b: int | None = None) -> Tensor:
     return _slow(x, as_grid(grid, "so3"), b)
 
 
-def _slow(x: Tensor, grid: Grid, b: int | None) -> Tensor:
+def _slow(x: Tensor, grid: KernelGrid, b: int | None) -> Tensor:
     checks.real_dtype(x.dtype)
     points = grid.points
     if x.ndim == 0 or x.shape[-1] != len(points):

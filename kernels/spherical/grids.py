@@ -17,7 +17,7 @@ Domain = Literal["s2", "so3"]
 _WIDTH = {"s2": 2, "so3": 3}
 
 
-class Grid:
+class KernelGrid:
     """A set of points of S2 or SO(3), equivariant under nothing by itself: it is where a kernel lives.
 
     Immutable, and compared by its points; layers that share a grid share its tables.
@@ -30,7 +30,7 @@ class Grid:
         ValueError: if the array has another width or no points, or a point is not finite or outside [0, pi].
 
     Example:
-        >>> grid = Grid([[0.1, 0.0], [0.1, 3.14]])
+        >>> grid = KernelGrid([[0.1, 0.0], [0.1, 3.14]])
         >>> grid.domain, len(grid)
         ('s2', 2)
 
@@ -146,7 +146,7 @@ class Grid:
 
     def __eq__(self, other: object) -> bool:
         """Compare by points."""
-        return isinstance(other, Grid) and np.array_equal(self._points, other._points)
+        return isinstance(other, KernelGrid) and np.array_equal(self._points, other._points)
 
     def __hash__(self) -> int:
         """Hash the points."""
@@ -156,18 +156,18 @@ class Grid:
         """Say what the grid is."""
         return f"<{self._name}: {len(self)} points on {'S2' if self.domain == 's2' else 'SO(3)'}>"
 
-    def __deepcopy__(self, memo: dict[int, object]) -> "Grid":
+    def __deepcopy__(self, memo: dict[int, object]) -> "KernelGrid":
         """Return itself: it is immutable, and copies of a layer go on sharing its tables."""
         return self
 
-    def __reduce__(self) -> tuple[type["Grid"], tuple[Array, str]]:
+    def __reduce__(self) -> tuple[type["KernelGrid"], tuple[Array, str]]:
         """Pickle the points, not the tables."""
-        return Grid, (np.array(self._points), self._name)
+        return KernelGrid, (np.array(self._points), self._name)
 
 
-def as_grid(grid: object, domain: Domain) -> Grid:
-    """Return a Grid on the wanted domain, from a Grid or from any array of points."""
-    result = grid if isinstance(grid, Grid) else Grid(grid)
+def as_grid(grid: object, domain: Domain) -> KernelGrid:
+    """Return a KernelGrid on the wanted domain, from a KernelGrid or from any array of points."""
+    result = grid if isinstance(grid, KernelGrid) else KernelGrid(grid)
     if result.domain != domain:
         order = "(beta, alpha)" if domain == "s2" else "(beta, alpha, gamma)"
         raise ValueError(
@@ -205,7 +205,7 @@ def _belt(max_beta: float, n_beta: int) -> Array:
 
 def s2_near_identity(
     max_beta: float = np.pi / 8, n_alpha: int = 8, n_beta: int = 3, include_pole: bool = False
-) -> Grid:
+) -> KernelGrid:
     """Compute rings around the north pole of S2, for a kernel that is local on the sphere (equivariant under SO(3)).
 
     Args:
@@ -229,10 +229,10 @@ def s2_near_identity(
     points = _product(_rings(max_beta, n_beta), _circle(_count(n_alpha, "n_alpha")))
     if include_pole:
         points = np.concatenate([np.zeros((1, 2)), points])
-    return Grid(points, "s2_near_identity")
+    return KernelGrid(points, "s2_near_identity")
 
 
-def s2_equatorial(max_beta: float = 0.0, n_alpha: int = 32, n_beta: int = 1) -> Grid:
+def s2_equatorial(max_beta: float = 0.0, n_alpha: int = 32, n_beta: int = 1) -> KernelGrid:
     """Compute rings around the equator of S2, for a kernel that compares a point with its great circle (under SO(3)).
 
     Args:
@@ -252,10 +252,10 @@ def s2_equatorial(max_beta: float = 0.0, n_alpha: int = 32, n_beta: int = 1) -> 
 
     Source: Cohen et al. 2018, section 5.
     """
-    return Grid(_product(_belt(max_beta, n_beta), _circle(_count(n_alpha, "n_alpha"))), "s2_equatorial")
+    return KernelGrid(_product(_belt(max_beta, n_beta), _circle(_count(n_alpha, "n_alpha"))), "s2_equatorial")
 
 
-def s2_soft(b: int) -> Grid:
+def s2_soft(b: int) -> KernelGrid:
     """Compute the whole SOFT grid of S2, for a global kernel (equivariant under SO(3)).
 
     Args:
@@ -274,7 +274,7 @@ def s2_soft(b: int) -> Grid:
     Source: Kostelec and Rockmore 2008.
     """
     b = checks.bandwidth(b)
-    return Grid(_product(soft_betas(b), _circle(2 * b)), "s2_soft")
+    return KernelGrid(_product(soft_betas(b), _circle(2 * b)), "s2_soft")
 
 
 def so3_near_identity(
@@ -284,7 +284,7 @@ def so3_near_identity(
     n_beta: int = 3,
     n_gamma: int | None = None,
     compatible: bool = False,
-) -> Grid:
+) -> KernelGrid:
     """Compute rotations near the identity, for a kernel that is local on SO(3) (equivariant under SO(3)).
 
     Args:
@@ -314,12 +314,12 @@ def so3_near_identity(
     turn = np.linspace(-max_gamma, max_gamma, n_gamma) if ends_included else _circle(n_gamma)
     points = _product(_rings(max_beta, n_beta), _circle(_count(n_alpha, "n_alpha")), turn)
     points[:, 2] -= points[:, 1]
-    return Grid(points, "so3_near_identity")
+    return KernelGrid(points, "so3_near_identity")
 
 
 def so3_equatorial(
     max_beta: float = 0.0, max_gamma: float = np.pi / 8, n_alpha: int = 32, n_beta: int = 1, n_gamma: int = 2
-) -> Grid:
+) -> KernelGrid:
     """Compute rotations that take the pole to the equator, for a kernel along great circles (equivariant under SO(3)).
 
     Args:
@@ -342,10 +342,10 @@ def so3_equatorial(
     Source: Cohen et al. 2018, section 5.
     """
     gamma = np.linspace(-max_gamma, max_gamma, _count(n_gamma, "n_gamma"))
-    return Grid(_product(_belt(max_beta, n_beta), _circle(_count(n_alpha, "n_alpha")), gamma), "so3_equatorial")
+    return KernelGrid(_product(_belt(max_beta, n_beta), _circle(_count(n_alpha, "n_alpha")), gamma), "so3_equatorial")
 
 
-def so3_soft(b: int) -> Grid:
+def so3_soft(b: int) -> KernelGrid:
     """Compute the whole SOFT grid of SO(3), for a global kernel (equivariant under SO(3)).
 
     Args:
@@ -364,4 +364,4 @@ def so3_soft(b: int) -> Grid:
     Source: Kostelec and Rockmore 2008.
     """
     b = checks.bandwidth(b)
-    return Grid(_product(soft_betas(b), _circle(2 * b), _circle(2 * b)), "so3_soft")
+    return KernelGrid(_product(soft_betas(b), _circle(2 * b), _circle(2 * b)), "so3_soft")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..cuda.graphs import BELOW, Graphs
 from ..cuda.ragged_mma import PRECISIONS
 from . import checks
-from .grids import Grid, as_grid
+from .grids import KernelGrid, as_grid
 from .initialisation import spherical_uniform_
 from .layout import so3_degrees, so3_rows
 from .mixing import joined, s2_mix, so3_mix
@@ -72,7 +72,7 @@ class _Convolution(SphericalLinear):
         cout: int,
         b_in: int,
         b_out: int,
-        grid: Grid | Any,
+        grid: KernelGrid | Any,
         *,
         alias: bool,
         bias: bool,
@@ -170,7 +170,7 @@ class S2Conv(_Convolution):
         cout: int,
         b_in: int,
         b_out: int,
-        grid: Grid | Any,
+        grid: KernelGrid | Any,
         alias: bool = False,
         bias: bool = True,
         precision: str = "3xtf32",
@@ -231,7 +231,7 @@ class SO3Conv(_Convolution):
         cout: int,
         b_in: int,
         b_out: int,
-        grid: Grid | Any,
+        grid: KernelGrid | Any,
         alias: bool = False,
         bias: bool = True,
         precision: str = "3xtf32",

@@ -13,7 +13,7 @@ _TICK = 0.07
 
 
 def plot(points: Array, title: str, axes: Any, view: tuple[float, float]) -> Any:
-    """Return matplotlib axes with the points [P, 2] or [P, 3]; `Grid.plot` says what is in it."""
+    """Return matplotlib axes with the points [P, 2] or [P, 3]; `KernelGrid.plot` says what is in it."""
     try:
         figures = importlib.import_module("matplotlib.figure")
     except ImportError as error:

@@ -75,7 +75,7 @@ function implementationView(title, data, pictures) {
     const link = all.length === 1 ? "#check/" + check.id : "#checks?" + new URLSearchParams(query);
     return make("a", { href: link }, chip(check.label, check.verdict), all.length === 1 ? " 1 check" : " " + all.length + " checks");
   };
-  const turned = own.find((check) => check.picture !== undefined && pictures[check.picture].turns.length);
+  const turned = own.find((check) => check.picture !== undefined && pictures[check.picture].rotated.length);
   const drawn = own.find((check) => check.picture !== undefined && check.property === "equivariance") || own.find((check) => check.picture !== undefined);
   const figures = (data.measurements || []).filter((m) => m.implementation === title);
   const maps = (data.maps || []).filter((map) => map.name === title);

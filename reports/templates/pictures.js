@@ -75,13 +75,13 @@ function diagram(found) {
 }
 // The input turns, the feature map is turned back: where the layer is equivariant, it stands still.
 function stabilised(found) {
-  if (!found.turns.length) { return null; }
+  if (!found.rotated.length) { return null; }
   const stage = make("div", { class: "diagram", "aria-live": "polite" });
-  const slider = make("input", { type: "range", min: 0, max: found.turns.length - 1, value: 0, step: 1, "aria-label": "element" });
+  const slider = make("input", { type: "range", min: 0, max: found.rotated.length - 1, value: 0, step: 1, "aria-label": "element" });
   const to = (i) => {
     slider.value = i;
-    slider.setAttribute("aria-valuetext", found.turns[i][0]);
-    stage.replaceChildren(picture(found.turns[i][1]), picture(found.turns[i][2]), make("p", {}, "g = ", name(found.turns[i][0])));
+    slider.setAttribute("aria-valuetext", found.rotated[i][0]);
+    stage.replaceChildren(picture(found.rotated[i][1]), picture(found.rotated[i][2]), make("p", {}, "g = ", name(found.rotated[i][0])));
   };
   let clock = null;
   const play = make("button", { type: "button" }, "Play");
@@ -89,7 +89,7 @@ function stabilised(found) {
   play.addEventListener("click", () => {
     if (clock) { stop(); return; }
     play.textContent = "Stop";
-    clock = setInterval(() => { if (stage.isConnected) { to((Number(slider.value) + 1) % found.turns.length); } else { stop(); } }, 700);
+    clock = setInterval(() => { if (stage.isConnected) { to((Number(slider.value) + 1) % found.rotated.length); } else { stop(); } }, 700);
   });
   slider.addEventListener("input", () => { stop(); to(Number(slider.value)); });
   to(0);
@@ -97,5 +97,5 @@ function stabilised(found) {
     make("p", { class: "hint" }, "The input moves with g; the feature map is moved back by g⁻¹. Where the claim holds, the right picture stands still."),
     make("div", { class: "tools" }, slider, play), stage,
     make("details", { class: "inner" }, make("summary", {}, "All elements side by side"),
-      make("div", { class: "diagram" }, found.turns.map((turn) => make("div", {}, picture(turn[2]), make("small", {}, name(turn[0])))))));
+      make("div", { class: "diagram" }, found.rotated.map((turn) => make("div", {}, picture(turn[2]), make("small", {}, name(turn[0])))))));
 }

@@ -25,7 +25,7 @@ from ...harness.claim.recast import recast
 from ...harness.precisions import EPS
 from ...harness.trees import leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide
-from ...harness.verdict.result import CheckResult, ElementError, Reason, Verdict, worst
+from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict, worst
 from ..rounding import SAMPLES
 
 #: Steps relative to the size of what is moved, in the order they are tried. Rounding costs eps / h, truncation h^4 of
@@ -179,7 +179,7 @@ def _order(
             "kappa": evidence.kappa,
             "leaf": place,
             "elements": tuple(
-                ElementError(element=n, error=e.error, bound=e.bound(EPS["float64"])) for n, e in found_at.items()
+                ElementResult(element=n, error=e.error, bound=e.bound(EPS["float64"])) for n, e in found_at.items()
             ),
         }
     )

@@ -23,7 +23,7 @@ from ...harness.claim.outcome import Outcome, describe
 from ...harness.precisions import EPS, claim_eps
 from ...harness.symmetry.groups import Element
 from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
-from ...harness.verdict.result import CheckResult, ElementError, Reason, Verdict
+from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict
 from ..forward.aliasing import aliases, excuse
 from ..forward.equivariance import jittered
 from ..rounding import SAMPLES
@@ -88,8 +88,8 @@ def _away_from_ties(claim: Claim, name: str, outcome: Outcome) -> Outcome:
     if again.result.verdict not in (Verdict.EXACT, Verdict.IMPRECISE):
         return outcome
     message = "fails on tied inputs and passes when they are moved by 1e-4: the layer has no gradient there."
-    told = {"verdict": Verdict.AMBIGUOUS, "reason": Reason(code="TIE", message=message)}
-    return replace(again, result=again.result.model_copy(update=told))
+    update = {"verdict": Verdict.AMBIGUOUS, "reason": Reason(code="TIE", message=message)}
+    return replace(again, result=again.result.model_copy(update=update))
 
 
 def _measured(claim: Claim, name: str) -> Outcome:
@@ -187,7 +187,7 @@ def _report(
 ) -> CheckResult:
     bound = evidence.bound(claim_eps(evidence.dtype))
     rows = tuple(
-        ElementError(
+        ElementResult(
             element=element.name,
             error=worst_of(tally.errors[i]),
             bound=bound,

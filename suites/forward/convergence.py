@@ -18,7 +18,7 @@ from ...harness.precisions import EPS, claim_eps
 from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, tree_map
 from ...harness.verdict.decide import SAFETY
-from ...harness.verdict.result import CheckResult, ElementError, Reason, Resolution, Verdict
+from ...harness.verdict.result import CheckResult, ElementResult, Reason, Resolution, Verdict
 from ..rounding import nudge
 from .homomorphism import defect
 
@@ -151,7 +151,9 @@ def conclude(
     verdict, reason, limit, order = judge_convergence(table, contract, rounding)
     finest = table[-1]
     errors = finest.errors.max(1)
-    rows = [ElementError(element=g.name, error=float(e), bound=math.nan) for g, e in zip(elements, errors, strict=True)]
+    rows = [
+        ElementResult(element=g.name, error=float(e), bound=math.nan) for g, e in zip(elements, errors, strict=True)
+    ]
     return describe(claim, name, verdict, reason).model_copy(
         update={
             "samples": finest.errors.shape[1],

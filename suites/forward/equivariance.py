@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ...harness.claim.claim import Claim
-from ...harness.claim.diagram import turns
+from ...harness.claim.diagram import rotated_views
 from ...harness.claim.evaluation import Subject
 from ...harness.claim.outcome import Outcome, describe
 from ...harness.precisions import EPS, claim_eps
@@ -21,7 +21,7 @@ from ...harness.records.lines import Attachment
 from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
-from ...harness.verdict.result import CheckResult, ElementError, Reason, Verdict
+from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict
 from ..rounding import SAMPLES, largest
 from .aliasing import aliases, excuse
 from .measurement import LeafTally, Measured, look_behind_constants, measure
@@ -89,7 +89,7 @@ def _picture(measured: Measured, name: str) -> Attachment | None:
     picture = measured.picture
     if picture is None or name != "equivariance":
         return picture
-    return picture.model_copy(update={"turns": turns(measured.claim, measured.turned)})
+    return picture.model_copy(update={"rotated": rotated_views(measured.claim, measured.rotated)})
 
 
 def _nothing_exact(claim: Claim, everything: bool) -> Reason:
@@ -183,7 +183,7 @@ def _report(measured: Measured, judged: list[tuple[Evidence, int, Verdict, Reaso
     eps = claim_eps(evidence.dtype)
     kappa_bound = evidence.bound(eps)
     elements = [
-        ElementError(
+        ElementResult(
             element=element.name,
             error=largest(tally.errors[i]),
             error_max=largest(tally.errors_max[i]),

@@ -23,7 +23,7 @@ from ...harness.precisions import EPS
 from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, leaves
 from ...harness.verdict.decide import LARGEST_DEFECT
-from ...harness.verdict.result import ElementError, Reason, Verdict
+from ...harness.verdict.result import ElementResult, Reason, Verdict
 
 #: Pairs of elements that an equivariance check tries by itself; the property tries every element with the generators.
 QUICK_PAIRS = 3
@@ -85,7 +85,7 @@ def homomorphism(claim: Claim, outputs: Tree | None = None) -> Outcome:
     rows = []
     for g in elements:
         error = max((pair_defect(claim, leaf, v, g, h) for leaf, v in sides for h in partners), default=0.0)
-        rows.append(ElementError(element=g.name, error=error, bound=LARGEST_DEFECT))
+        rows.append(ElementResult(element=g.name, error=error, bound=LARGEST_DEFECT))
     worst = max(rows, key=lambda r: r.error if r.error == r.error else float("inf"))
     power = _power(claim, sides, elements) / LARGEST_DEFECT
     verdict, reason = _decide(worst, power)
@@ -104,7 +104,7 @@ def homomorphism(claim: Claim, outputs: Tree | None = None) -> Outcome:
     return Outcome(result)
 
 
-def _decide(worst: ElementError, power: float) -> tuple[Verdict, Reason]:
+def _decide(worst: ElementResult, power: float) -> tuple[Verdict, Reason]:
     if not (worst.error <= LARGEST_DEFECT):
         message = f"a_g a_h differs from a_gh by {worst.error:.1e}: mend the action before judging the layer."
         return Verdict.BROKEN, Reason(code="ACTION", message=message)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ...harness.claim.claim import Claim
-from ...harness.claim.diagram import TURNS, diagram
+from ...harness.claim.diagram import ROTATED_VIEWS, diagram
 from ...harness.claim.evaluation import Subject
 from ...harness.claim.scale import Scale
 from ...harness.errors import HarnessError, UsageError
@@ -71,7 +71,7 @@ class Measured:
     samples: int
     picture: Attachment | None
     #: (g, g x, f(g x)) of the first sample at the first elements, for the stabilised view.
-    turned: tuple[tuple[Element, Tree, Tree], ...] = ()
+    rotated: tuple[tuple[Element, Tree, Tree], ...] = ()
 
 
 def measure(subject: Subject, elements: Sequence[Element], x: Tree, rng: np.random.Generator) -> Measured:
@@ -106,7 +106,7 @@ def measure(subject: Subject, elements: Sequence[Element], x: Tree, rng: np.rand
         estimated=estimated,
         samples=SAMPLES,
         picture=loop.picture,
-        turned=tuple(loop.turned),
+        rotated=tuple(loop.rotated),
     )
 
 
@@ -130,7 +130,7 @@ class _Loop:
         self.working = [v for _, v in leaves(y_p)]
         self.finite = True
         self.picture: Attachment | None = None
-        self.turned: list[tuple[Element, Tree, Tree]] = []
+        self.rotated: list[tuple[Element, Tree, Tree]] = []
         self._worst = -1.0
         self._pooled = 0
         #: P and I at x together: x is exact in the working precision, but for the projection on a band.
@@ -156,9 +156,9 @@ class _Loop:
         eps_p = EPS[str(self.claim.dtype).removeprefix("torch.")]
         generator = torch.Generator().manual_seed(self.claim.seed + 1)
         noisy = self.subject.working(tree_map(lambda v: nudge(v, eps_p, generator), self.x))
-        turned = self.subject.working(tree_map(lambda v: v.roll(1, 0), self.x))
+        rolled = self.subject.working(tree_map(lambda v: v.roll(1, 0), self.x))
         scale = claim_eps(str(self.claim.dtype).removeprefix("torch."))
-        for tally, a, b, y in zip(self.tallies, values_of(noisy), values_of(turned), self.working, strict=True):
+        for tally, a, b, y in zip(self.tallies, values_of(noisy), values_of(rolled), self.working, strict=True):
             self._raise_kappa(tally, torch.full((1,), eps_p / scale, dtype=torch.float64))
             self._raise_kappa(tally, tally.scale.rounding(a - y).amax(0) / scale)
             self._raise_kappa(tally, tally.scale.rounding(b.roll(-1, 0) - y).amax(0) / scale)
@@ -271,8 +271,8 @@ class _Loop:
 
     def _keep_picture(self, g: Element, gx: Tree, fgx: Tree, targets: list[torch.Tensor]) -> None:
         error = max(float(t.errors[-1].nan_to_num(torch.inf).max()) for t in self.tallies)
-        if not g.is_identity and len(self.turned) < TURNS:
-            self.turned.append((g, tree_map(lambda v: v[:1], gx), tree_map(lambda v: v[:1], fgx)))
+        if not g.is_identity and len(self.rotated) < ROTATED_VIEWS:
+            self.rotated.append((g, tree_map(lambda v: v[:1], gx), tree_map(lambda v: v[:1], fgx)))
         if not g.is_identity and error > self._worst:
             self._worst = error
             moving = iter(targets)

@@ -18,7 +18,7 @@ from ...harness.fields.field import Field
 from ...harness.fields.spheres import BandLimited
 from ...harness.precisions import EPS, claim_eps
 from ...harness.verdict.decide import SAFETY, Evidence, decide, tightest_eps
-from ...harness.verdict.result import CheckResult, ElementError
+from ...harness.verdict.result import CheckResult, ElementResult
 
 #: Random harmonics of each degree.
 SAMPLES = 2
@@ -81,7 +81,7 @@ def quadrature(claim: Claim) -> CheckResult:
             "power": evidence.power(tightest_eps(evidence)),
             "kappa": kappa,
             "elements": tuple(
-                ElementError(element=f"degree {degree}", error=float(r), bound=bound)
+                ElementResult(element=f"degree {degree}", error=float(r), bound=bound)
                 for degree, r in zip(degrees, responses, strict=True)
             ),
             "seconds": time.perf_counter() - start,

@@ -31,7 +31,7 @@ from ...harness.precisions import EPS, claim_eps
 from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, tightest_eps
-from ...harness.verdict.result import ElementError, Reason, Verdict
+from ...harness.verdict.result import ElementResult, Reason, Verdict
 from ..controls import same_action
 from ..rounding import PERTURBATIONS, SAMPLES, nudge
 from .aliasing import aliases, excuse
@@ -112,7 +112,7 @@ def worst_case(claim: Claim) -> Outcome:
                 "kappa": evidence.kappa,
                 "defect": delta,
                 "element": worst.name,
-                "elements": tuple(ElementError(element=g.name, error=v, bound=bound) for g, v in found.items()),
+                "elements": tuple(ElementResult(element=g.name, error=v, bound=bound) for g, v in found.items()),
                 "seconds": time.perf_counter() - start,
             }
         )
@@ -231,7 +231,7 @@ class _Search:
         start = torch.randn(at.shape[1], generator=self.generator, dtype=torch.float64).to(at)
         basis = [start / start.norm()]
         diagonal: list[float] = []
-        beside: list[float] = []
+        off_diagonal: list[float] = []
         for _ in range(min(LANCZOS_STEPS, len(start))):
             w = gram(basis[-1])
             diagonal.append(float(w @ basis[-1]))
@@ -240,11 +240,11 @@ class _Search:
             norm = float(w.norm())
             if not norm > EPS["float64"] * max(map(abs, diagonal)) * len(start):
                 break
-            if len(diagonal) == ROUNDING_STEPS and self._is_rounding(_ritz(diagonal, beside)[0]):
+            if len(diagonal) == ROUNDING_STEPS and self._is_rounding(_ritz(diagonal, off_diagonal)[0]):
                 break
-            beside.append(norm)
+            off_diagonal.append(norm)
             basis.append(w / norm)
-        square, ritz = _ritz(diagonal, beside)
+        square, ritz = _ritz(diagonal, off_diagonal)
         if not math.isfinite(square):
             return self.x[:1]
         vector: Vector = torch.stack(basis[: len(ritz)], 1) @ torch.from_numpy(ritz).to(at)
@@ -319,9 +319,9 @@ class _Search:
             return min(errors) if errors else self._relative(self.y - self.y.roll(1, 0))
 
 
-def _ritz(diagonal: list[float], beside: list[float]) -> tuple[float, NDArray[np.float64]]:
+def _ritz(diagonal: list[float], off_diagonal: list[float]) -> tuple[float, NDArray[np.float64]]:
     """The largest eigenvalue of Lanczos' tridiagonal matrix and its vector; NaN where the matrix is not finite."""
-    off = beside[: len(diagonal) - 1]
+    off = off_diagonal[: len(diagonal) - 1]
     tridiagonal = np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)
     if not np.isfinite(tridiagonal).all():
         return math.nan, np.empty(0)

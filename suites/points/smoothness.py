@@ -14,7 +14,7 @@ from ...harness.claim.outcome import Outcome, describe
 from ...harness.fields.atoms import Cell, Energy, Index, positions_of
 from ...harness.trees import leaves, tree_map
 from ...harness.verdict.decide import SAFETY
-from ...harness.verdict.result import CheckResult, ElementError, Reason, Verdict
+from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict
 from .limits import FIRST_STEP, STEPS, Limit, Model, extrapolate, judge, not_claimed, result
 
 #: Directions tried to find one in which an atom leaves all others behind.
@@ -85,7 +85,7 @@ def _smoothness_of(model: Model, path: str, leaf: Energy) -> CheckResult:
     if verdict is Verdict.BROKEN:
         text = f"the {what} by {error:.2g} of what the pair contributes where a pair crosses {cutoff:g}"
         reason = Reason(code=code, message=f"{text}; multiply each pair's term by an envelope that vanishes there.")
-    elements = tuple(ElementError(element=w, error=e, bound=b) for _, w, (e, b) in rows)
+    elements = tuple(ElementResult(element=w, error=e, bound=b) for _, w, (e, b) in rows)
     return result(claim, "smoothness", verdict, reason, error, bound, 1 / bound).model_copy(
         update={"leaf": path, "element": f"a pair at {cutoff:g}", "elements": elements}
     )

@@ -25,7 +25,7 @@ SAMPLES = 8
 
 
 @dataclass(frozen=True)
-class AngleError:
+class AngleResult:
     """The worst relative error over smooth samples at one angle.
 
     Args:
@@ -43,7 +43,7 @@ class AngleError:
 
 def errors_by_angle(
     function: Callable[..., Any], size: int, degrees: Sequence[float], *, seed: int = 0
-) -> list[AngleError]:
+) -> list[AngleResult]:
     """The errors of a function of scalar planes [B, 1, size, size] under rotations by these angles.
 
     Example:
@@ -61,7 +61,7 @@ def errors_by_angle(
             row, _ = measure_at(subject, source, inputs, [_rotation(of, angle)])
             error = float(row.errors.max())
             gain = row.control / error if error else math.inf
-            found.append(AngleError(angle, error, row.floor, gain))
+            found.append(AngleResult(angle, error, row.floor, gain))
     return found
 
 

@@ -25,7 +25,7 @@ from ...harness.errors import UsageError
 from ...harness.precisions import EPS, claim_eps
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, tightest_eps
-from ...harness.verdict.result import CheckResult, ElementError, Reason, Verdict, worst
+from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict, worst
 from ..rounding import SAMPLES, largest
 
 Runs = dict[str, torch.Tensor]
@@ -99,7 +99,7 @@ def _compare(claim: Claim, backend: str) -> CheckResult:
             "kappa": evidence.kappa,
             "leaf": place,
             "elements": tuple(
-                ElementError(element=p, error=e.error, bound=e.bound(claim_eps(e.dtype))) for p, e in judged.items()
+                ElementResult(element=p, error=e.error, bound=e.bound(claim_eps(e.dtype))) for p, e in judged.items()
             ),
             "seconds": time.perf_counter() - start,
         }

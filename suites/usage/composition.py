@@ -20,7 +20,7 @@ from ...harness.claim.claim import Claim
 from ...harness.claim.outcome import Outcome, describe
 from ...harness.fields.domains import Grid, Points, Vector
 from ...harness.fields.field import Field
-from ...harness.verdict.result import CheckResult, ElementError, Reason, Verdict, worst
+from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict, worst
 from ..forward.equivariance import equivariance
 
 #: Layers in a stack. Doubling shows growth by its ratio.
@@ -66,7 +66,7 @@ def composition(claim: Claim) -> Outcome:
             break
     decisive = worst(parts)
     rows = tuple(
-        ElementError(
+        ElementResult(
             element=part.property.removeprefix("composition: "),
             error=part.error,
             bound=part.bound or 0.0,

@@ -25,7 +25,7 @@ from ...harness.errors import MissingDependencyError, UsageError
 from ...harness.precisions import EPS, claim_eps
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
-from ...harness.verdict.result import CheckResult, ElementError, Reason, Verdict, worst
+from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict, worst
 from ..rounding import PERTURBATIONS, SAMPLES, largest, nudge
 
 Parameters = Mapping[str, torch.Tensor]
@@ -65,7 +65,7 @@ def _compare(claim: Claim, build: Callable[[], Twin]) -> CheckResult:
     place, evidence, verdict, reason = max(judged, key=lambda row: (row[2].severity, _ratio(row[1])))
     eps = claim_eps(evidence.dtype)
     rows = tuple(
-        ElementError(
+        ElementResult(
             element=str(where),
             error=e.error,
             bound=e.bound(eps),

@@ -25,7 +25,7 @@ from ...harness.claim.scale import Scale
 from ...harness.errors import UsageError
 from ...harness.precisions import EPS, LOST_BITS
 from ...harness.trees import Tree, leaves, tree_map
-from ...harness.verdict.result import ElementError, Reason, Verdict
+from ...harness.verdict.result import ElementResult, Reason, Verdict
 from ..rounding import PERTURBATIONS, SAMPLES, largest, nudge
 
 #: Relative perturbation behind C: large against float64, small enough to be linear.
@@ -82,7 +82,7 @@ def precision(claim: Claim) -> Outcome:
         scales = [Scale.of(leaf, v) for (_, leaf), (_, v) in zip(leaves(claim.target), leaves(y), strict=True)]
         condition = _conditioning(subject, x, y, scales)
         own = str(claim.dtype).removeprefix("torch.")
-        rows: dict[str, ElementError] = {}
+        rows: dict[str, ElementResult] = {}
         missing: dict[str, str] = {}
         for mode in MODES:
             try:
@@ -91,7 +91,7 @@ def precision(claim: Claim) -> Outcome:
                 missing[mode.name] = str(error)
                 continue
             allowed = mode.eps * 2**mode.allowed * condition
-            rows[mode.name] = ElementError(element=mode.name, error=loss, bound=allowed, precision=loss)
+            rows[mode.name] = ElementResult(element=mode.name, error=loss, bound=allowed, precision=loss)
     row = rows.get(own)
     power = 0.0 if row is None else _power(scales, y, row.bound)
     verdict, reason = _verdict(own, rows, missing, condition, power)
@@ -186,7 +186,7 @@ def _power(scales: list[Scale], y: Tree, bound: float) -> float:
 
 
 def _verdict(
-    own: str, rows: dict[str, ElementError], missing: dict[str, str], condition: float, power: float
+    own: str, rows: dict[str, ElementResult], missing: dict[str, str], condition: float, power: float
 ) -> tuple[Verdict, Reason]:
     if own not in rows:
         text = f"cannot be computed in {own}: {missing.get(own, 'not one of the modes')}."
@@ -206,7 +206,7 @@ def _verdict(
     return Verdict.EXACT, Reason(code="EXACT", message=f"{report}.")
 
 
-def _line(row: ElementError) -> str:
+def _line(row: ElementResult) -> str:
     if not math.isfinite(row.error):
         return f"{row.element}: overflows"
     eps = next(mode.eps for mode in MODES if mode.name == row.element)

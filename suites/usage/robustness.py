@@ -28,7 +28,7 @@ from ...harness.errors import UsageError
 from ...harness.precisions import EPS, claim_eps
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
-from ...harness.verdict.result import ElementError, Reason, Verdict
+from ...harness.verdict.result import ElementResult, Reason, Verdict
 from ..rounding import PERTURBATIONS, SAMPLES, largest, nudge, values_of
 
 #: Factors 2^k that leave room for a square, a sum of thousands and its inverse within the dtype's exponents.
@@ -77,7 +77,7 @@ def robustness(claim: Claim) -> Outcome:
         }
     )
     elements = tuple(
-        ElementError(element=r.name, error=e.error, bound=e.bound(eps), precision=e.precision)
+        ElementResult(element=r.name, error=e.error, bound=e.bound(eps), precision=e.precision)
         for r in rows
         if (e := r.evidence) is not None
     )

@@ -15,20 +15,20 @@ def made(cases, properties=("a", "b", "c"), **changes):
     return Plan(Block("x.Layer", Case.of(size=n), properties, "float32", **changes) for n in cases)
 
 
-def test_a_plan_is_the_sequence_of_its_cells():
-    cells = made([3, 5])
-    assert len(cells) == 6
-    assert [(c.case["size"], c.property) for c in cells] == [(n, p) for n in (3, 5) for p in "abc"]
-    assert cells[-1] == cells[5] == list(cells)[5]
-    assert cells[1:3] == [cells[1], cells[2]]
+def test_a_plan_is_the_sequence_of_its_checks():
+    checks = made([3, 5])
+    assert len(checks) == 6
+    assert [(c.case["size"], c.property) for c in checks] == [(n, p) for n in (3, 5) for p in "abc"]
+    assert checks[-1] == checks[5] == list(checks)[5]
+    assert checks[1:3] == [checks[1], checks[2]]
     with pytest.raises(IndexError):
-        cells[6]
+        checks[6]
 
 
 def test_checks_of_one_claim_are_one_task():
     tasks = list(made([3, 5]).tasks())
     assert [task.positions for task in tasks] == [(0, 1, 2), (3, 4, 5)]
-    assert all(len({cell.case.name for cell in task.cells}) == 1 for task in tasks)
+    assert all(len({check.case.name for check in task.checks}) == 1 for task in tasks)
 
 
 def test_what_is_done_is_no_task():
@@ -38,12 +38,12 @@ def test_what_is_done_is_no_task():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_shards_are_disjoint_and_together_the_plan(count):
-    cells = made(range(10))
-    parts = [list(cells.positions(Shard(i, count))) for i in range(1, count + 1)]
-    assert sorted(p for part in parts for p in part) == list(range(len(cells)))
-    assert [len(part) for part in parts] == [cells.size(Shard(i, count)) for i in range(1, count + 1)]
+    checks = made(range(10))
+    parts = [list(checks.positions(Shard(i, count))) for i in range(1, count + 1)]
+    assert sorted(p for part in parts for p in part) == list(range(len(checks)))
+    assert [len(part) for part in parts] == [checks.size(Shard(i, count)) for i in range(1, count + 1)]
     for i, part in enumerate(parts, 1):
-        assert [p for task in cells.tasks(Shard(i, count)) for p in task.positions] == part
+        assert [p for task in checks.tasks(Shard(i, count)) for p in task.positions] == part
     assert max(map(len, parts)) - min(map(len, parts)) <= 3  # one claim
 
 
@@ -75,15 +75,15 @@ def test_a_long_plan_takes_little_memory_and_its_tasks_none(cheap, monkeypatch):
     plan(["cheap.Layer"], ["a"], **options)  # what planning loads is no part of the plan
     tracemalloc.start()
     try:
-        cells = plan(["cheap.Layer"], [f"p{n}" for n in range(10)], seeds=range(10_000), **options)
+        checks = plan(["cheap.Layer"], [f"p{n}" for n in range(10)], seeds=range(10_000), **options)
         kept, _ = tracemalloc.get_traced_memory()
-        for task in cells.tasks():
-            assert len(task.cells) == 10
+        for task in checks.tasks():
+            assert len(task.checks) == 10
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(cells) == 100_000
-    assert kept < 100 * len(cells)  # a cell alone, without its texts, is more than 100 bytes
+    assert len(checks) == 100_000
+    assert kept < 100 * len(checks)  # a check alone, without its texts, is more than 100 bytes
     assert peak - kept < 10_000
 
 

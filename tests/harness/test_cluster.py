@@ -1,4 +1,4 @@
-"""Dask: workers of other versions are refused, GPUs are dealt out, cells crash alone, a lost scheduler is said."""
+"""Dask: workers of other versions are refused, GPUs are dealt out, checks crash alone, a lost scheduler is said."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from equiharness.harness.errors import MissingDependencyError, UsageError
-from equiharness.harness.runs.cluster import Station, clustered, deal, report_here, require_same
+from equiharness.harness.runs.cluster import CheckProcesses, clustered, deal, report_here, require_same
 
 
 def worker(**changes):
@@ -45,10 +45,10 @@ def test_workers_of_a_machine_take_its_gpus_in_turn():
 
 def test_a_worker_of_the_cluster_gives_its_processes_the_gpu_it_was_dealt():
     for name, gpus in (("p", ("GPU-1",)), ("unknown", ())):
-        station = Station("run", 5.0, {"p": "GPU-1"}, 2)
-        station.setup(SimpleNamespace(name=name))
-        assert (station.pool.gpus, station.pool.limit, station.pool.size) == (gpus, 5.0, 2)
-        station.teardown(None)
+        processes = CheckProcesses("run", 5.0, {"p": "GPU-1"}, 2)
+        processes.setup(SimpleNamespace(name=name))
+        assert (processes.pool.gpus, processes.pool.limit, processes.pool.size) == (gpus, 5.0, 2)
+        processes.teardown(None)
 
 
 def test_without_dask_the_install_command_is_given(monkeypatch):

@@ -233,7 +233,6 @@ def test_a_tensor_that_does_not_fit_is_refused_with_the_expected_shape(case):
         (lambda: Field(Grid(5, 5, 5), "C4"), "another grid"),
         (lambda: Field(Grid(5, 5)), "needs a group"),
         (lambda: Field((5, 5), "C4"), "domain"),
-        (lambda: Field(Grid(5, 5), "C4", fiber="regular"), "not .'fiber'"),
         (lambda: Field(Grid(5, 5), "C4", 3), "Cannot read"),
         (lambda: Grid(5), "two or three"),
         (lambda: Grid(5, 0), "two or three"),

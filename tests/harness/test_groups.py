@@ -56,8 +56,8 @@ def test_c4_counts_zero_two_three_one_quarter_turns_of_rot90():
     x = torch.arange(9.0).reshape(1, 1, 3, 3)
     from equiharness.harness.symmetry.interpolation import permute_grid
 
-    for g, turns in zip(group("C4"), (0, 2, 3, 1), strict=True):
-        assert torch.equal(permute_grid(g.matrix, x), torch.rot90(x, turns, (-2, -1))), g
+    for g, drawn_elements in zip(group("C4"), (0, 2, 3, 1), strict=True):
+        assert torch.equal(permute_grid(g.matrix, x), torch.rot90(x, drawn_elements, (-2, -1))), g
 
 
 def test_c8_counts_by_angle():

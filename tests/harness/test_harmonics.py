@@ -17,7 +17,13 @@ from equiharness.harness.symmetry.harmonics import (
     soft_rings,
 )
 
-GRIDS = [Sphere(4), Sphere(4, grid="gauss"), Sphere(4, grid="equiangular"), Sphere(3, shape=(8, 5)), Sphere(4, "soft")]
+GRIDS = [
+    Sphere(4),
+    Sphere(4, grid="gauss"),
+    Sphere(4, grid="equiangular"),
+    Sphere(3, shape=(8, 5)),
+    Sphere(4, grid="soft"),
+]
 SO3, O3 = group("SO3"), group("O3")
 
 

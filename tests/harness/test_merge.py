@@ -8,7 +8,7 @@ from equiharness.harness.records.merge import merge
 from equiharness.harness.records.reading import read_run
 from equiharness.harness.records.writing import RecordWriter
 from equiharness.harness.runs.plan import WHOLE, Block, Plan, Shard
-from equiharness.harness.runs.resume import identity, read_progress
+from equiharness.harness.runs.resume import identity, read_state
 from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
 PLAN = Plan([Block("x.Layer", Case.of(n=n), ("a", "b"), "float32") for n in range(7)])
@@ -21,21 +21,21 @@ def header(shard=WHOLE, **changes):
     return RunLine(started=started, command="verify", seed=0, planned=PLAN.size(shard), environment=known)
 
 
-def result(cell, error=None):
-    verdict = Verdict.BROKEN if cell % 5 == 0 else Verdict.EXACT
-    shown = f"cell {cell}" if cell % 4 == 0 else ""
+def result(check, error=None):
+    verdict = Verdict.BROKEN if check % 5 == 0 else Verdict.EXACT
+    shown = f"check {check}" if check % 4 == 0 else ""
     reason = Reason(code="X", message="")
-    value = cell / 7 if error is None else error
-    return CheckResult(property="a", verdict=verdict, reason=reason, error=value, attachment=shown, case=f"n={cell}")
+    value = check / 7 if error is None else error
+    return CheckResult(property="a", verdict=verdict, reason=reason, error=value, attachment=shown, case=f"n={check}")
 
 
 @pytest.fixture
 def write(records):
-    """Writes a closed record of a shard, or of some cells."""
+    """Writes a closed record of a shard, or of some checks."""
 
-    def made(path, shard=WHOLE, cells=None, ended=True, error=None, **changes):
-        cells = cells if cells is not None else reversed(list(PLAN.positions(shard)))
-        found = ((cell, result(cell, error)) for cell in cells)
+    def made(path, shard=WHOLE, checks=None, ended=True, error=None, **changes):
+        checks = checks if checks is not None else reversed(list(PLAN.positions(shard)))
+        found = ((check, result(check, error)) for check in checks)
         return records.write(path, header(shard, **changes), found, seconds=2.0 if ended else None)
 
     return made
@@ -67,20 +67,20 @@ def test_what_no_part_holds_is_missing_and_can_be_continued(tmp_path, write):
     found = merged(parts, tmp_path / "merged.jsonl")
     assert found.missing == len(PLAN) - PLAN.size(Shard(1, 2)) - 2
     assert read_run(tmp_path / "merged.jsonl").end is None
-    progress = read_progress(tmp_path / "merged.jsonl")
+    progress = read_state(tmp_path / "merged.jsonl")
     left = [p for task in PLAN.tasks(done=progress.done) for p in task.positions]
     assert left == [p for p in PLAN.positions(Shard(2, 2)) if p not in (2, 3)]
     assert progress.header.environment["plan"]["shard"] == "1/1"
 
 
 def test_a_check_that_two_parts_hold_is_written_once(tmp_path, write):
-    parts = [write(tmp_path / "1.jsonl", cells=[0, 1, 2]), write(tmp_path / "2.jsonl", cells=[2, 3])]
+    parts = [write(tmp_path / "1.jsonl", checks=[0, 1, 2]), write(tmp_path / "2.jsonl", checks=[2, 3])]
     assert merged(parts, tmp_path / "merged.jsonl").tally.checks == 4
     assert [c.case for c in read_run(tmp_path / "merged.jsonl").checks] == ["n=0", "n=1", "n=2", "n=3"]
 
 
 def test_two_results_of_one_check_that_differ_are_refused(tmp_path, write):
-    parts = [write(tmp_path / "1.jsonl", cells=[2]), write(tmp_path / "2.jsonl", cells=[2], error=9.0)]
+    parts = [write(tmp_path / "1.jsonl", checks=[2]), write(tmp_path / "2.jsonl", checks=[2], error=9.0)]
     with pytest.raises(RecordError, match=r"1\.jsonl.*2\.jsonl have different results of a of .* n=2"):
         merged(parts, tmp_path / "merged.jsonl")
 

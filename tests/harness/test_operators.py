@@ -2,14 +2,14 @@
 
 import pytest
 from equiharness.harness.adapters.adapter import Cost
-from equiharness.harness.adapters.operators import OPERATORS, contests, everyone
+from equiharness.harness.adapters.operators import OPERATORS, comparisons, every_installed
 from equiharness.harness.adapters.registry import find, implementations
 from equiharness.harness.errors import UsageError
 from equiharness.harness.timing.roofline import Ceilings, cost_of_batch
 
 
 def test_ours_stands_beside_the_peers():
-    [group] = contests(operators="group convolution C4")
+    [group] = comparisons(operators="group convolution C4")
     names = {e.implementation for e in group}
     assert {"equiharness.GroupConv", "torch.nn.Conv2d"} <= names
 
@@ -20,18 +20,18 @@ def test_every_operator_is_computed_by_someone_registered():
 
 
 def test_a_name_without_an_operator_is_timed_on_its_own_cases():
-    found = contests(["equiharness.GroupPool"])
+    found = comparisons(["equiharness.GroupPool"])
     assert len(found) == len(list(find("equiharness.GroupPool").cases()))
     assert all(len(group) == 1 for group in found)
 
 
 def test_an_unknown_name_is_refused_with_the_closest():
     with pytest.raises(UsageError, match="GroupConv"):
-        contests(["equiharness.GropConv"])
+        comparisons(["equiharness.GropConv"])
 
 
 def test_everyone_is_there_once():
-    names = [(e.operator, e.implementation) for group in everyone() for e in group]
+    names = [(e.operator, e.implementation) for group in every_installed() for e in group]
     assert len(names) == len(set(names))
     assert {name for _, name in names} == {i.name for i in implementations() if i.version is not None}
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from equiharness.harness.adapters.adapter import Case
 from equiharness.harness.adapters.registry import implementations
-from equiharness.harness.runs.checks import plan, run_cell
-from equiharness.harness.runs.plan import Cell
+from equiharness.harness.runs.checks import plan, run_check
+from equiharness.harness.runs.plan import Check
 from equiharness.harness.search.strategies import draw
 from equiharness.harness.verdict.result import Verdict
 
@@ -35,33 +35,33 @@ def test_a_configuration_that_nobody_listed_can_be_named():
     listed = next(iter(adapter(LAYER).cases()))
     named = Case.of(**{**listed.parameters, "size": 21})
     assert named not in list(adapter(LAYER).cases())
-    [cell] = plan([LAYER], ["equivariance"], suite=SUITE, dtypes=["float32"], cases=named.name)
-    assert cell.case == named
+    [check] = plan([LAYER], ["equivariance"], suite=SUITE, dtypes=["float32"], cases=named.name)
+    assert check.case == named
     assert not plan([LAYER], ["equivariance"], suite=SUITE, dtypes=["float32"], cases="group=C4 size=21")
 
 
 def test_each_seed_draws_configurations_of_its_own_and_says_how_to_name_them():
-    cells = plan([LAYER], ["equivariance"], suite=SUITE, dtypes=["float64"], seeds=(3, 4, 5), drawn=2)
+    checks = plan([LAYER], ["equivariance"], suite=SUITE, dtypes=["float64"], seeds=(3, 4, 5), drawn=2)
     listed = list(adapter(LAYER).cases())
-    drawn = {seed: [c.case for c in cells if c.seed == seed and c.case not in listed] for seed in (3, 4, 5)}
-    assert [sum(c.seed == seed and c.case in listed for c in cells) for seed in (3, 4, 5)] == [len(listed)] * 3
+    drawn = {seed: [c.case for c in checks if c.seed == seed and c.case not in listed] for seed in (3, 4, 5)}
+    assert [sum(c.seed == seed and c.case in listed for c in checks) for seed in (3, 4, 5)] == [len(listed)] * 3
     assert len({case.name for found in drawn.values() for case in found}) > 2
-    for cell in cells:
+    for check in checks:
         [again] = plan(
-            [LAYER], ["equivariance"], suite=SUITE, dtypes=["float64"], cases=cell.case.name, seeds=[cell.seed]
+            [LAYER], ["equivariance"], suite=SUITE, dtypes=["float64"], cases=check.case.name, seeds=[check.seed]
         )
-        assert again == replace(cell, drawn=False)
-        assert cell.drawn == (cell.case not in listed)
+        assert again == replace(check, drawn=False)
+        assert check.drawn == (check.case not in listed)
 
 
 def test_what_needs_no_seed_is_planned_for_the_first_that_has_the_configuration():
     options = {"suite": SUITE, "dtypes": ["float64"], "seeds": (0, 1), "drawn": 2}
-    cells = plan([LAYER], ["homomorphism", "equivariance"], seedless=["homomorphism"], **options)
+    checks = plan([LAYER], ["homomorphism", "equivariance"], seedless=["homomorphism"], **options)
     every = plan([LAYER], ["homomorphism", "equivariance"], **options)
-    found = [(c.case.name, c.seed) for c in cells if c.property == "homomorphism"]
+    found = [(c.case.name, c.seed) for c in checks if c.property == "homomorphism"]
     assert len({name for name, _ in found}) == len(found)
     assert {name for name, _ in found} == {c.case.name for c in every}
-    assert [c for c in cells if c.property == "equivariance"] == [c for c in every if c.property == "equivariance"]
+    assert [c for c in checks if c.property == "equivariance"] == [c for c in every if c.property == "equivariance"]
     assert {seed for _, seed in found} == {0, 1}  # the second seed draws configurations of its own
 
 
@@ -78,16 +78,16 @@ def test_a_draw_repeats_itself_and_never_repeats_a_configuration():
 def test_a_draw_that_shows_nothing_is_skipped_and_the_same_configuration_by_name_is_vacuous():
     """One pixel, one field: no element moves anything. Whoever asks for that should know; a draw should not alarm."""
     pixel = Case.of(group="C4", size=1, kernel=1, stride=1, padding=0, padding_mode="zeros", fields_in=1, fields_out=1)
-    cell = Cell("equiharness.LiftingConv", pixel, "equivariance", "float32", suite=SUITE)
-    assert run_cell(cell).result.verdict is Verdict.VACUOUS
-    skipped = run_cell(replace(cell, drawn=True)).result
+    check = Check("equiharness.LiftingConv", pixel, "equivariance", "float32", suite=SUITE)
+    assert run_check(check).result.verdict is Verdict.VACUOUS
+    skipped = run_check(replace(check, drawn=True)).result
     assert (skipped.verdict, skipped.reason.code) == (Verdict.SKIPPED, "VACUOUS")
     assert "drawn at random" in skipped.reason.message
 
 
 def test_so_is_one_whose_control_passes():
     """At b = 1 the plain mean is the integral."""
-    cell = Cell("equiharness.integrate", Case.of(domain="s2", b=1, channels=1), "integration", "float64", suite=SUITE)
-    assert run_cell(cell).result.verdict is Verdict.AMBIGUOUS
-    assert run_cell(replace(cell, drawn=True)).result.reason.code == "CONTROL"
-    assert run_cell(replace(cell, drawn=True)).result.verdict is Verdict.SKIPPED
+    check = Check("equiharness.integrate", Case.of(domain="s2", b=1, channels=1), "integration", "float64", suite=SUITE)
+    assert run_check(check).result.verdict is Verdict.AMBIGUOUS
+    assert run_check(replace(check, drawn=True)).result.reason.code == "CONTROL"
+    assert run_check(replace(check, drawn=True)).result.verdict is Verdict.SKIPPED

@@ -7,8 +7,8 @@ import time
 import pytest
 from equiharness.harness.errors import UsageError
 from equiharness.harness.runs.checks import plan
-from equiharness.harness.runs.pool import FEW_CELLS, Pool, cores, gpus_for, pooled, workers_for
-from equiharness.harness.runs.scheduling import LostCellError, stream
+from equiharness.harness.runs.pool import FEW_CHECKS, Pool, cores, gpus_for, pooled, workers_for
+from equiharness.harness.runs.scheduling import LostCheckError, stream
 
 SUITE = "equiharness.suites.check:run_property"
 
@@ -21,31 +21,31 @@ def cheap_plan(kinds, monkeypatch, properties=("a", "b"), **options):
     return plan(["cheap.Layer"], properties, suite="cheap:run_property", dtypes=["float32"], **options)
 
 
-def results(cells, workers, **options):
+def results(checks, workers, **options):
     with pooled(workers, **{"preload": (), **options}) as engine:
-        found = dict(stream(cells.tasks(), engine))
-    assert sorted(found) == list(range(len(cells)))
-    return [found[position].result for position in range(len(cells))]
+        found = dict(stream(checks.tasks(), engine))
+    assert sorted(found) == list(range(len(checks)))
+    return [found[position].result for position in range(len(checks))]
 
 
-def verdicts(cells, workers, **options):
-    return [(r.case.split()[0].removeprefix("kind="), str(r.verdict)) for r in results(cells, workers, **options)]
+def verdicts(checks, workers, **options):
+    return [(r.case.split()[0].removeprefix("kind="), str(r.verdict)) for r in results(checks, workers, **options)]
 
 
 def test_a_check_that_kills_its_process_is_crashed_with_the_signal_and_the_rest_goes_on(cheap, monkeypatch):
-    cells = cheap_plan(["pass", "SIGSEGV", "exit", "raise"], monkeypatch)
-    found = results(cells, 2)
+    checks = cheap_plan(["pass", "SIGSEGV", "exit", "raise"], monkeypatch)
+    found = results(checks, 2)
     assert [str(r.verdict) for r in found] == ["EXACT"] * 2 + ["CRASHED"] * 6
     assert all("SIGSEGV" in r.reason.message for r in found[2:4])
     assert all("exit code 9" in r.reason.message for r in found[4:6])
     assert [r.reason.code for r in found[2:]] == ["DIED"] * 4 + ["CRASHED"] * 2
-    assert [r.reproduce for r in found] == [cell.command for cell in cells]
+    assert [r.reproduce for r in found] == [check.command for check in checks]
 
 
 def test_a_check_that_hangs_is_timed_out_and_the_rest_goes_on_in_a_fresh_process(cheap, monkeypatch):
-    cells = cheap_plan(["hang", "pass"], monkeypatch, ["a"])
+    checks = cheap_plan(["hang", "pass"], monkeypatch, ["a"])
     begin = time.monotonic()
-    found = results(cells, 1, limit=1.0)
+    found = results(checks, 1, limit=1.0)
     assert [str(r.verdict) for r in found] == ["TIMED_OUT", "EXACT"]
     assert found[0].reason.code == "LIMIT"
     assert "1 s" in found[0].reason.message
@@ -113,18 +113,18 @@ def test_gpus_are_dealt_out_where_the_plan_names_none(device, count, visible, de
 
 
 def test_short_plans_start_no_process_and_long_ones_one_for_each_core_or_gpu():
-    assert workers_for(FEW_CELLS - 1) == 0
-    assert workers_for(FEW_CELLS) == cores()
-    assert workers_for(FEW_CELLS, gpus=3) == 3
+    assert workers_for(FEW_CHECKS - 1) == 0
+    assert workers_for(FEW_CHECKS) == cores()
+    assert workers_for(FEW_CHECKS, gpus=3) == 3
     assert (workers_for(1, jobs=4), workers_for(1000, jobs=1)) == (4, 0)
 
 
 def test_processes_give_the_numbers_of_this_one():
-    cells = plan(
+    checks = plan(
         ["equiharness.LiftingConv"], ["homomorphism", "equivariance"], suite=SUITE, cases="group=C4*", threads=1
     )
-    alone = [outcome.result for _, outcome in stream(cells.tasks())]
-    for one, other in zip(alone, results(cells, 2), strict=True):
+    alone = [outcome.result for _, outcome in stream(checks.tasks())]
+    for one, other in zip(alone, results(checks, 2), strict=True):
         assert (one.verdict, one.error, one.bound, one.power) == (other.verdict, other.error, other.bound, other.power)
 
 
@@ -177,6 +177,6 @@ def test_what_a_call_raises_is_raised_here():
     with Pool(1, preload=()) as pool:
         with pytest.raises(ZeroDivisionError):
             pool.submit(divmod, 1, 0).result()
-        with pytest.raises(LostCellError):
+        with pytest.raises(LostCheckError):
             pool.submit(os._exit, 3).result()
         assert pool.submit(divmod, 7, 2).result() == (3, 1)

@@ -19,7 +19,7 @@ from equiharness.harness.records.lines import (
 )
 from equiharness.harness.records.reading import read_run
 from equiharness.harness.records.writing import RecordWriter, write_atomically
-from equiharness.harness.verdict.result import CheckResult, ElementError, Reason, Verdict
+from equiharness.harness.verdict.result import CheckResult, ElementResult, Reason, Verdict
 
 HEADER = RunLine(started="2026-01-01T00:00:00", command="verify", seed=0, planned=2, environment={"versions": {}})
 
@@ -61,7 +61,7 @@ def test_what_is_written_is_read(written):
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, 5e-324, 1.7976931348623157e308, 0.1, -0.0])
 def test_every_float_survives(path, value):
     writer = RecordWriter(path, HEADER)
-    row = ElementError(element="e", error=value, bound=value)
+    row = ElementResult(element="e", error=value, bound=value)
     writer.write(CheckLine(result=result(error=value, limit=(value, value), elements=(row,))))
     writer.close()
     [read] = read_run(path).checks

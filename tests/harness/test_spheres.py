@@ -161,5 +161,5 @@ def test_bad_spheres_are_refused(attempt, message):
 
 
 def test_spheres_say_what_they_are():
-    assert str(eh.Field(eh.Sphere(4), "SO3", "2*trivial")) == "Field(Sphere(4), SO3, '2*trivial')"
+    assert str(eh.Field(eh.Sphere(4), "SO3", "2*trivial")) == "Field(Sphere(4), 'SO3', '2*trivial')"
     assert str(eh.Sphere(4, grid="gauss", shape=(5, 9))) == "Sphere(4, grid='gauss', shape=(5, 9))"

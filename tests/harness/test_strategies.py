@@ -3,11 +3,12 @@
 import equiharness as eh
 import pytest
 import torch
+from equiharness.adapters import Case, Implementation
 from equiharness.harness.claim.claim import Claim
 from equiharness.harness.claim.inputs import KINDS, structured
 from equiharness.harness.errors import UsageError
-from equiharness.harness.search.strategies import cases, elements, listed, profile, trials
-from equiharness.harness.search.trial import Turn
+from equiharness.harness.search.strategies import cases, configurations, elements, listed, profile, trials
+from equiharness.harness.search.trial import DrawnElement
 from hypothesis import Phase, find, given, settings
 
 GROUPS = ("C4", "D4", "C8", "D6", "O", "Oh", "SO2", "O2", "SO3", "O3")
@@ -42,9 +43,9 @@ def test_reflections_are_drawn_where_there_are_any():
 
 def test_an_element_may_be_required_to_keep_the_grid():
     of = eh.group("SO3")
-    assert Turn(steps=7).of(of, lambda g: g.is_signed_permutation).is_signed_permutation
+    assert DrawnElement(steps=7).of(of, lambda g: g.is_signed_permutation).is_signed_permutation
     with pytest.raises(UsageError, match="no element"):
-        Turn().of(of, lambda g: False)
+        DrawnElement().of(of, lambda g: False)
 
 
 def test_configurations_shrink_to_their_first_values():
@@ -58,9 +59,11 @@ def test_refused_configurations_are_never_drawn():
 
 
 def test_an_adapter_that_says_no_more_has_its_fixed_cases():
-    fixed = [eh.Case.of(size=3), eh.Case.of(size=5)]
+    fixed = [Case.of(size=3), Case.of(size=5)]
     assert find(listed(fixed), lambda case: True) == fixed[0]
-    assert find(eh.Implementation.strategy(type("Fixed", (), {"cases": lambda self: fixed})()), bool) == fixed[0]
+    adapter = type("Fixed", (Implementation,), {"cases": lambda self: fixed})()
+    assert adapter.strategy() is None
+    assert find(configurations(adapter), bool) == fixed[0]
 
 
 def test_the_ci_profile_is_derandomised_and_none_keeps_a_database():

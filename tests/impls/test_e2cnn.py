@@ -7,6 +7,7 @@ import equiharness as eh
 import numpy as np
 import pytest
 import torch
+from equiharness.adapters import Case
 from equiharness.harness.errors import UsageError
 
 with warnings.catch_warnings():
@@ -93,7 +94,7 @@ def test_a_band_limited_basis_is_compared_one_way():
 
 def test_a_basis_that_does_not_span_is_refused_with_the_way_out():
     implementation = adapter.R2Conv()
-    case = eh.Case.of(group="C4", size=9, kernel=3, stride=1, padding=1, fields_in=1, fields_out=1)
+    case = Case.of(group="C4", size=9, kernel=3, stride=1, padding=1, fields_in=1, fields_out=1)
     claim = implementation.build(case, device="cpu", dtype="float32", seed=0)
     with pytest.raises(UsageError, match="raise its frequencies_cutoff"):
         claim.twins[0].__self__.theirs_from_ours()

@@ -4,6 +4,7 @@ import equiharness as eh
 import numpy as np
 import pytest
 import torch
+from equiharness.adapters import Case
 
 pytest.importorskip("escnn")
 
@@ -132,7 +133,7 @@ def test_octahedral_weights_of_ours_are_escnns_where_its_basis_reaches_frequency
     gspace = gspaces.octaOnR3()
     fields = enn.FieldType(gspace, [gspace.regular_repr])
     layer = enn.R3Conv(fields, fields, 3, padding=1, frequencies_cutoff=6.0, recompute=True)
-    case = eh.Case.of(fields_in=1, fields_out=1, kernel=3, stride=1, padding=1)
+    case = Case.of(fields_in=1, fields_out=1, kernel=3, stride=1, padding=1)
     of = group_of(gspace)
     field = eh.Field(eh.Grid(5, 5, 5), of, fibre_of(fields, of))
     claim = Claim(adapter.on_tensors(layer), of, field, field)

@@ -4,6 +4,7 @@ import equiharness as eh
 import pytest
 import torch
 from equiharness import kernels
+from equiharness.adapters import Case, Family
 from equiharness.harness.fields.field import Field
 from equiharness.impls.grid import (
     convolutions as grid_convolutions,
@@ -98,24 +99,24 @@ def test_cost_counts_more_backward_than_forward(adapter, case):
 
 
 def test_the_flops_of_a_lifting_layer_are_those_of_the_dense_convolution():
-    case = eh.Case.of(group="C4", size=9, kernel=3, stride=1, padding=0, fields_in=2, fields_out=5)
+    case = Case.of(group="C4", size=9, kernel=3, stride=1, padding=0, fields_in=2, fields_out=5)
     assert grid_convolutions.Lifting().cost(case).flops == 2 * 2 * (5 * 4) * 9 * 7 * 7
 
 
 def test_the_flops_of_a_separable_layer_are_those_of_its_two_convolutions():
     parameters = {"group": "O", "size": 4, "kernel": 3, "stride": 1, "padding": 1, "fields_in": 2, "fields_out": 3}
-    case = eh.Case.of(**parameters, variant="pointwise_first")
+    case = Case.of(**parameters, variant="pointwise_first")
     mix, depthwise = 2 * (2 * 24) * (3 * 24) * 64, 2 * (3 * 24) * 27 * 64
     assert grid_convolutions.Separable().cost(case).flops == mix + depthwise
 
 
 def test_the_flops_of_an_antialiased_pool_are_those_of_its_two_strided_blurs():
-    case = eh.Case.of(group="C4", size=9, stride=2, sigma=0.66, padding_mode="zeros", fibre="3*trivial")
+    case = Case.of(group="C4", size=9, stride=2, sigma=0.66, padding_mode="zeros", fibre="3*trivial")
     assert grid_pools.AntialiasedPooling().cost(case).flops == 2 * 5 * 3 * (5 * 9 + 5 * 5)
 
 
 def test_the_bytes_of_a_pool_are_what_it_reads_and_writes():
-    case = eh.Case.of(group="C4", size=9, mode="max", fields=2)
+    case = Case.of(group="C4", size=9, mode="max", fields=2)
     assert grid_pools.GroupPooling().cost(case).bytes == 4 * (2 * 4 * 81 + 2 * 81)
 
 
@@ -123,7 +124,7 @@ def test_the_bytes_of_a_pool_are_what_it_reads_and_writes():
 def test_the_family_is_that_of_the_case(adapter):
     for case in adapter.cases():
         volume = case["group"] in ("O", "Oh")
-        assert adapter.family_of(case) is (eh.Family.OCTAHEDRAL if volume else eh.Family.PLANAR)
+        assert adapter.family_of(case) is (Family.OCTAHEDRAL if volume else Family.PLANAR)
 
 
 def test_the_same_seed_builds_the_same_layer():

@@ -2,8 +2,9 @@
 
 import equiharness as eh
 import pytest
+from equiharness.adapters import Case
 from equiharness.harness.adapters.registry import implementations
-from equiharness.harness.runs.checks import check_declarations, exit_code, plan, run_cell
+from equiharness.harness.runs.checks import check_declarations, exit_code, plan, run_check
 from equiharness.impls.peers.plain import Conv2d, Conv3d
 from equiharness.suites.check import run_property
 from equiharness.suites.properties import PLANNED
@@ -35,14 +36,14 @@ def test_a_plain_convolution_is_broken(adapter, dtype):
 
 def test_a_run_over_the_control_alone_holds_as_declared(registered):
     check_declarations([], PLANNED)
-    cells = plan([], PLANNED, suite=SUITE, dtypes=["float32"])
-    results = [run_cell(cell).result for cell in cells]
+    checks = plan([], PLANNED, suite=SUITE, dtypes=["float32"])
+    results = [run_check(check).result for check in checks]
     assert {r.label for r in results} == {"EXPECTED", "PASS", "SKIP"}
     assert exit_code(results, strict=True) == 0
 
 
 def test_the_flops_are_those_of_the_convolution():
-    case = eh.Case.of(group="C4", size=9, kernel=3, channels_in=2, channels_out=5)
+    case = Case.of(group="C4", size=9, kernel=3, channels_in=2, channels_out=5)
     assert Conv2d().cost(case).flops == 2 * 2 * 5 * 9 * 81
-    case = eh.Case.of(group="O", size=5, kernel=3, channels_in=2, channels_out=5)
+    case = Case.of(group="O", size=5, kernel=3, channels_in=2, channels_out=5)
     assert Conv3d().cost(case).flops == 2 * 2 * 5 * 27 * 125

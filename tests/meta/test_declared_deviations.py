@@ -10,7 +10,7 @@ from equiharness.harness.errors import UsageError
 from equiharness.harness.records.lines import CheckLine
 from equiharness.harness.records.reading import read_run
 from equiharness.harness.runs import checks as runner
-from equiharness.harness.runs.checks import check_declarations, exit_code, plan, run_cell
+from equiharness.harness.runs.checks import check_declarations, exit_code, plan, run_check
 from equiharness.harness.verdict.result import CheckResult, Reason, Verdict, explain, worst
 
 SUITE = "equiharness.suites.check:run_property"
@@ -45,8 +45,8 @@ def run(monkeypatch):
         monkeypatch.setattr("equiharness.harness.adapters.registry.implementations", lambda: (adapter,))
         runner._claim.cache_clear()  # it knows claims by name, and every adapter here has the same
         check_declarations([], ("homomorphism", "equivariance"))
-        cells = plan([], properties, suite=SUITE, dtypes=["float32"])
-        return [run_cell(cell).result for cell in cells]
+        checks = plan([], properties, suite=SUITE, dtypes=["float32"])
+        return [run_check(check).result for check in checks]
 
     return results
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from equiharness.harness.records.lines import Attachment, EndLine, Panel, Run, RunLine
-from equiharness.harness.verdict.result import CheckResult, ElementError, Reason, Verdict
+from equiharness.harness.verdict.result import CheckResult, ElementResult, Reason, Verdict
 
 TITLES = ("x", "g x", "f(x)", "g f(x)", "f(g x)", "f(g x) - g f(x)")
 
@@ -24,7 +24,7 @@ class Make:
             "error": 1e-15,
             "bound": 1e-13,
             "power": 1e9,
-            "elements": tuple(ElementError(element=f"r{i}", error=i * 1e-15, bound=1e-13) for i in range(4)),
+            "elements": tuple(ElementResult(element=f"r{i}", error=i * 1e-15, bound=1e-13) for i in range(4)),
             "reproduce": "equiharness verify ours --case small",
         }
         return CheckResult(**{**values, **changes})

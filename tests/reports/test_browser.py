@@ -20,10 +20,10 @@ import pytest
 from equiharness.harness.records.lines import Measurement
 from equiharness.harness.records.reading import read_run
 from equiharness.harness.records.validity import Geometry, Law, Point, ValidityMap
-from equiharness.harness.verdict.result import ElementError, Reason, Verdict
+from equiharness.harness.verdict.result import ElementResult, Reason, Verdict
 from equiharness.reports.history import History, Key
 from equiharness.reports.history import Run as HistoryRun
-from equiharness.reports.html import Beside, render_html
+from equiharness.reports.html import Extras, render_html
 from equiharness.reports.rows import rows_of, worst_first
 from equiharness.reports.since import Past, When, key_of
 
@@ -116,7 +116,7 @@ def open_tab(chromium):
         tab.context.close()
 
 
-def beside(run):
+def extras(run):
     """Something of everything that can stand beside a run."""
     failing = [check for check in run.checks if check.fails]
     pasts = (
@@ -149,7 +149,7 @@ def beside(run):
         history.add(Key("m", "forward", "op: a.Conv"), HistoryRun(1.7e9 + 86400 * day, f"c{day}"), 100.0 + day)
     lines = [{"change": "WORSE", "what": "a | b", "cause": "was EXACT, is BROKEN"}]
     ceilings = {"float32": {"flops_per_second": 1e11, "bytes_per_second": 1e10}}
-    return Beside(pasts, {"lines": lines}, "yesterday", tuple(measurements), ceilings, maps, history)
+    return Extras(pasts, {"lines": lines}, "yesterday", tuple(measurements), ceilings, maps, history)
 
 
 def written(folder, checks):
@@ -158,7 +158,7 @@ def written(folder, checks):
     made = runpy.run_path(str(ROOT / "benchmarks" / "report_size.py"))["synthetic"]
     run = read_run(Path(record)) if record else made(checks)
     file = folder / "report.html"
-    file.write_text(render_html(run, beside(run)), encoding="utf-8")
+    file.write_text(render_html(run, extras(run)), encoding="utf-8")
     return run, file
 
 
@@ -313,8 +313,8 @@ def test_the_keyboard_alone_reaches_a_claim(part, open_tab):
 
 def test_a_stabilised_view_moves_on_by_keyboard_and_names_its_element(part, open_tab):
     run, file = part
-    turned = {name for name, a in run.attachments.items() if len(a.turns) > 1}
-    row = next((r for r in rows_of(run) if r.result.attachment in turned), None)
+    rotated = {name for name, a in run.attachments.items() if len(a.rotated) > 1}
+    row = next((r for r in rows_of(run) if r.result.attachment in rotated), None)
     if row is None:
         pytest.skip("the given record is of a version without stabilised views.")
     tab = open_tab(file)
@@ -351,7 +351,7 @@ def test_hostile_names_are_shown_and_never_executed(tmp_path, make, open_tab):
             element=name,
             reason=Reason(code="ERROR", message=name),
             reproduce=name,
-            elements=(ElementError(element=name, error=1.0, bound=1e-13),) * 2,
+            elements=(ElementResult(element=name, error=1.0, bound=1e-13),) * 2,
             attachment="a",
         )
         for i, name in enumerate(HOSTILE)
@@ -365,7 +365,7 @@ def test_hostile_names_are_shown_and_never_executed(tmp_path, make, open_tab):
         for q in ("forward", "equivariance error", "floor of forward")
     )
     file = tmp_path / "hostile <b> & #1.html"
-    file.write_text(render_html(run, Beside(measurements=figures, against=HOSTILE[0])), encoding="utf-8")
+    file.write_text(render_html(run, Extras(measurements=figures, against=HOSTILE[0])), encoding="utf-8")
     tab = open_tab(file)
     for view in ("", "checks", "errors", "throughput", "about"):
         tab.go(view)

@@ -5,8 +5,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from equiharness.harness.records.lines import Measurement, Turn
-from equiharness.harness.verdict.result import ElementError, Resolution, Verdict
+from equiharness.harness.records.lines import Measurement, RotatedView
+from equiharness.harness.verdict.result import ElementResult, Resolution, Verdict
 from equiharness.reports.figures import write_figures
 from equiharness.reports.history import History, Key
 from equiharness.reports.history import Run as HistoryRun
@@ -21,7 +21,7 @@ def kinds():
 def full(make):
     attachment = make.attachment()
     panel = attachment.panels[0]
-    attachment = attachment.model_copy(update={"turns": (Turn(element="$r$", moved=panel, stabilised=panel),)})
+    attachment = attachment.model_copy(update={"rotated": (RotatedView(element="$r$", moved=panel, stabilised=panel),)})
     sizes = tuple(Resolution(size=n, error=0.1 / n, floor=0.0, control=math.inf) for n in (17, 33))
     run = make.run(
         make.check(Verdict.BROKEN, implementation="$a_b$/../x", case="$", attachment="a"),
@@ -40,8 +40,8 @@ def full(make):
 
 
 def test_every_picture_is_a_png_and_an_svg_with_a_caption(tmp_path, make, kinds):
-    run, beside = full(make)
-    paths = write_figures(run, tmp_path, **beside)
+    run, extras = full(make)
+    paths = write_figures(run, tmp_path, **extras)
     assert all(p.parent == tmp_path and p.exists() for p in paths)
     for kind in kinds:
         found = {p.suffix: p for p in paths if p.name.startswith(kind)}
@@ -62,5 +62,5 @@ def test_the_same_record_gives_the_same_png(tmp_path, make):
 
 
 def test_values_that_have_no_place_on_an_axis_are_drawn_nowhere(tmp_path, make):
-    elements = tuple(ElementError(element=f"{v}", error=v, bound=v) for v in (math.nan, math.inf, 0.0))
+    elements = tuple(ElementResult(element=f"{v}", error=v, bound=v) for v in (math.nan, math.inf, 0.0))
     write_figures(make.run(make.check(Verdict.BROKEN, error=math.nan, elements=elements)), tmp_path)

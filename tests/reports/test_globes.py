@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from equiharness.harness.records.lines import Attachment, Panel, Turn
+from equiharness.harness.records.lines import Attachment, Panel, RotatedView
 from equiharness.reports.globes import VIEW, globe, opposite, pictured
 from equiharness.reports.pictures import figure_of, strip_of
 
@@ -68,7 +68,7 @@ def test_what_is_not_a_number_is_masked_like_the_outside():
 def test_figures_of_a_report_draw_spheres_round_and_all_else_as_it_is(kind, shape):
     panel = Panel.of("x", 8, 16, np.arange(128, dtype="<f4").tobytes(), kind)
     attachment = Attachment(
-        id="a", element="g", panels=(panel,), turns=(Turn(element="g", moved=panel, stabilised=panel),)
+        id="a", element="g", panels=(panel,), rotated=(RotatedView(element="g", moved=panel, stabilised=panel),)
     )
     for figure in (figure_of(attachment), strip_of(attachment)):
         for axes in figure.axes:

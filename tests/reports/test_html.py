@@ -12,9 +12,9 @@ from html.parser import HTMLParser
 import pytest
 from equiharness.harness.errors import MissingDependencyError
 from equiharness.harness.records.lines import Measurement
-from equiharness.harness.verdict.result import ElementError, Reason, Resolution, Verdict
+from equiharness.harness.verdict.result import ElementResult, Reason, Resolution, Verdict
 from equiharness.reports import bundles
-from equiharness.reports.html import Beside, render_html
+from equiharness.reports.html import Extras, render_html
 from equiharness.reports.rows import rows_of
 from equiharness.reports.since import Past, When, key_of
 
@@ -107,7 +107,7 @@ def test_hostile_names_are_shown_and_never_executed(make, without_libraries, nam
             element=name,
             reason=Reason(code=name, message=name),
             reproduce=name,
-            elements=(ElementError(element=name, error=1.0, bound=1e-13),),
+            elements=(ElementResult(element=name, error=1.0, bound=1e-13),),
             attachment="a",
         )
         attachment = make.attachment().model_copy(update={"element": name})
@@ -116,8 +116,8 @@ def test_hostile_names_are_shown_and_never_executed(make, without_libraries, nam
         figure = Measurement(implementation=name, case=name, quantity="forward", value=1, unit="s", better="lower")
         past = Past(When(name, name), {key_of(check): False})
         lines = [{"change": "WORSE", "what": name, "cause": name}]
-        beside = Beside(pasts=(past,), changes={"lines": lines}, against=name, measurements=(figure,))
-        return Page(text := render_html(run, beside)), text
+        extras = Extras(pasts=(past,), changes={"lines": lines}, against=name, measurements=(figure,))
+        return Page(text := render_html(run, extras)), text
 
     (hostile, text), (tame, _) = page(name), page("tame")
     # Exactly the tags and attributes of a page with a tame name: no name added any.
@@ -134,7 +134,7 @@ def test_a_name_of_ten_thousand_characters_renders(make, without_libraries):
 
 
 def test_the_data_hold_every_element(make, without_libraries):
-    elements = tuple(ElementError(element=f"g{i}", error=float(i), bound=1e-13) for i in range(48))
+    elements = tuple(ElementResult(element=f"g{i}", error=float(i), bound=1e-13) for i in range(48))
     text = render_html(make.run(make.check(elements=elements)))
     drawn = packed(text)["checks"][0]["elements"]
     assert [row[:3] for row in drawn] == [[f"g{i}", float(i), 1e-13] for i in range(48)]
@@ -150,8 +150,8 @@ def test_the_data_hold_every_resolution(make, without_libraries):
 
 def test_nan_and_infinity_are_told_apart_from_numbers(make, without_libraries):
     elements = (
-        ElementError(element="a", error=math.nan, bound=math.inf),
-        ElementError(element="b", error=0.0, bound=0.0),
+        ElementResult(element="a", error=math.nan, bound=math.inf),
+        ElementResult(element="b", error=0.0, bound=0.0),
     )
     text = render_html(make.run(make.check(Verdict.BROKEN, error=math.nan, power=math.inf, elements=elements)))
     check = packed(text)["checks"][0]
@@ -206,7 +206,7 @@ def test_the_page_says_since_when_a_claim_fails(make, without_libraries):
         Past(When("2025-12-30", "aaaa"), {key_of(broken): False, key_of(other): True}),
         Past(When("2025-12-31", "bbbb"), {key_of(broken): True, key_of(other): True}),
     )
-    text = render_html(make.run(broken, other), Beside(pasts=pasts))
+    text = render_html(make.run(broken, other), Extras(pasts=pasts))
     shown = re.sub("<[^>]*>", "", text)
     assert "2025-12-31, bbbb held on 2025-12-30, aaaa" in shown
     assert "2025-12-30, aaaa or before" in shown
@@ -221,12 +221,12 @@ def test_what_changed_is_counted_and_linked_to_its_checks(make, without_librarie
         {"change": "SAME", "what": "same", "cause": "c"},
         {"change": "SAME", "what": "other", "cause": "new: EXACT"},
     ]
-    text = render_html(run, Beside(changes={"lines": lines}, against="yesterday"))
+    text = render_html(run, Extras(changes={"lines": lines}, against="yesterday"))
     assert "1 check worse" in text
     assert "1 check new" in text
     assert "was EXACT, is BROKEN" in text
     assert text.count(f'href="#check/{rows_of(run)[0].id}"') >= 2
-    assert "Nothing: every check" in render_html(run, Beside(changes={"lines": []}, against="yesterday"))
+    assert "Nothing: every check" in render_html(run, Extras(changes={"lines": []}, against="yesterday"))
     assert "What changed" not in render_html(run)
 
 

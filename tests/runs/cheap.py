@@ -1,7 +1,7 @@
 """A plugin of cheap, deterministic and ill-behaved checks: what long runs are tested with.
 
-Each case says what its cells do: nothing, sleep, die of a signal, exit, hang, lose their device. A result is a number
-that its cell alone determines.
+Each case says what its checks do: nothing, sleep, die of a signal, exit, hang, lose their device. A result is a number
+that its check alone determines.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ class Cheap(Implementation):
     name = "cheap.Layer"
     library = "torch"
     family = Family.PLANAR
-    #: (what the cells do, how many cases)
+    #: (what the checks do, how many cases)
     kinds = (("sleep", int(os.environ.get("CHEAP_SLEEP", "0"))), ("pass", int(os.environ.get("CHEAP_PASS", "4"))))
 
     def cases(self):

@@ -163,7 +163,7 @@ def test_a_spectral_stack_is_read_and_exact():
     stack = k.SpectralSequential(k.S2Conv(1, 2, 4, 4, near("s2")), k.SO3Conv(2, 1, 4, 2, near("so3")))
     result = eh.check(stack)
     assert result.verdict is eh.Verdict.EXACT, str(result)
-    assert result.target == "Field(Rotations(2), SO3, '1*trivial')"
+    assert result.target == "Field(Rotations(2), 'SO3', '1*trivial')"
 
 
 def test_the_picture_of_a_sphere_is_beta_by_alpha():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from equiharness.harness.adapters.adapter import Case, Cost
-from equiharness.harness.adapters.operators import Entrant, contests
+from equiharness.harness.adapters.operators import TimedCase, comparisons
 from equiharness.harness.claim.claim import Claim
 from equiharness.harness.errors import UsageError
 from equiharness.harness.fields.domains import Grid
@@ -12,8 +12,8 @@ from equiharness.harness.records.lines import Measurement
 from equiharness.harness.timing.clock import Clock, Timing
 from equiharness.harness.timing.roofline import Ceilings
 from equiharness.harness.timing.timed_layer import prepare
-from equiharness.suites.survey.side_by_side import contest
-from equiharness.suites.survey.throughput import Effort, Entry, throughput
+from equiharness.suites.survey.side_by_side import side_by_side
+from equiharness.suites.survey.throughput import Effort, MeasuredLayer, throughput
 
 CEILINGS = Ceilings(bytes_per_second=1e10, flops_per_second=1e11)
 QUICK = Effort(seconds=0.0, cold=False)
@@ -34,10 +34,10 @@ def claim(layer, dtype=torch.float32, fibre="2*trivial"):
 
 
 def measured(layer, effort=QUICK, cost=None, **how):
-    contender = prepare(lambda: claim(layer, **how), batch=4)
+    timed_layer = prepare(lambda: claim(layer, **how), batch=4)
     template = Measurement(case="c", quantity="", value=0, unit="", better="lower", dtype="float32", batch=4)
-    entries = {"a": Entry(contender, template, cost)}
-    return {m.quantity: m for m in throughput(entries, clock=OneSecond(), ceilings=CEILINGS, effort=effort)}
+    layers = {"a": MeasuredLayer(timed_layer, template, cost)}
+    return {m.quantity: m for m in throughput(layers, clock=OneSecond(), ceilings=CEILINGS, effort=effort)}
 
 
 def test_every_figure_of_a_layer_with_weights_is_there():
@@ -98,16 +98,16 @@ def test_what_has_no_gradient_has_no_backward_figure():
 def test_modes_are_put_back():
     layer = torch.nn.Sequential(torch.nn.BatchNorm2d(2))
     layer.eval()
-    contender = prepare(lambda: claim(layer), batch=4)
-    with contender.mode(training=True):
+    timed_layer = prepare(lambda: claim(layer), batch=4)
+    with timed_layer.mode(training=True):
         assert layer[0].training
     assert not layer[0].training
 
 
 def test_channels_last_changes_the_layout_of_inputs_and_weights():
     layer = torch.nn.Conv2d(2, 2, 3, padding=1)
-    contender = prepare(lambda: claim(layer), batch=4, setting="channels_last")
-    assert contender.x.is_contiguous(memory_format=torch.channels_last)
+    timed_layer = prepare(lambda: claim(layer), batch=4, setting="channels_last")
+    assert timed_layer.x.is_contiguous(memory_format=torch.channels_last)
     assert layer.weight.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -127,11 +127,11 @@ def test_inputs_are_random_and_never_zero():
 
 
 def test_a_contest_names_who_was_left_out_and_times_the_rest():
-    [group] = contests(["torch.nn.Conv2d"], operators="group convolution D4")
-    bad = Entrant(group[0].operator, "torch.nn.Conv2d", Case.of(group="no such group"), 2)
+    [group] = comparisons(["torch.nn.Conv2d"], operators="group convolution D4")
+    bad = TimedCase(group[0].operator, "torch.nn.Conv2d", Case.of(group="no such group"), 2)
     left_out = []
     found = list(
-        contest(
+        side_by_side(
             [*group, bad],
             dtype="float32",
             settings=["eager"],

@@ -26,11 +26,11 @@ def so3_layer():
         (lambda: k.S2Conv(0, 1, 2, 2, [(0.1, 0.2)]), "cin must be at least 1"),
         (lambda: k.S2Conv(1, 1, 2, 2, [(0.1, 0.2, 0.3)]), r"\(beta, alpha\)"),
         (lambda: k.SO3Conv(1, 1, 2, 2, k.s2_near_identity()), r"\(beta, alpha, gamma\)"),
-        (lambda: k.Grid(np.zeros((3, 4))), "P >= 1"),
-        (lambda: k.Grid(np.zeros((0, 2))), "P >= 1"),
-        (lambda: k.Grid([(3.5, 0.0)]), r"outside \[0, pi\]"),
-        (lambda: k.Grid([(0.5, 0.0), (-0.1, 0.0)]), "point 1"),
-        (lambda: k.Grid([(0.5, np.nan)]), "finite"),
+        (lambda: k.KernelGrid(np.zeros((3, 4))), "P >= 1"),
+        (lambda: k.KernelGrid(np.zeros((0, 2))), "P >= 1"),
+        (lambda: k.KernelGrid([(3.5, 0.0)]), r"outside \[0, pi\]"),
+        (lambda: k.KernelGrid([(0.5, 0.0), (-0.1, 0.0)]), "point 1"),
+        (lambda: k.KernelGrid([(0.5, np.nan)]), "finite"),
         (lambda: k.s2_near_identity(n_alpha=0), "n_alpha must be at least 1"),
         (lambda: k.s2_near_identity(max_beta=4.0), r"outside \[0, pi\]"),
         (lambda: so3_layer()(torch.zeros(1, 1, 6, 6, 6)), "b_in = 2"),
@@ -85,4 +85,4 @@ def test_an_empty_batch_gives_an_empty_batch():
 
 
 def test_a_pole_written_in_float32_is_a_pole():
-    assert k.Grid(torch.tensor([[np.pi, 0.0]], dtype=torch.float32)).points[0, 0] == np.pi
+    assert k.KernelGrid(torch.tensor([[np.pi, 0.0]], dtype=torch.float32)).points[0, 0] == np.pi

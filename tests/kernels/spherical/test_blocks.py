@@ -78,8 +78,8 @@ def test_soft_grids_are_in_the_order_of_a_flattened_signal():
 
 def test_grids_are_values():
     grid = k.s2_near_identity()
-    assert grid == k.Grid(grid.points)
-    assert hash(grid) == hash(k.Grid(grid.points))
+    assert grid == k.KernelGrid(grid.points)
+    assert hash(grid) == hash(k.KernelGrid(grid.points))
     assert grid != k.s2_equatorial()
     assert pickle.loads(pickle.dumps(grid)) == grid
     assert copy.deepcopy(grid) is grid

@@ -37,9 +37,9 @@ def test_half_the_bandwidth_and_twice_max_beta_keep_the_size():
 
 def test_one_point_under_many_names_is_one_point():
     poles = [[0.0, 0.0], [0.0, 1.0], [np.pi, 2.0], [np.pi, 0.5], [1.0, 0.1], [1.0, 0.1 + 2 * np.pi]]
-    assert k.Grid(poles).describe(2).distinct == 3
+    assert k.KernelGrid(poles).describe(2).distinct == 3
     turns = [[0.0, 0.3, 0.4], [0.0, 0.7, 0.0], [0.0, 0.7, 0.1], [1.0, 0.2, 0.3], [1.0, 0.2, 0.3 - 2 * np.pi]]
-    assert k.Grid(turns).describe(2).distinct == 3
+    assert k.KernelGrid(turns).describe(2).distinct == 3
 
 
 def test_a_description_reads_as_a_few_lines():
@@ -65,14 +65,14 @@ def test_a_drawing_from_above_the_pole_has_every_point_at_the_sine_of_its_colati
 
 
 def test_the_point_below_the_eye_is_in_the_middle_and_north_is_up():
-    axes = k.Grid([[0.9, 0.4], [0.5, 0.4]]).plot(view=(0.9, 0.4))
+    axes = k.KernelGrid([[0.9, 0.4], [0.5, 0.4]]).plot(view=(0.9, 0.4))
     middle, north = placed(axes)
     np.testing.assert_allclose(middle, 0, atol=1e-12)
     np.testing.assert_allclose(north, [0, np.sin(0.4)], atol=1e-12)
 
 
 def test_what_lies_behind_is_faint():
-    axes = k.Grid([[0.1, 0.0], [3.0, 0.0]]).plot(view=(0.0, 0.0))
+    axes = k.KernelGrid([[0.1, 0.0], [3.0, 0.0]]).plot(view=(0.0, 0.0))
     strength = {line.get_alpha() for line in axes.lines if line.get_marker() == "." and len(line.get_xdata())}
     assert strength == {0.25, 1.0}
 

@@ -23,19 +23,19 @@ S2_GRIDS = {
     "near identity": lambda: k.s2_near_identity(),
     "equatorial": lambda: k.s2_equatorial(max_beta=np.pi / 6, n_alpha=6, n_beta=2),
     "SOFT": lambda: k.s2_soft(2),
-    "irregular": lambda: k.Grid(irregular(2)),
-    "repeated": lambda: k.Grid(np.repeat(irregular(2)[:3], 2, axis=0)),
-    "single point": lambda: k.Grid([[1.1, -0.4]]),
-    "pole": lambda: k.Grid([[0.0, 0.0]]),
+    "irregular": lambda: k.KernelGrid(irregular(2)),
+    "repeated": lambda: k.KernelGrid(np.repeat(irregular(2)[:3], 2, axis=0)),
+    "single point": lambda: k.KernelGrid([[1.1, -0.4]]),
+    "pole": lambda: k.KernelGrid([[0.0, 0.0]]),
 }
 SO3_GRIDS = {
     "near identity": lambda: k.so3_near_identity(n_alpha=4, n_beta=2),
     "equatorial": lambda: k.so3_equatorial(max_beta=np.pi / 6, n_alpha=4, n_beta=2),
     "SOFT": lambda: k.so3_soft(1),
-    "irregular": lambda: k.Grid(irregular(3)),
+    "irregular": lambda: k.KernelGrid(irregular(3)),
     "repeated": lambda: k.so3_near_identity(n_alpha=4, n_beta=1, compatible=True),
-    "single point": lambda: k.Grid([[1.1, -0.4, 2.0]]),
-    "identity": lambda: k.Grid([[0.0, 0.0, 0.0]]),
+    "single point": lambda: k.KernelGrid([[1.1, -0.4, 2.0]]),
+    "identity": lambda: k.KernelGrid([[0.0, 0.0, 0.0]]),
 }
 CASES = [("s2", name, grid) for name, grid in S2_GRIDS.items()] + [
     ("so3", name, grid) for name, grid in SO3_GRIDS.items()

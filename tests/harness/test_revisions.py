@@ -7,14 +7,14 @@ from pathlib import Path
 import equiharness
 import pytest
 from equiharness.harness.adapters.adapter import Case
-from equiharness.harness.adapters.operators import Entrant
+from equiharness.harness.adapters.operators import TimedCase
 from equiharness.harness.errors import UsageError
 from equiharness.harness.records.ratios import LEAST, Change
 from equiharness.harness.timing import revisions as module
 from equiharness.harness.timing.install import install_revision, repository_of
-from equiharness.harness.timing.revisions import Worker, WorkerError, duel
+from equiharness.harness.timing.revisions import Worker, WorkerError, compare_revisions
 
-ENTRANT = Entrant("op", "a.B", Case.of(n=1), 4)
+TIMED_CASE = TimedCase("op", "a.B", Case.of(n=1), 4)
 SITES = {"old": Path("old"), "new": Path("new")}
 
 
@@ -55,15 +55,15 @@ def fake(monkeypatch):
 @pytest.mark.parametrize(("new", "change"), [(1.0, Change.SAME), (1.15, Change.WORSE), (0.8, Change.BETTER)])
 def test_it_stops_as_soon_as_the_answer_is_clear(fake, new, change):
     fake.seconds["new"] = new
-    bouts = duel(SITES, [ENTRANT])
-    assert [b.quantity for b in bouts] == ["forward", "backward", "memory", "training memory"]
-    assert [b.ratio().change for b in bouts] == [change, change, Change.SAME, Change.SAME]
-    assert len(bouts[0].old) == LEAST
-    assert len(bouts[2].old) == 1
+    comparisons = compare_revisions(SITES, [TIMED_CASE])
+    assert [b.quantity for b in comparisons] == ["forward", "backward", "memory", "training memory"]
+    assert [b.ratio().change for b in comparisons] == [change, change, Change.SAME, Change.SAME]
+    assert len(comparisons[0].old) == LEAST
+    assert len(comparisons[2].old) == 1
 
 
 def test_which_revision_starts_first_alternates(fake):
-    duel(SITES, [ENTRANT], most=2)
+    compare_revisions(SITES, [TIMED_CASE], most=2)
     assert fake.started == ["old", "new", "new", "old"]
 
 
@@ -73,15 +73,15 @@ def test_an_open_answer_stays_ambiguous_after_the_most_pairs(fake, monkeypatch):
         FakeWorker, "ask", lambda self, do, **o: {"repeats": 1, "seconds": next(values), "bytes": 1}, raising=True
     )
     monkeypatch.setattr(module, "ROUNDS", 1)
-    [forward, _] = duel(SITES, [ENTRANT], backward=False, most=10)
+    [forward, _] = compare_revisions(SITES, [TIMED_CASE], backward=False, most=10)
     assert forward.ratio().change is Change.AMBIGUOUS
     assert len(forward.old) == 10
 
 
 def test_a_revision_that_does_not_build_is_named(fake):
     fake.seconds["new"] = -1
-    bouts = duel(SITES, [ENTRANT])
-    assert all(bout.failed == {"new": "does not build"} for bout in bouts)
+    comparisons = compare_revisions(SITES, [TIMED_CASE])
+    assert all(comparison.failed == {"new": "does not build"} for comparison in comparisons)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from equiharness.harness.records.lines import EndLine, RunLine, attachments_path
 from equiharness.harness.records.reading import line_at, read_run
 from equiharness.harness.records.writing import RecordWriter
 from equiharness.harness.runs.plan import WHOLE, Block, Plan, Shard
-from equiharness.harness.runs.resume import identity, read_progress, reopen, require_same, shard_of
+from equiharness.harness.runs.resume import identity, read_state, reopen, require_same, shard_of
 from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
 PLAN = Plan([Block("x.Layer", Case.of(n=n), ("a", "b"), "float32") for n in range(5)])
@@ -26,22 +26,22 @@ HEADER = RunLine(
 
 
 def result(number, attached=False, verdict=Verdict.EXACT):
-    reason, shown = Reason(code="EXACT", message="90°"), f"cell {number}" if attached else ""
+    reason, shown = Reason(code="EXACT", message="90°"), f"check {number}" if attached else ""
     return CheckResult(property="a", verdict=verdict, reason=reason, error=number / 7, attachment=shown)
 
 
 @pytest.fixture
 def write(records):
-    """Appends the check of one cell."""
+    """Appends the check of one check."""
     return lambda writer, number, **options: records.append(writer, number, result(number, **options))
 
 
 @pytest.fixture
 def whole(records):
-    """Writes a closed record of some cells, every third with a picture."""
+    """Writes a closed record of some checks, every third with a picture."""
 
-    def made(path, cells=range(10), ended=True):
-        found = ((n, result(n, attached=n % 3 == 0)) for n in cells)
+    def made(path, checks=range(10), ended=True):
+        found = ((n, result(n, attached=n % 3 == 0)) for n in checks)
         return records.write(path, HEADER, found, seconds=3.0 if ended else None)
 
     return made
@@ -52,19 +52,19 @@ def path(tmp_path):
     return tmp_path / "run.jsonl"
 
 
-def test_a_record_says_which_cells_it_holds(path, whole):
+def test_a_record_says_which_checks_it_holds(path, whole):
     whole(path, [4, 1, 7], ended=False)
-    progress = read_progress(path)
-    assert [i for i, done in enumerate(progress.done) if done] == [1, 4, 7]
-    assert progress.tally.counts == {"EXACT": 3}
-    assert not progress.ended
-    assert progress.size == path.stat().st_size
+    state = read_state(path)
+    assert [i for i, done in enumerate(state.done) if done] == [1, 4, 7]
+    assert state.tally.counts == {"EXACT": 3}
+    assert not state.ended
+    assert state.size == path.stat().st_size
 
 
 def test_a_record_that_ended_is_known(path, whole):
     whole(path)
-    assert read_progress(path).ended
-    assert read_progress(path).seconds == 3.0
+    assert read_state(path).ended
+    assert read_state(path).seconds == 3.0
 
 
 def test_continued_from_any_byte_a_record_becomes_the_undisturbed_one(path, tmp_path, write, whole):
@@ -76,12 +76,12 @@ def test_continued_from_any_byte_a_record_becomes_the_undisturbed_one(path, tmp_
     for cut in [first, end, *random.Random(0).sample(range(first, end), 60)]:
         path.write_bytes(text[:cut])
         # Pictures are written before the line that shows them: of the side file at least as much is there.
-        shown = text[:cut].count(b'"attachment":"cell')
+        shown = text[:cut].count(b'"attachment":"check')
         kept = [0, *(i + 1 for i, byte in enumerate(pictures) if byte == 10)][shown]
         attachments_path(path).write_bytes(pictures[: kept + cut % 100])
-        progress = read_progress(path)
-        writer = reopen(path, progress)
-        for task in PLAN.tasks(done=progress.done):
+        state = read_state(path)
+        writer = reopen(path, state)
+        for task in PLAN.tasks(done=state.done):
             for number in task.positions:
                 write(writer, number, attached=number % 3 == 0)
         writer.write(EndLine(seconds=3.0, seconds_in_layers=0.0, counts={"EXACT": 10}))
@@ -95,37 +95,37 @@ def test_offsets_of_failures_survive_continuing(path, write):
     write(writer, 5, verdict=Verdict.BROKEN)
     write(writer, 6)
     writer.close()
-    progress = read_progress(path)
-    writer = reopen(path, progress)
-    progress.tally.add(result(2, verdict=Verdict.CRASHED), 2, write(writer, 2, verdict=Verdict.CRASHED))
+    state = read_state(path)
+    writer = reopen(path, state)
+    state.tally.add(result(2, verdict=Verdict.CRASHED), 2, write(writer, 2, verdict=Verdict.CRASHED))
     writer.close()
-    assert [line_at(path, offset).cell for offset in progress.tally.failures()] == [2, 5]
+    assert [line_at(path, offset).position for offset in state.tally.failures()] == [2, 5]
 
 
-def test_a_picture_of_a_cell_that_is_checked_again_is_kept_once(path, records, write):
+def test_a_picture_of_a_check_that_is_checked_again_is_kept_once(path, records, write):
     writer = RecordWriter(path, HEADER)
     write(writer, 0, attached=True)
-    writer.attach(records.picture("cell 1"), always=False)  # killed here: the line that shows it was never written
+    writer.attach(records.picture("check 1"), always=False)  # killed here: the line that shows it was never written
     writer.close()
-    writer = reopen(path, read_progress(path))
+    writer = reopen(path, read_state(path))
     write(writer, 1, attached=True)
-    assert not writer.attach(records.picture("cell 0"), always=True)
+    assert not writer.attach(records.picture("check 0"), always=True)
     writer.close()
     assert attachments_path(path).read_bytes().count(b"\n") == 2
-    assert list(read_run(path).attachments) == ["cell 0", "cell 1"]
+    assert list(read_run(path).attachments) == ["check 0", "check 1"]
 
 
 def test_a_result_that_is_there_twice_refuses_the_record(path, whole):
     whole(path, [1, 2, 1], ended=False)
     with pytest.raises(RecordError, match="two results of check 1"):
-        read_progress(path)
+        read_state(path)
 
 
 @pytest.mark.parametrize("text", ["", '{"kind":"run"'])
 def test_a_run_that_was_killed_before_it_began_is_begun_again(path, text):
     path.write_text(text)
     with pytest.raises(RecordError):
-        read_progress(path)
+        read_state(path)
 
 
 def test_damage_before_the_last_line_is_not_continued(path, whole):
@@ -133,7 +133,7 @@ def test_damage_before_the_last_line_is_not_continued(path, whole):
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], b"garbage\n", *lines[2:]]))
     with pytest.raises(RecordError, match="line 3"):
-        read_progress(path)
+        read_state(path)
 
 
 def changed(**changes):
@@ -172,19 +172,19 @@ def test_a_record_that_is_being_written_is_not_continued(path, write):
     write(writer, 0)
     try:
         with pytest.raises(RecordError, match="being written by another process"):
-            reopen(path, read_progress(path))
+            reopen(path, read_state(path))
     finally:
         writer.close()
     assert len(read_run(path).checks) == 1
-    reopen(path, read_progress(path)).close()
+    reopen(path, read_state(path)).close()
 
 
 def test_a_record_that_grew_since_it_was_read_is_not_cut(path, whole):
     whole(path, range(4), ended=False)
-    progress = read_progress(path)
+    state = read_state(path)
     with path.open("a") as stream:
         stream.write(path.read_text().splitlines()[-1] + "\n")
     before = path.read_bytes()
     with pytest.raises(RecordError, match="grew while it was read"):
-        reopen(path, progress)
+        reopen(path, state)
     assert path.read_bytes() == before

@@ -90,7 +90,7 @@ def test_a_defect_for_stride_2_even_size_and_3_channels_is_found_and_shrunk_to_t
 
 def test_the_element_the_input_and_the_seed_are_made_plain_too(found):
     trial = found[0].trial
-    assert (trial.turn.rank, trial.turn.mirror, trial.inputs, trial.seed) == (0, False, "impulse", 0)
+    assert (trial.element.rank, trial.element.mirror, trial.inputs, trial.seed) == (0, False, "impulse", 0)
 
 
 def test_what_could_not_be_made_plainer_is_blamed(found):

@@ -37,29 +37,29 @@ def test_points_alone_of_a_box_that_turns_have_its_turned_shape():
     assert eh.Field(eh.Vector(), "C4", "regular").move_points_alone(turn, torch.zeros(1, 4)) is None
 
 
-def turned(function, target="trivial"):
+def rotated(function, target="trivial"):
     """The pictures moved back, one for each element."""
     source = eh.Field(eh.Grid(7, 7), "C4", "trivial")
     picture = equivariance(Claim(function, "C4", source, eh.Field(eh.Grid(7, 7), "C4", target))).picture
-    return [np.frombuffer(turn.stabilised.raw(), "<f4") for turn in picture.turns]
+    return [np.frombuffer(turn.stabilised.raw(), "<f4") for turn in picture.rotated]
 
 
 def test_the_stabilised_view_of_an_equivariant_layer_stands_still():
     torch.manual_seed(0)
-    first, *rest = turned(LiftingConv("C4", 1, 1, 3, padding=1), "regular")
+    first, *rest = rotated(LiftingConv("C4", 1, 1, 3, padding=1), "regular")
     assert len(rest) == 2
     assert all(np.allclose(first, other, atol=1e-6) for other in rest)
 
 
 def test_the_stabilised_view_of_a_plain_layer_moves():
     torch.manual_seed(0)
-    first, *rest = turned(torch.nn.Conv2d(1, 1, 3, padding=1))
+    first, *rest = rotated(torch.nn.Conv2d(1, 1, 3, padding=1))
     assert not any(np.allclose(first, other, atol=1e-2) for other in rest)
 
 
 def test_only_equivariance_itself_has_a_stabilised_view():
     field = eh.Field(eh.Grid(7, 7), "C4", "trivial")
-    assert equivariance(Claim(torch.relu, "C4", field, field), name="rotations").picture.turns == ()
+    assert equivariance(Claim(torch.relu, "C4", field, field), name="rotations").picture.rotated == ()
 
 
 def test_panels_say_what_their_rows_and_columns_are():

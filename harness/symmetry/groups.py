@@ -353,7 +353,7 @@ def group(spec: str | ArrayLike | Group) -> Group:
 
     Example:
         >>> [str(g) for g in group("C4")]
-        ['e', 'rotation by 180°', 'rotation by -90°', 'rotation by 90°']
+        ['e', 'rotation by 90°', 'rotation by 180°', 'rotation by -90°']
         >>> len(group("Oh")), group("C4") is group("C4")
         (48, True)
     """
@@ -382,7 +382,7 @@ def _made(name: str, spec: str) -> Group:
 
 
 def signed_permutations(dim: int) -> Matrix:
-    """All signed permutation matrices of size ``dim`` in the project's order, identity first."""
+    """All signed permutation matrices of size ``dim``: permutations first, then signs; the identity is the first."""
     found = []
     for p in itertools.permutations(range(dim)):
         for s in itertools.product((1, -1), repeat=dim):
@@ -393,14 +393,10 @@ def signed_permutations(dim: int) -> Matrix:
 
 
 def _planar(n: int, *, reflections: bool) -> Matrix:
-    """C_n or D_n: in the kernels' order when all elements are grid symmetries, else by angle."""
+    """C_n, or D_n: the rotations by angle, then each of them after the reflection of the last axis."""
     angles = 2 * np.pi * np.arange(n) / n
     rotations = np.array([[[math.cos(t), -math.sin(t)], [math.sin(t), math.cos(t)]] for t in angles])
-    listed = np.concatenate([rotations, rotations @ np.diag([1.0, -1.0])]) if reflections else rotations
-    if 4 % n:
-        return listed
-    inside = [m for m in signed_permutations(2) if np.abs(listed - m).max((1, 2)).min() < SAME]
-    return np.array(inside)
+    return np.concatenate([rotations, rotations @ np.diag([1.0, -1.0])]) if reflections else rotations
 
 
 def _matrix_of(spec: object, owner: Group) -> Matrix:

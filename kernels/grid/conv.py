@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from .expansion import expand
 from .geometry import check_alignment, check_fibre, flipped_axes
-from .groups import GroupLike, IntArray, grid_group
+from .groups import GroupLike, IntArray, former_places, grid_group
 
 
 class GridModule(nn.Module):
     """A module that knows its group and its geometry. Base of every convolution here, not a layer itself."""
 
+    # Of the state_dict. Version 2: groups of the plane list their elements by angle.
+    _version = 2
     # Ways to compute that a layer has; subclasses add "exact".
     backends: tuple[str, ...] = ("auto", "fast", "reference")
     _ran: str = ""
@@ -75,6 +77,30 @@ class GridModule(nn.Module):
             for name, table in self.tables().items():
                 self.get_buffer(name).copy_(torch.from_numpy(table))
         return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, local_metadata: Any, *rest: Any) -> None:
+        """Refuse weights that were saved in another order of the group's elements.
+
+        Raises:
+            ValueError: the state was saved by a layer of version 1, and the group's order has changed since. A plain
+                dict of tensors carries no version and is loaded as it is.
+        """
+        places = former_places(self.group)
+        if places is not None and local_metadata.get("version", self._version) < 2:
+            former = [self.group.elements[places.index(k)].tolist() for k in range(self.order)]
+            moved = ", ".join(f"{name!r} on axis {axis}" for name, axis in self.group_axes().items())
+            raise ValueError(
+                f"{prefix or type(self).__name__}: these weights were saved when {self.group.name} listed its elements "
+                f"in another order, {former}. Now it lists them by angle, and channels of its features are ordered "
+                f"like that too. To convert, apply index_select with the indices {places} to "
+                f"{moved or 'whatever reads the features of this layer (it has no such parameter itself)'}, and load "
+                "the tensors as a plain dict: load_state_dict(dict(state))."
+            )
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)  # type: ignore[no-untyped-call]
+
+    def group_axes(self) -> dict[str, int]:
+        """The parameters with an axis of group elements, and which axis that is."""
+        return {}
 
     def check_input(self, x: Tensor, fibre: tuple[int, ...]) -> None:
         """Refuse a wrong shape, and a box whose strided grid would be off centre."""
@@ -148,6 +174,10 @@ class GridConv(GridModule):
     def _lead(self) -> tuple[int, ...]:
         """Axes of the filter before its channels."""
         return ()
+
+    def group_axes(self) -> dict[str, int]:
+        """The weight, where the filter has an axis of group elements."""
+        return {"weight": len(self._lead()) + 2} if self._fibres()[2] == (self.order,) else {}
 
     @abstractmethod
     def tables(self) -> dict[str, IntArray]:

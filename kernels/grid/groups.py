@@ -99,15 +99,17 @@ def grid_group(group: GroupLike) -> GridGroup:
             whose ``elements`` is such an array.
 
     Returns:
-        The group, identity first. Named groups are ordered as itertools gives them: for p in permutations(range(d)),
-        for s in product((1, -1), repeat=d), M[i, p[i]] = s[i], keeping the members.
+        The group, identity first. Groups of the plane are listed by angle: element k of C4 is k quarter turns,
+        ``torch.rot90(x, k, (-2, -1))``; D4 lists those four, then each of them after s, the reflection that flips
+        the last axis. O and Oh are ordered as itertools gives them: for p in permutations(range(3)), for s in
+        product((1, -1), repeat=3), M[i, p[i]] = s[i], keeping the members.
 
     Raises:
         ValueError: an unknown name, or matrices that are no group of signed permutations.
 
     Example:
         >>> grid_group("C4").elements.tolist()[1]
-        [[-1, 0], [0, -1]]
+        [[0, -1], [1, 0]]
     """
     if isinstance(group, GridGroup):
         return group
@@ -117,15 +119,27 @@ def grid_group(group: GroupLike) -> GridGroup:
                 f"unknown grid group {group!r}; known are {', '.join(_NAMED)}. "
                 f"Any other group: pass its signed permutation matrices as an array [|G|, d, d]"
             )
-        dim, member = _NAMED[group]
-        return GridGroup([m for m in _hyperoctahedral(dim) if member(m)], group)
+        return GridGroup(_NAMED[group](), group)
     if isinstance(group, HasElements):
         return GridGroup(group.elements, str(getattr(group, "name", "custom")))
     return GridGroup(group)
 
 
+def former_places(group: GridGroup) -> list[int] | None:
+    """Where each element stood before named groups of the plane were listed by angle; None where nothing moved.
+
+    Until then C4, D2 and D4 were listed like O and Oh, as signed permutations in the order of itertools.
+    """
+    if group.name not in _PLANAR or group != grid_group(group.name):
+        return None
+    former = [m.tolist() for m in _hyperoctahedral(2)]
+    members = [m for m in former if m in group.elements.tolist()]
+    places = [members.index(m) for m in group.elements.tolist()]
+    return places if places != sorted(places) else None
+
+
 def _hyperoctahedral(dim: int) -> list[IntArray]:
-    """All signed permutation matrices of size dim, in the binding order."""
+    """All signed permutation matrices of size dim: permutations first, then signs, as itertools gives them."""
     matrices = []
     for p in permutations(range(dim)):
         for s in product((1, -1), repeat=dim):
@@ -135,24 +149,30 @@ def _hyperoctahedral(dim: int) -> list[IntArray]:
     return matrices
 
 
-def _is_rotation(m: IntArray) -> bool:
-    return round(float(np.linalg.det(m))) == 1
+def _by_angle(quarter_turns: Sequence[int], *, reflections: bool) -> list[IntArray]:
+    """Rotations by multiples of 90 degrees in the order given, then each of them after the reflection diag(1, -1)."""
+    quarter, reflection = np.array([[0, -1], [1, 0]]), np.diag([1, -1])
+    rotations = [np.linalg.matrix_power(quarter, k) for k in quarter_turns]
+    return [*rotations, *(r @ reflection for r in rotations if reflections)]
 
 
-def _is_diagonal(m: IntArray) -> bool:
-    return not m[~np.eye(len(m), dtype=bool)].any()
+def _octahedral(*, reflections: bool) -> list[IntArray]:
+    return [m for m in _hyperoctahedral(3) if reflections or round(float(np.linalg.det(m))) == 1]
 
 
-# Name -> (d, membership). D1 reflects array axis 1; D2 adds the reflection of axis 0.
-_NAMED: dict[str, tuple[int, Callable[[IntArray], bool]]] = {
-    "C1": (2, lambda m: np.array_equal(m, np.eye(2))),
-    "C2": (2, lambda m: _is_rotation(m) and _is_diagonal(m)),
-    "C4": (2, _is_rotation),
-    "D1": (2, lambda m: _is_diagonal(m) and m[0, 0] == 1),
-    "D2": (2, _is_diagonal),
-    "D4": (2, lambda m: True),
-    "O": (3, _is_rotation),
-    "Oh": (3, lambda m: True),
+# D1 reflects array axis 1; D2 adds the reflection of axis 0.
+_PLANAR: dict[str, Callable[[], list[IntArray]]] = {
+    "C1": lambda: _by_angle([0], reflections=False),
+    "C2": lambda: _by_angle([0, 2], reflections=False),
+    "C4": lambda: _by_angle(range(4), reflections=False),
+    "D1": lambda: _by_angle([0], reflections=True),
+    "D2": lambda: _by_angle([0, 2], reflections=True),
+    "D4": lambda: _by_angle(range(4), reflections=True),
+}
+_NAMED: dict[str, Callable[[], list[IntArray]]] = {
+    **_PLANAR,
+    "O": lambda: _octahedral(reflections=False),
+    "Oh": lambda: _octahedral(reflections=True),
 }
 
 

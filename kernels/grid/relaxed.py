@@ -74,6 +74,10 @@ class _RelaxedConv(Relaxed, GridConv):
     def _lead(self) -> tuple[int, ...]:
         return (self.banks,)
 
+    def group_axes(self) -> dict[str, int]:
+        """The relaxation, and the weight where the filter has an axis of group elements."""
+        return {**super().group_axes(), "relaxation": 1}
+
     def reset_parameters(self) -> None:
         """Draw banks that together keep the variance of white noise; the mixture starts at one, the bias at zero."""
         super().reset_parameters()

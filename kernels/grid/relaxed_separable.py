@@ -53,6 +53,10 @@ class RelaxedSeparableGroupConv(Relaxed, SeparableGroupConv):
         self.relaxation = nn.Parameter(like.new_ones((banks, self.order)))
         self.reset_parameters()
 
+    def group_axes(self) -> dict[str, int]:
+        """The group factors of every bank, and the relaxation."""
+        return {"group_weight": 3, "relaxation": 1}
+
     def tables(self) -> dict[str, IntArray]:
         """Those of the separable layer, and the index of u^-1 g."""
         return {**super().tables(), "quotients": regular_table(self.group)}

@@ -110,6 +110,10 @@ class SeparableGroupConv(GridModule):
         self._register_tables(device)
         self.reset_parameters()
 
+    def group_axes(self) -> dict[str, int]:
+        """The group factor."""
+        return {"group_weight": 2}
+
     def tables(self) -> dict[str, IntArray]:
         """Index of g^-1 h, of g^-1 t and of g^-1; for the exact backend also the tables of its dense step."""
         taps, exact = tap_table(self.group, self.kernel_size), {}

@@ -23,11 +23,17 @@ def rotations(dim):
     return [m for m in signed_permutations(dim) if round(np.linalg.det(m)) == 1]
 
 
+def by_angle(*, reflections):
+    """k quarter turns of rot90 for k = 0, 1, 2, 3, then each of them after the flip of the last axis."""
+    turns = [np.array(m) for m in ([[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]])]
+    return [*turns, *(m @ np.array([[1, 0], [0, -1]]) for m in turns if reflections)]
+
+
 MATRICES = {
     "C1": [np.eye(2, dtype=int)],
     "C2": [np.eye(2, dtype=int), -np.eye(2, dtype=int)],
-    "C4": rotations(2),
-    "D4": signed_permutations(2),
+    "C4": by_angle(reflections=False),
+    "D4": by_angle(reflections=True),
     "O": rotations(3),
     "Oh": signed_permutations(3),
     # Quarter turns about array axis 0: a custom group, cyclic, that leaves one axis alone.

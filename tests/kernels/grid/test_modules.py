@@ -296,3 +296,55 @@ def test_every_docstring_starts_with_the_symmetry_and_names_its_source(name):
     assert "exactly" in text.split("\n\n")[0]
     for section in ("Args:", "Raises:", "Example:", "Source:"):
         assert section in text
+
+
+ORDERED = {
+    "lifting": lambda: LiftingConv("C4", 1, 2, 3),
+    "regular": lambda: GroupConv("C4", 1, 2, 3),
+    "separable": lambda: kernels.SeparableGroupConv("C4", 1, 2, 3),
+    "transposed": lambda: kernels.TransposedGroupConv("C4", 1, 2, 3),
+    "relaxed": lambda: kernels.RelaxedGroupConv("C4", 1, 2, 3, banks=2),
+    "relaxed separable": lambda: kernels.RelaxedSeparableGroupConv("C4", 1, 2, 3, banks=2),
+    "reflected": lambda: GroupConv("D4", 1, 2, 3),
+    "vectors": lambda: kernels.VectorProjection("C4", 1, 2, 3),
+}
+
+
+def saved_before(layer):
+    """The state of a layer as version 1 saved it."""
+    state = layer.state_dict()
+    for metadata in state._metadata.values():
+        metadata["version"] = 1
+    return state
+
+
+@pytest.mark.parametrize("kind", ORDERED)
+def test_weights_of_the_former_order_are_refused_with_the_way_out(kind):
+    layer = ORDERED[kind]()
+    model = torch.nn.Sequential(torch.nn.ReLU(), layer)
+    with pytest.raises(ValueError, match="listed its elements in another order"):
+        layer.load_state_dict(saved_before(layer))
+    with pytest.raises(ValueError, match=r"^1\..*: these weights were saved"):
+        torch.nn.Sequential(torch.nn.ReLU(), layer).load_state_dict(
+            saved_before(torch.nn.Sequential(torch.nn.ReLU(), layer))
+        )
+    layer.load_state_dict(layer.state_dict())
+    layer.load_state_dict(dict(layer.state_dict()))
+
+
+@pytest.mark.parametrize("kind", ["C2", "O", "Oh"])
+def test_weights_of_a_group_whose_order_stayed_are_loaded(kind):
+    layer = LiftingConv(kind, 1, 2, 3)
+    layer.load_state_dict(saved_before(layer))
+
+
+def test_weights_of_the_former_order_convert_as_the_message_says():
+    former = [[[1, 0], [0, 1]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]], [[0, -1], [1, 0]]]  # e, 180, -90, 90
+    old, new = GroupConv(former, 2, 3, 3, bias=False), GroupConv("C4", 2, 3, 3, bias=False)
+    with pytest.raises(ValueError, match=r"with the indices \[0, 3, 1, 2\] to 'weight' on axis 2") as refused:
+        new.load_state_dict(saved_before(new))
+    assert str(former) in str(refused.value)
+    places = [0, 3, 1, 2]
+    new.load_state_dict({"weight": old.weight.index_select(2, torch.tensor(places))})
+    x = torch.randn(1, 2, 4, 5, 5)
+    torch.testing.assert_close(new(x[:, :, places]), old(x)[:, :, places])

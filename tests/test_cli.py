@@ -7,15 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import run
 from equiharness.harness.records.reading import read_run
 from equiharness.suites.properties import PLANNED
 
 QUICK = ["equiharness.GroupPool", "--case", "group=C4 size=33 mode=mean fields=4", "--dtype", "float32"]
 
 
-def run(*words: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def in_a_process(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from equiharness.cli import main; main()", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **(env or {})})
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})})
 
 
 def test_verify_writes_record_and_reports_and_exits_0(tmp_path):
@@ -58,7 +59,8 @@ def test_the_printed_line_reproduces_the_same_error(tmp_path):
 
 
 def test_a_run_that_checks_nothing_exits_3(tmp_path):
-    assert run("verify", "equiharness.*", "--case", "no such case", "--no-html", "--out", str(tmp_path)).returncode == 3
+    words = ["verify", "equiharness.*", "--case", "no such case", "--no-html", "--out", str(tmp_path)]
+    assert in_a_process(*words).returncode == 3
 
 
 def test_a_run_that_skips_everything_exits_3(tmp_path):
@@ -92,10 +94,16 @@ def test_an_unwritable_output_exits_2_before_checking(tmp_path):
     assert blocker.read_text() == "not a folder"
 
 
-def test_a_truncated_record_is_reported_with_exit_2_and_its_whole_lines_are_used(tmp_path):
-    run("verify", *QUICK, "--no-html", "--out", str(tmp_path))
-    path = tmp_path / "run.jsonl"
-    text = path.read_text()
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> str:
+    """The text of a record of one case."""
+    folder = tmp_path_factory.mktemp("record")
+    run("verify", *QUICK, "--no-html", "--out", str(folder))
+    return (folder / "run.jsonl").read_text()
+
+
+def test_a_truncated_record_is_reported_with_exit_2_and_its_whole_lines_are_used(tmp_path, written):
+    path, text = tmp_path / "run.jsonl", written
     path.write_text(text[: text.rindex('"kind":"check"') + 40])
     done = run("report", str(path), "--no-html")
     assert done.returncode == 2
@@ -103,10 +111,9 @@ def test_a_truncated_record_is_reported_with_exit_2_and_its_whole_lines_are_used
     assert "homomorphism" in (tmp_path / "report.md").read_text()
 
 
-def test_a_corrupted_record_is_refused_and_left_alone(tmp_path):
-    run("verify", *QUICK, "--no-html", "--out", str(tmp_path))
+def test_a_corrupted_record_is_refused_and_left_alone(tmp_path, written):
     path = tmp_path / "run.jsonl"
-    lines = path.read_text().splitlines(keepends=True)
+    lines = written.splitlines(keepends=True)
     lines[1] = "garbage\n"
     path.write_text("".join(lines))
     done = run("report", str(path))
@@ -126,7 +133,7 @@ def plugin(folder: Path, body: str) -> dict[str, str]:
 
 
 RAISES = """
-from equiharness.harness.adapters.registry import Case, Family, Implementation
+from equiharness.adapters import Case, Family, Implementation
 class Bad(Implementation):
     name, library, family = "bad.Layer", "badplugin", Family.PLANAR
     def cases(self): return [Case.of(n=1)]
@@ -137,7 +144,7 @@ class Bad(Implementation):
 def test_an_adapter_that_raises_is_crashed_and_the_others_go_on(tmp_path):
     env = plugin(tmp_path, RAISES)
     words = ["verify", "bad.Layer", "equiharness.GroupPool", "--property", "equivariance", "--dtype", "float32"]
-    done = run(*words, "--no-html", "--out", str(tmp_path / "out"), env=env)
+    done = in_a_process(*words, "--no-html", "--out", str(tmp_path / "out"), env=env)
     assert done.returncode == 1
     checks = read_run(tmp_path / "out" / "run.jsonl").checks
     verdicts = {c.implementation: c.verdict for c in checks}
@@ -146,7 +153,7 @@ def test_an_adapter_that_raises_is_crashed_and_the_others_go_on(tmp_path):
 
 
 def test_a_plugin_that_cannot_load_is_named(tmp_path):
-    done = run("list", env=plugin(tmp_path, "raise ImportError('no luck')"))
+    done = in_a_process("list", env=plugin(tmp_path, "raise ImportError('no luck')"))
     assert done.returncode == 2
     assert "badplugin:Bad" in done.stderr
 
@@ -179,7 +186,6 @@ def test_doctor_gives_the_install_command_of_what_is_missing(tmp_path):
     assert "torch" in done.stdout
 
 
-def test_a_record_is_json_lines(tmp_path):
-    run("verify", *QUICK, "--no-html", "--out", str(tmp_path))
-    kinds = [json.loads(line)["kind"] for line in (tmp_path / "run.jsonl").read_text().splitlines()]
+def test_a_record_is_json_lines(written):
+    kinds = [json.loads(line)["kind"] for line in written.splitlines()]
     assert kinds == ["run", *["check"] * len(PLANNED), "end"]

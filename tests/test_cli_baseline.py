@@ -8,7 +8,7 @@ from equiharness.harness.adapters import registry
 
 ADAPTER = """
     import equiharness as eh
-from equiharness.adapters import Case, Family, Implementation
+    from equiharness.adapters import Case, Family, Implementation
 
     class Layer(Implementation):
         name, library, family = "planted.Layer", "torch", Family.PLANAR

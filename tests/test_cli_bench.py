@@ -2,12 +2,11 @@
 
 import json
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command_line import run
 from equiharness.harness.records.lines import EndLine, Measurement, RunLine
 from equiharness.harness.records.reading import read_run
 from equiharness.harness.records.writing import RecordWriter
@@ -15,12 +14,6 @@ from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["torch.nn.Conv2d", "equiharness.LiftingConv", "--operator", "lifting C4", "--seconds", "0"]
-
-
-def run(*words, cwd=None):
-    command = [sys.executable, "-c", "from equiharness.cli import main; main()", *map(str, words)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, check=False)
 
 
 def test_bench_writes_a_record_with_raw_samples_and_a_table(tmp_path):

@@ -1,19 +1,14 @@
 """``equiharness report``: what stands beside a record, and every form that it is written in."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import run
 from equiharness.harness.records.lines import CheckLine, EndLine, Measurement, RunLine
 from equiharness.harness.records.validity import Geometry, Law, Point, ValidityMap, write_maps
 from equiharness.harness.records.writing import RecordWriter
 from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
-
-
-def run(*words):
-    return subprocess.run([sys.executable, "-m", "equiharness.cli", *map(str, words)], capture_output=True, text=True)
 
 
 def written(path: Path, day: int, verdict: Verdict = Verdict.EXACT, *more) -> Path:

@@ -68,7 +68,8 @@ def cost_of_batch(cost: Cost, batch: int) -> Cost:
     flops, moved = cost.call_flops + batch * per_flops, cost.call_bytes + batch * per_bytes
     growth_flops = cost.backward_flops / cost.flops if cost.flops else 0.0
     growth_bytes = cost.backward_bytes / cost.bytes if cost.bytes else 0.0
-    return Cost(flops, moved, growth_flops * flops, growth_bytes * moved)
+    # Cost is not imported here: the modules that time run in processes of other revisions too.
+    return type(cost)(flops, moved, growth_flops * flops, growth_bytes * moved)
 
 
 @contextmanager

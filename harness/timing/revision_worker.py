@@ -65,7 +65,10 @@ class TimingWorker:
         if threads:
             torch.set_num_threads(threads)
         self.calls.clear()
-        adapter = next(i for i in eh.implementations() if i.name == implementation)
+        adapters = {adapter.name: adapter for adapter in eh.implementations()}
+        if implementation not in adapters:
+            raise ValueError(f"this revision has no implementation {implementation}")
+        adapter = adapters[implementation]
         adapter.require()
         configuration = case_type()(case, parameters)
         prepare = timing("timed_layer").prepare

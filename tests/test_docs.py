@@ -248,7 +248,17 @@ def reader(request, kept, tmp_path, monkeypatch):
     distribution_version.cache_clear()
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+#: Pages whose blocks take longest.
+LONG = ("docs/findings.md", "docs/exact.md", "docs/grids.md")
+
+
+def read_pages():
+    for path in PAGES:
+        name = path.relative_to(ROOT).as_posix()
+        yield pytest.param(path, id=name, marks=[pytest.mark.pages] if name in LONG else [])
+
+
+@pytest.mark.parametrize("path", list(read_pages()))
 def test_every_block_of_a_page_does_what_the_page_says(path, reader):
     name = path.relative_to(ROOT).as_posix()
     for place, shown, found in reader.follow(blocks_of(path.read_text(encoding="utf-8"), name)):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.pages
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cluster.md"
 #: What runs on a cluster, and what it prints.
 BLOCK = re.compile(

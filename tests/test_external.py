@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.pages
+
 REPOSITORY = Path(__file__).parent / "external"
 #: What this environment knows of the outside: where the tree itself lies must not leak into the other repository.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "PYTHONPATH"))}

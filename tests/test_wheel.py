@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.pages
+
 ROOT = Path(__file__).resolve().parents[1]
 DOORS = {"__init__.py", "adapters.py", "pytest_plugin.py", "testing.py", "py.typed"}
 ROOMS = {"cli", "harness", "kernels", "impls", "suites", "reports"}

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.pages
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "super_resolution.py"
 
 

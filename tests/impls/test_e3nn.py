@@ -53,7 +53,7 @@ def test_another_axis_would_be_noticed():
     assert np.abs(types.representation_of(1, -1).of(g) - wigner_matrix(1, g.matrix)).max() > 0.1
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.deep)])
 @pytest.mark.parametrize(("layer", "case"), CASES)
 def test_layers_pass_with_derived_bounds(layer, case, dtype):
     result = run_property("equivariance", layer().build(case, device="cpu", dtype=dtype, seed=0)).result

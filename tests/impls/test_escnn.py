@@ -152,11 +152,10 @@ LAYERS = [
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda c: c.name)
-def test_every_layer_is_equivariant_in_single_precision_and_to_it_in_double(layer):
+def test_every_layer_is_equivariant_to_single_precision_in_double(layer):
     implementation = layer()
     case = next(iter(implementation.cases()))
-    for dtype in ("float32", "float64"):
-        claim = implementation.build(case, device="cpu", dtype=dtype, seed=3)
-        result = run_property("equivariance", claim).result
-        assert result.verdict in (eh.Verdict.EXACT, eh.Verdict.IMPRECISE), result
+    claim = implementation.build(case, device="cpu", dtype="float64", seed=3)
+    result = run_property("equivariance", claim).result
+    assert result.verdict in (eh.Verdict.EXACT, eh.Verdict.IMPRECISE), result
     assert implementation.cost(case).flops > 0

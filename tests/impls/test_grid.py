@@ -53,7 +53,7 @@ def made(adapter, case, dtype="float32", seed=3):
 
 
 @pytest.mark.parametrize(("adapter", "case"), list(few()))
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.deep)])
 def test_every_case_is_exact_or_as_declared(adapter, case, dtype):
     result = run_property("equivariance", made(adapter, case, dtype)).result
     declared = adapter.expects("equivariance", case, dtype=dtype, device="cpu")

@@ -27,6 +27,8 @@ from equiharness.reports.html import Extras, render_html
 from equiharness.reports.rows import rows_of, worst_first
 from equiharness.reports.since import Past, When, key_of
 
+pytestmark = pytest.mark.pages
+
 ROOT = Path(__file__).resolve().parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 #: Checks of the full matrix: every implementation, case, property and dtype.

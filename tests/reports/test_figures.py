@@ -11,6 +11,8 @@ from equiharness.reports.figures import write_figures
 from equiharness.reports.history import History, Key
 from equiharness.reports.history import Run as HistoryRun
 
+pytestmark = pytest.mark.pages
+
 
 @pytest.fixture(scope="module")
 def kinds():

@@ -113,14 +113,6 @@ def declared(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
     return list(groups.items())
 
 
-def by_implementation(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Rows of each implementation, worst first; implementations in the order of the record."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.implementation, []).append(row)
-    return {name: worst_first(group) for name, group in groups.items()}
-
-
 def matrix_of(rows: Sequence[Row]) -> Matrix:
     """The worst verdict of each implementation and property.
 

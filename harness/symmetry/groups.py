@@ -125,11 +125,6 @@ class Group:
         self.identity_index = int(identities[0])  # a closed finite set of invertible matrices contains it
         self.inv: NDArray[np.int64] = np.argmax(self.mul == self.identity_index, axis=1).astype(np.int64)
 
-    @classmethod
-    def from_matrices(cls, matrices: ArrayLike, name: str | None = None) -> Group:
-        """The finite group of these matrices (the same as calling ``Group``)."""
-        return Group(matrices, name)
-
     @property
     def order(self) -> int | None:
         """Number of elements; None for a continuous group."""

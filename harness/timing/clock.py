@@ -245,26 +245,3 @@ def _bytes(text: str) -> int:
     text = text.strip()
     unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:], 1)
     return int(text.rstrip("KMG") or 0) * unit
-
-
-def captured(call: Callable[[torch.Tensor], object], buffers: list[torch.Tensor]) -> tuple[Call, int]:
-    """A CUDA graph of one call on each buffer, for calls so short that launching them takes longer than they do.
-
-    Args:
-        call: on one input.
-        buffers: inputs of one shape, together more than twice the L2 cache, so that none is found there.
-
-    Returns:
-        A function that replays the graph, and the number of calls in it.
-    """
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream), torch.no_grad():
-        for buffer in buffers[:3]:  # warm-up off the capture: autotuning and lazy initialisation cannot be captured
-            call(buffer)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph), torch.no_grad():
-        for buffer in buffers:
-            call(buffer)
-    return graph.replay, len(buffers)

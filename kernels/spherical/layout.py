@@ -37,12 +37,6 @@ def so3_degrees(rows: int) -> int:
     return b
 
 
-def signed_orders(l: int) -> Integers:
-    """Return the orders in storage order: 0, +1, -1, .., +l, -l."""
-    index = np.arange(2 * l + 1)
-    return np.where(index % 2 == 1, (index + 1) // 2, -(index // 2))
-
-
 @dataclass(frozen=True)
 class ShellLayout:
     """Rows of all table products, and which coefficients they make.

@@ -8,56 +8,33 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ...harness.adapters.adapter import Case, Expected, Family, Implementation
+from ...harness.adapters.adapter import Case
 from ...harness.errors import UsageError
-from ...harness.fields.library_types import TypedLayer
-from ...harness.verdict.result import Verdict
 from . import steerable_layers as layers
+from .field_types import FieldTypeReader, SteerableAdapter, finite_representation, shared_adapters
 
 if TYPE_CHECKING:
     from ...harness.claim.claim import Claim
     from ...harness.symmetry.groups import Group
     from ...harness.symmetry.representations import Fibre
 
-#: Found by the robustness property on every layer that regroups channels by fields.
-EMPTY_BATCH = Expected(
-    "robustness", Verdict.BROKEN, "e2cnn infers a size from the batch and cannot reshape an empty one."
-)
-
 INSTALL = "pip install 'numpy<2' e2cnn==0.2.3"
 
 
-class TypeReader:
+class TypeReader(FieldTypeReader):
     """Group and fibres of an e2cnn module or ``FieldType``."""
 
-    def layer(self, layer: Any) -> TypedLayer | None:
-        """Everything an ``EquivariantModule`` says of itself."""
-        if not hasattr(layer, "in_type") or not hasattr(layer, "out_type"):
-            return None
-        of = group_of(layer.in_type.gspace)
-        return TypedLayer(on_tensors(layer), of, fibre_of(layer.in_type, of), fibre_of(layer.out_type, of))
+    library = "e2cnn"
 
-    def fibre(self, spec: Any, of: Group | None) -> tuple[Group, Fibre]:
-        """Group and fibre of a ``FieldType``."""
-        if not hasattr(spec, "representations"):
-            raise UsageError(f"{spec!r} is no e2cnn FieldType: pass in_type or out_type, or '8*regular'.")
-        of = of or group_of(spec.gspace)
-        return of, fibre_of(spec, of)
+    def group_of(self, gspace: Any) -> Group:
+        """C<n> or D<n> of the harness."""
+        return group_of(gspace)
 
-
-def on_tensors(layer: Any) -> Callable[[Any], Any]:
-    """The module as a function of plain tensors."""
-
-    def call(x: Any) -> Any:
-        from e2cnn.nn import GeometricTensor
-
-        return layer(GeometricTensor(x, layer.in_type)).tensor
-
-    return call
+    def fibre_of(self, field_type: Any, of: Group) -> Fibre:
+        """The direct sum in float64 matrices."""
+        return fibre_of(field_type, of)
 
 
 def group_of(gspace: Any) -> Group:
@@ -87,77 +64,35 @@ def array_matrix(gspace: Any, element: Any) -> Any:
 
 def fibre_of(field_type: Any, of: Group) -> Fibre:
     """The direct sum of a ``FieldType`` in float64 matrices, permutations made exact."""
-    import numpy as np
-
-    from ...harness.symmetry.groups import SAME
     from ...harness.symmetry.representations import Fibre, Representation, representation
 
     gspace = field_type.gspace
     elements = list(gspace.fibergroup.elements)
-    index = {of.element(array_matrix(gspace, g)).index: i for i, g in enumerate(elements)}
 
     def read(rep: Any) -> Representation:
         if rep.is_trivial():
             return representation("trivial", None, of)
-        matrices = np.array([np.asarray(rep(g), dtype=np.float64) for g in elements])
-        rounded = np.round(matrices)
-        matrices = rounded if np.abs(matrices - rounded).max() < SAME else matrices
-        permutes = bool((matrices.sum(-1) == 1).all() and (matrices >= 0).all())
-        return Representation(
-            rep.name,
-            rep.size,
-            lambda g: matrices[index[of.element(g).index]],
-            matrices.mean(0)[0] if permutes else None,
-        )
+        return finite_representation(rep, elements, lambda g: array_matrix(gspace, g), of)
 
     known = {rep.name: read(rep) for rep in field_type.representations}
     return Fibre(tuple((1, known[rep.name]) for rep in field_type.representations))
 
 
-class E2cnn(layers.SteerableLayer, Implementation):
+class E2cnn(SteerableAdapter):
     """What the e2cnn layers share."""
 
     library = "e2cnn"
-    family = Family.PLANAR
     install = INSTALL
+    reader = TypeReader()
 
-    def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
-        """The layer on random weights, in training mode unless it is a norm."""
-        import torch
-
-        from ...harness.claim.claim import Claim
-        from ...harness.fields.domains import Grid
-        from ...harness.fields.field import Field
-
-        self.require()
-        torch.manual_seed(seed)
+    def make(self, case: Case) -> Any:
+        """The module, without warnings about names of numpy and torch that e2cnn still uses."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of numpy and torch names that e2cnn still uses
+            warnings.simplefilter("ignore")
             from e2cnn import gspaces, nn
 
             kind = gspaces.Rot2dOnR2 if case["group"][0] == "C" else gspaces.FlipRot2dOnR2
-            layer = self.layer(nn, kind(int(case["group"][1:])), case).to(device, getattr(torch, dtype))
-        typed = TypeReader().layer(layer)
-        assert typed is not None
-        source = Field(Grid(case["size"], case["size"]), typed.group, typed.source)
-        with torch.no_grad():
-            y = typed.function(torch.zeros(source.tensor_shape(1), device=device, dtype=getattr(torch, dtype)))
-        claim = Claim(
-            typed.function,
-            typed.group,
-            source,
-            Field(Grid(*y.shape[-2:]), typed.group, typed.target),
-            dtype=getattr(torch, dtype),
-            device=device,
-            seed=seed,
-            contract=self.contract(case),
-            modules=(layer,),
-        )
-        return replace(claim, twins=self.twins(layer, claim, case), modules=claim.modules)
-
-    def twins(self, layer: Any, claim: Claim, case: Case) -> tuple[Any, ...]:
-        """Pairs for the parity property: none unless the layer is one of ours too."""
-        return ()
+            return self.layer(nn, kind(int(case["group"][1:])), case)
 
 
 class R2Conv(layers.Convolution, E2cnn):
@@ -180,104 +115,4 @@ class R2ConvTransposed(layers.TransposedConvolution, E2cnn):
     name = "e2cnn.R2ConvTransposed"
 
 
-class PointwiseMaxPool(layers.MaxPool, E2cnn):
-    """``e2cnn.nn.PointwiseMaxPool``."""
-
-    name = "e2cnn.PointwiseMaxPool"
-
-
-class PointwiseAvgPool(layers.AvgPool, E2cnn):
-    """``e2cnn.nn.PointwiseAvgPool``."""
-
-    name = "e2cnn.PointwiseAvgPool"
-
-
-class PointwiseAvgPoolAntialiased(layers.AvgPoolAntialiased, E2cnn):
-    """``e2cnn.nn.PointwiseAvgPoolAntialiased``."""
-
-    name = "e2cnn.PointwiseAvgPoolAntialiased"
-
-
-class PointwiseMaxPoolAntialiased(layers.MaxPoolAntialiased, E2cnn):
-    """``e2cnn.nn.PointwiseMaxPoolAntialiased``."""
-
-    name = "e2cnn.PointwiseMaxPoolAntialiased"
-
-
-class PointwiseAdaptiveAvgPool(layers.AdaptiveAvgPool, E2cnn):
-    """``e2cnn.nn.PointwiseAdaptiveAvgPool``."""
-
-    name = "e2cnn.PointwiseAdaptiveAvgPool"
-
-
-class PointwiseAdaptiveMaxPool(layers.AdaptiveMaxPool, E2cnn):
-    """``e2cnn.nn.PointwiseAdaptiveMaxPool``."""
-
-    name = "e2cnn.PointwiseAdaptiveMaxPool"
-
-
-class R2Upsampling(layers.Upsampling, E2cnn):
-    """``e2cnn.nn.R2Upsampling``."""
-
-    name = "e2cnn.R2Upsampling"
-
-
-class GroupPooling(layers.GroupPool, E2cnn):
-    """``e2cnn.nn.GroupPooling``."""
-
-    name = "e2cnn.GroupPooling"
-    expected = (EMPTY_BATCH,)
-
-
-class NormPool(layers.NormPooling, E2cnn):
-    """``e2cnn.nn.NormPool``."""
-
-    name = "e2cnn.NormPool"
-    expected = (EMPTY_BATCH,)
-
-
-class ReLU(layers.ReLU, E2cnn):
-    """``e2cnn.nn.ReLU``."""
-
-    name = "e2cnn.ReLU"
-
-
-class ELU(layers.ELU, E2cnn):
-    """``e2cnn.nn.ELU``."""
-
-    name = "e2cnn.ELU"
-
-
-class NormNonLinearity(layers.NormNonlinearity, E2cnn):
-    """``e2cnn.nn.NormNonLinearity``."""
-
-    name = "e2cnn.NormNonLinearity"
-    expected = (EMPTY_BATCH,)
-
-
-class GatedNonLinearity1(layers.Gated, E2cnn):
-    """``e2cnn.nn.GatedNonLinearity1``."""
-
-    name = "e2cnn.GatedNonLinearity1"
-    expected = (EMPTY_BATCH,)
-
-
-class InnerBatchNorm(layers.InnerNorm, E2cnn):
-    """``e2cnn.nn.InnerBatchNorm``."""
-
-    name = "e2cnn.InnerBatchNorm"
-    expected = (EMPTY_BATCH,)
-
-
-class NormBatchNorm(layers.NormNorm, E2cnn):
-    """``e2cnn.nn.NormBatchNorm``."""
-
-    name = "e2cnn.NormBatchNorm"
-    expected = (EMPTY_BATCH,)
-
-
-class GNormBatchNorm(layers.GNorm, E2cnn):
-    """``e2cnn.nn.GNormBatchNorm``."""
-
-    name = "e2cnn.GNormBatchNorm"
-    expected = (EMPTY_BATCH,)
+globals().update(shared_adapters("e2cnn", E2cnn))

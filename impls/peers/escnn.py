@@ -7,15 +7,12 @@ field * size + component. Elements are matched by matrix, never by index.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ...harness.adapters.adapter import Case, Expected, Family, Implementation
+from ...harness.adapters.adapter import Case, Family
 from ...harness.errors import UsageError
-from ...harness.fields.library_types import TypedLayer
-from ...harness.verdict.result import Verdict
 from . import steerable_layers as layers
+from .field_types import FieldTypeReader, SteerableAdapter, finite_representation, shared_adapters
 
 if TYPE_CHECKING:
     from ...harness.claim.claim import Claim
@@ -26,33 +23,18 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'numpy<2' lie_learn==0.0.2 joblib pymanopt autograd scipy && pip install --no-deps escnn==1.0.11"
 
 
-class TypeReader:
+class TypeReader(FieldTypeReader):
     """Group and fibres of an escnn module or ``FieldType``."""
 
-    def layer(self, layer: Any) -> TypedLayer | None:
-        """Everything an ``EquivariantModule`` says of itself."""
-        if not hasattr(layer, "in_type") or not hasattr(layer, "out_type"):
-            return None
-        of = group_of(layer.in_type.gspace)
-        return TypedLayer(on_tensors(layer), of, fibre_of(layer.in_type, of), fibre_of(layer.out_type, of))
+    library = "escnn"
 
-    def fibre(self, spec: Any, of: Group | None) -> tuple[Group, Fibre]:
-        """Group and fibre of a ``FieldType``."""
-        if not hasattr(spec, "representations"):
-            raise UsageError(f"{spec!r} is no escnn FieldType: pass in_type or out_type, or '8*regular'.")
-        of = of or group_of(spec.gspace)
-        return of, fibre_of(spec, of)
+    def group_of(self, gspace: Any) -> Group:
+        """The harness's group with the same matrices."""
+        return group_of(gspace)
 
-
-def on_tensors(layer: Any) -> Callable[[Any], Any]:
-    """The module as a function of plain tensors."""
-
-    def call(x: Any) -> Any:
-        from escnn.nn import GeometricTensor
-
-        return layer(GeometricTensor(x, layer.in_type)).tensor
-
-    return call
+    def fibre_of(self, field_type: Any, of: Group) -> Fibre:
+        """The direct sum, field by field, in the harness's own representations."""
+        return fibre_of(field_type, of)
 
 
 def array_matrix(gspace: Any, element: Any) -> Any:
@@ -101,30 +83,14 @@ def fibre_of(field_type: Any, of: Group) -> Fibre:
 
 
 def _representation(gspace: Any, rep: Any, of: Group) -> Representation:
-    """One escnn representation as float64 matrices, its permutations made exact."""
-    import numpy as np
-
-    from ...harness.symmetry.groups import SAME
-    from ...harness.symmetry.representations import Representation, representation
+    """One escnn representation in float64."""
+    from ...harness.symmetry.representations import representation
 
     if rep.is_trivial():
         return representation("trivial", None, of)
     if of.order is None:
         return _continuous(gspace, rep, of)
-    elements = list(gspace.fibergroup.elements)
-    matrices = np.array([np.asarray(rep(g), dtype=np.float64) for g in elements])
-    rounded = np.round(matrices)
-    if np.abs(matrices - rounded).max() < SAME:
-        matrices = rounded
-    index = {of.element(array_matrix(gspace, g)).index: i for i, g in enumerate(elements)}
-    mean = matrices.mean(0)
-    permutes = bool((matrices.sum(-1) == 1).all() and (matrices >= 0).all())
-    return Representation(
-        rep.name,
-        rep.size,
-        lambda g: matrices[index[of.element(g).index]],
-        mean[0] if permutes else None,
-    )
+    return finite_representation(rep, list(gspace.fibergroup.elements), lambda g: array_matrix(gspace, g), of)
 
 
 def _continuous(gspace: Any, rep: Any, of: Group) -> Representation:
@@ -178,49 +144,12 @@ def _block_diagonal(blocks: list[Any]) -> Any:
     return joined
 
 
-#: Found by the robustness property on every layer that regroups channels by fields.
-EMPTY_BATCH = Expected(
-    "robustness", Verdict.BROKEN, "escnn infers a size from the batch and cannot reshape an empty one."
-)
-
-
-class Escnn(layers.SteerableLayer, Implementation):
+class Escnn(SteerableAdapter):
     """What the escnn layers share."""
 
     library = "escnn"
-    family = Family.PLANAR
     install = INSTALL
-
-    def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
-        """The layer on random weights, in training mode unless it is a norm."""
-        import torch
-
-        from ...harness.claim.claim import Claim
-        from ...harness.fields.domains import Grid
-        from ...harness.fields.field import Field
-
-        self.require()
-        torch.manual_seed(seed)
-        # Built in float32 and converted: under another default dtype escnn's global caches of bases are filled with
-        # tensors that break the next layer.
-        layer = self.make(case).to(device, getattr(torch, dtype))
-        typed = TypeReader().layer(layer)
-        assert typed is not None
-        source = Field(Grid(*[case["size"]] * typed.group.dim), typed.group, typed.source)
-        with torch.no_grad():
-            y = typed.function(torch.zeros(source.tensor_shape(1), device=device, dtype=getattr(torch, dtype)))
-        claim = Claim(
-            typed.function,
-            typed.group,
-            source,
-            Field(Grid(*y.shape[-typed.group.dim :]), typed.group, typed.target),
-            dtype=getattr(torch, dtype),
-            device=device,
-            seed=seed,
-            contract=self.contract(case),
-            modules=(layer,),
-        )
-        return replace(claim, twins=self.twins(layer, claim, case), modules=claim.modules)
+    reader = TypeReader()
 
     def make(self, case: Case) -> Any:
         """The module, escnn's warnings about optional dependencies left out."""
@@ -229,10 +158,6 @@ class Escnn(layers.SteerableLayer, Implementation):
             import escnn.nn
 
             return self.layer(escnn.nn, gspace_of(case["group"]), case)
-
-    def twins(self, layer: Any, claim: Claim, case: Case) -> tuple[Any, ...]:
-        """Pairs for the parity property: none unless the layer is one of ours too."""
-        return ()
 
 
 def gspace_of(name: str) -> Any:
@@ -292,110 +217,10 @@ class R2ConvTransposed(layers.TransposedConvolution, Escnn):
     name = "escnn.R2ConvTransposed"
 
 
-class PointwiseMaxPool(layers.MaxPool, Escnn):
-    """``escnn.nn.PointwiseMaxPool``."""
-
-    name = "escnn.PointwiseMaxPool"
-
-
-class PointwiseAvgPool(layers.AvgPool, Escnn):
-    """``escnn.nn.PointwiseAvgPool``."""
-
-    name = "escnn.PointwiseAvgPool"
-
-
-class PointwiseAvgPoolAntialiased(layers.AvgPoolAntialiased, Escnn):
-    """``escnn.nn.PointwiseAvgPoolAntialiased``."""
-
-    name = "escnn.PointwiseAvgPoolAntialiased"
-
-
-class PointwiseMaxPoolAntialiased(layers.MaxPoolAntialiased, Escnn):
-    """``escnn.nn.PointwiseMaxPoolAntialiased``."""
-
-    name = "escnn.PointwiseMaxPoolAntialiased"
-
-
-class PointwiseAdaptiveAvgPool(layers.AdaptiveAvgPool, Escnn):
-    """``escnn.nn.PointwiseAdaptiveAvgPool``."""
-
-    name = "escnn.PointwiseAdaptiveAvgPool"
-
-
-class PointwiseAdaptiveMaxPool(layers.AdaptiveMaxPool, Escnn):
-    """``escnn.nn.PointwiseAdaptiveMaxPool``."""
-
-    name = "escnn.PointwiseAdaptiveMaxPool"
-
-
-class R2Upsampling(layers.Upsampling, Escnn):
-    """``escnn.nn.R2Upsampling``."""
-
-    name = "escnn.R2Upsampling"
-
-
-class GroupPooling(layers.GroupPool, Escnn):
-    """``escnn.nn.GroupPooling``."""
-
-    name = "escnn.GroupPooling"
-    expected = (EMPTY_BATCH,)
-
-
-class NormPool(layers.NormPooling, Escnn):
-    """``escnn.nn.NormPool``."""
-
-    name = "escnn.NormPool"
-    expected = (EMPTY_BATCH,)
-
-
-class ReLU(layers.ReLU, Escnn):
-    """``escnn.nn.ReLU``."""
-
-    name = "escnn.ReLU"
-
-
-class ELU(layers.ELU, Escnn):
-    """``escnn.nn.ELU``."""
-
-    name = "escnn.ELU"
-
-
-class NormNonLinearity(layers.NormNonlinearity, Escnn):
-    """``escnn.nn.NormNonLinearity``."""
-
-    name = "escnn.NormNonLinearity"
-    expected = (EMPTY_BATCH,)
-
-
-class GatedNonLinearity1(layers.Gated, Escnn):
-    """``escnn.nn.GatedNonLinearity1``."""
-
-    name = "escnn.GatedNonLinearity1"
-    expected = (EMPTY_BATCH,)
-
-
-class InnerBatchNorm(layers.InnerNorm, Escnn):
-    """``escnn.nn.InnerBatchNorm``."""
-
-    name = "escnn.InnerBatchNorm"
-    expected = (EMPTY_BATCH,)
-
-
-class NormBatchNorm(layers.NormNorm, Escnn):
-    """``escnn.nn.NormBatchNorm``."""
-
-    name = "escnn.NormBatchNorm"
-    expected = (EMPTY_BATCH,)
-
-
-class GNormBatchNorm(layers.GNorm, Escnn):
-    """``escnn.nn.GNormBatchNorm``."""
-
-    name = "escnn.GNormBatchNorm"
-    expected = (EMPTY_BATCH,)
-
-
 class FourierPointwise(layers.FourierNonlinearity, Escnn):
     """``escnn.nn.FourierPointwise``."""
 
     name = "escnn.FourierPointwise"
+
+
+globals().update(shared_adapters("escnn", Escnn))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ...harness.adapters.adapter import Case, Cost
 from ...harness.search.strategies import listed
 from ..grid.networks import blurred, count, settle
-from .escnn import EMPTY_BATCH, Escnn
+from .escnn import Escnn
+from .field_types import empty_batch, on_tensors
 
 if TYPE_CHECKING:
     from ...harness.claim.claim import Claim
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class _Network(Escnn):
     """A network on random weights in eval mode, its norms settled, seen on shapes that a picture shows."""
 
-    expected = (EMPTY_BATCH,)
+    expected = (empty_batch("escnn"),)
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
         """The claim of the layer, with blurred noise as input."""
@@ -46,10 +47,8 @@ class _Network(Escnn):
         """Multiply-adds of every convolution, counted while one sample passes."""
         import torch
 
-        from .escnn import on_tensors
-
         network = self.make(case)
-        call = on_tensors(network)
+        call = on_tensors(network, "escnn")
         return count(network, torch.zeros(1, case["channels"], case["size"], case["size"]), call)
 
 

@@ -1,12 +1,13 @@
 """The layers that escnn and e2cnn share by name and arguments: what is built, from which fields, in which cases.
 
-Each class says how one layer of ``nn`` (the library's own module) is made; ``escnn.py`` and ``e2cnn.py`` join them with
-what differs: groups, types, installation.
+A class or a recipe builds one layer of ``nn`` (the library's own module). ``field_types.py`` holds what the adapters of
+both libraries share; ``escnn.py`` and ``e2cnn.py`` add what differs: groups, types, installation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...harness.adapters.adapter import Case, Cost, Value
@@ -310,151 +311,109 @@ def dense_cost(ci: int, co: int, taps: int, points_in: int, points_out: int, *, 
     return Cost(flops, moved, 3 * flops, 3 * moved, call_bytes=4.0 * ci * co * taps)
 
 
-class MaxPool(SteerableLayer):
-    """``PointwiseMaxPool``, kernel 3, stride 2."""
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a layer without a class of its own is built.
+
+    Args:
+        build: (nn, gspace, number of fields) -> module.
+        about: the layer in one sentence.
+        strided: a stride of 2, which is centred on odd sizes only.
+        regroups: channels are regrouped by fields, which neither library can do on an empty batch.
+    """
+
+    build: Callable[[Any, Any, int], Any]
+    about: str
+    strided: bool = False
+    regroups: bool = False
+
+
+def _gated(nn: Any, gspace: Any, fields: int) -> Any:
+    kind = nn.FieldType(gspace, [*irreps(nn, gspace, fields).representations, *[gspace.trivial_repr] * fields])
+    return nn.GatedNonLinearity1(kind, gates=["gated"] * fields + ["gate"] * fields)
+
+
+#: By the name of the layer in ``nn``. Padding 1 keeps odd sizes aligned under kernel 3 and stride 2; sigma is the
+#: libraries' own example.
+RECIPES: Mapping[str, Recipe] = {
+    "PointwiseMaxPool": Recipe(
+        build=lambda nn, g, n: nn.PointwiseMaxPool(regular(nn, g, n), kernel_size=3, stride=2, padding=1),
+        about="kernel 3, stride 2.",
+        strided=True,
+    ),
+    "PointwiseAvgPool": Recipe(
+        build=lambda nn, g, n: nn.PointwiseAvgPool(regular(nn, g, n), kernel_size=3, stride=2, padding=1),
+        about="kernel 3, stride 2.",
+        strided=True,
+    ),
+    "PointwiseAvgPoolAntialiased": Recipe(
+        build=lambda nn, g, n: nn.PointwiseAvgPoolAntialiased(regular(nn, g, n), sigma=0.66, stride=2),
+        about="sigma 0.66, stride 2.",
+        strided=True,
+    ),
+    "PointwiseMaxPoolAntialiased": Recipe(
+        build=lambda nn, g, n: nn.PointwiseMaxPoolAntialiased(regular(nn, g, n), kernel_size=3, stride=2, padding=1),
+        about="kernel 3, stride 2.",
+        strided=True,
+    ),
+    "PointwiseAdaptiveAvgPool": Recipe(
+        build=lambda nn, g, n: nn.PointwiseAdaptiveAvgPool(regular(nn, g, n), (3, 3)), about="to 3 x 3."
+    ),
+    "PointwiseAdaptiveMaxPool": Recipe(
+        build=lambda nn, g, n: nn.PointwiseAdaptiveMaxPool(regular(nn, g, n), (3, 3)), about="to 3 x 3."
+    ),
+    "R2Upsampling": Recipe(
+        build=lambda nn, g, n: nn.R2Upsampling(regular(nn, g, n), scale_factor=2, mode="bilinear", align_corners=True),
+        about="two-fold, bilinear, corners aligned.",
+    ),
+    "GroupPooling": Recipe(
+        build=lambda nn, g, n: nn.GroupPooling(regular(nn, g, n)),
+        about="the maximum over each regular field.",
+        regroups=True,
+    ),
+    "NormPool": Recipe(
+        build=lambda nn, g, n: nn.NormPool(regular(nn, g, n)), about="the norm of each field.", regroups=True
+    ),
+    "ReLU": Recipe(build=lambda nn, g, n: nn.ReLU(regular(nn, g, n)), about="on regular fields."),
+    "ELU": Recipe(build=lambda nn, g, n: nn.ELU(regular(nn, g, n)), about="on regular fields."),
+    "NormNonLinearity": Recipe(
+        build=lambda nn, g, n: nn.NormNonLinearity(irreps(nn, g, n), function="n_relu", bias=True),
+        about="ReLU of the norm with a bias, on irreps of frequency 1.",
+        regroups=True,
+    ),
+    "GatedNonLinearity1": Recipe(
+        build=_gated, about="irreps multiplied by the sigmoid of scalars, the gates last.", regroups=True
+    ),
+    "InnerBatchNorm": Recipe(
+        build=lambda nn, g, n: settled(nn.InnerBatchNorm(regular(nn, g, n))),
+        about="on regular fields, in eval mode with statistics of its own.",
+        regroups=True,
+    ),
+    "NormBatchNorm": Recipe(
+        build=lambda nn, g, n: settled(nn.NormBatchNorm(irreps(nn, g, n))),
+        about="on irreps of frequency 1, in eval mode with statistics of its own.",
+        regroups=True,
+    ),
+    "GNormBatchNorm": Recipe(
+        build=lambda nn, g, n: settled(nn.GNormBatchNorm(irreps(nn, g, n))),
+        about="on irreps of frequency 1, in eval mode with statistics of its own.",
+        regroups=True,
+    ),
+}
+
+
+class RecipeLayer(SteerableLayer):
+    """A layer that is built by a recipe."""
+
+    recipe: Recipe
 
     def strategy(self) -> Cases:
-        """Odd sizes only: on even ones a stride of 2 is off centre."""
-        return configurations.steerable_pointwise(range(3, 14, 2))
+        """Odd sizes only where the stride is 2: on even ones it is off centre."""
+        return configurations.steerable_pointwise(range(3, 14, 2)) if self.recipe.strided else super().strategy()
 
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """Padding 1 keeps odd sizes aligned."""
-        return nn.PointwiseMaxPool(regular(nn, gspace, case["fields"]), kernel_size=3, stride=2, padding=1)
-
-
-class AvgPool(SteerableLayer):
-    """``PointwiseAvgPool``, kernel 3, stride 2."""
-
-    def strategy(self) -> Cases:
-        """Odd sizes only: on even ones a stride of 2 is off centre."""
-        return configurations.steerable_pointwise(range(3, 14, 2))
-
-    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """Padding 1 keeps odd sizes aligned."""
-        return nn.PointwiseAvgPool(regular(nn, gspace, case["fields"]), kernel_size=3, stride=2, padding=1)
-
-
-class AvgPoolAntialiased(SteerableLayer):
-    """``PointwiseAvgPoolAntialiased``, sigma 0.66, stride 2."""
-
-    def strategy(self) -> Cases:
-        """Odd sizes only: on even ones a stride of 2 is off centre."""
-        return configurations.steerable_pointwise(range(3, 14, 2))
-
-    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """The libraries' own example value of sigma."""
-        return nn.PointwiseAvgPoolAntialiased(regular(nn, gspace, case["fields"]), sigma=0.66, stride=2)
-
-
-class MaxPoolAntialiased(SteerableLayer):
-    """``PointwiseMaxPoolAntialiased``, kernel 3, stride 2."""
-
-    def strategy(self) -> Cases:
-        """Odd sizes only: on even ones a stride of 2 is off centre."""
-        return configurations.steerable_pointwise(range(3, 14, 2))
-
-    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """Padding 1 keeps odd sizes aligned."""
-        return nn.PointwiseMaxPoolAntialiased(regular(nn, gspace, case["fields"]), kernel_size=3, stride=2, padding=1)
-
-
-class AdaptiveAvgPool(SteerableLayer):
-    """``PointwiseAdaptiveAvgPool`` to 3 x 3."""
-
-    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """Windows of 3 x 3 on a box of 9 x 9."""
-        return nn.PointwiseAdaptiveAvgPool(regular(nn, gspace, case["fields"]), (3, 3))
-
-
-class AdaptiveMaxPool(SteerableLayer):
-    """``PointwiseAdaptiveMaxPool`` to 3 x 3."""
-
-    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """Windows of 3 x 3 on a box of 9 x 9."""
-        return nn.PointwiseAdaptiveMaxPool(regular(nn, gspace, case["fields"]), (3, 3))
-
-
-class Upsampling(SteerableLayer):
-    """``R2Upsampling``, two-fold, bilinear, corners aligned."""
-
-    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """Aligned corners keep the grid centred."""
-        fields = regular(nn, gspace, case["fields"])
-        return nn.R2Upsampling(fields, scale_factor=2, mode="bilinear", align_corners=True)
-
-
-class GroupPool(SteerableLayer):
-    """``GroupPooling``: the maximum over each regular field."""
-
-    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """Regular to trivial fields."""
-        return nn.GroupPooling(regular(nn, gspace, case["fields"]))
-
-
-class NormPooling(SteerableLayer):
-    """``NormPool``: the norm of each field."""
-
-    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """Regular to trivial fields: the regular representation is orthogonal."""
-        return nn.NormPool(regular(nn, gspace, case["fields"]))
-
-
-class ReLU(SteerableLayer):
-    """``ReLU`` on regular fields, whose components are permuted."""
-
-    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """Pointwise."""
-        return nn.ReLU(regular(nn, gspace, case["fields"]))
-
-
-class ELU(SteerableLayer):
-    """``ELU`` on regular fields, whose components are permuted."""
-
-    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """Pointwise."""
-        return nn.ELU(regular(nn, gspace, case["fields"]))
-
-
-class NormNonlinearity(SteerableLayer):
-    """``NormNonLinearity``, ReLU of the norm with a bias, on irreps of frequency 1."""
-
-    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """Each field keeps its direction."""
-        return nn.NormNonLinearity(irreps(nn, gspace, case["fields"]), function="n_relu", bias=True)
-
-
-class Gated(SteerableLayer):
-    """``GatedNonLinearity1``: irreps multiplied by the sigmoid of scalars, the gates last."""
-
-    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """One gate for each field."""
-        fields = case["fields"]
-        kind = nn.FieldType(gspace, [*irreps(nn, gspace, fields).representations, *[gspace.trivial_repr] * fields])
-        return nn.GatedNonLinearity1(kind, gates=["gated"] * fields + ["gate"] * fields)
-
-
-class InnerNorm(SteerableLayer):
-    """``InnerBatchNorm`` on regular fields, in eval mode with statistics of its own."""
-
-    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """Statistics shared over each field."""
-        return settled(nn.InnerBatchNorm(regular(nn, gspace, case["fields"])))
-
-
-class NormNorm(SteerableLayer):
-    """``NormBatchNorm`` on irreps of frequency 1, in eval mode with statistics of its own."""
-
-    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """Norms are normalised, directions kept."""
-        return settled(nn.NormBatchNorm(irreps(nn, gspace, case["fields"])))
-
-
-class GNorm(SteerableLayer):
-    """``GNormBatchNorm`` on irreps of frequency 1, in eval mode with statistics of its own."""
-
-    def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """The trace of the covariance is normalised."""
-        return settled(nn.GNormBatchNorm(irreps(nn, gspace, case["fields"])))
+        """The module that the recipe builds."""
+        return self.recipe.build(nn, gspace, case["fields"])
 
 
 def settled(norm: Any) -> Any:

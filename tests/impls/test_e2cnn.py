@@ -105,8 +105,7 @@ def test_elements_matched_by_index_would_be_noticed():
     claim = implementation.build(case, device="cpu", dtype="float32", seed=0)
     sound = claim.twins[0].__self__
     assert isinstance(sound, Steerable)
-    assert list(sound.order) != [0, 1, 2, 3]
-    wrong = Steerable(sound.name, sound.module, sound.on_tensors, [0, 1, 2, 3], sound.ours)
+    wrong = Steerable(sound.name, sound.module, sound.on_tensors, [0, 3, 2, 1], sound.ours)
     broken = replace(claim, twins=(wrong.ours_from_theirs,), modules=claim.modules)
     assert parity(broken).result.verdict is eh.Verdict.BROKEN
 

@@ -21,6 +21,7 @@ from equiharness.harness.claim.claim import Claim
 from equiharness.harness.errors import UsageError
 from equiharness.impls.peers import escnn as adapter
 from equiharness.impls.peers.escnn import array_matrix, fibre_of, group_of
+from equiharness.impls.peers.field_types import on_tensors
 from equiharness.impls.twins import steerable
 from equiharness.suites.check import run_property
 from equiharness.suites.usage.parity import parity
@@ -136,7 +137,7 @@ def test_octahedral_weights_of_ours_are_escnns_where_its_basis_reaches_frequency
     case = Case.of(fields_in=1, fields_out=1, kernel=3, stride=1, padding=1)
     of = group_of(gspace)
     field = eh.Field(eh.Grid(5, 5, 5), of, fibre_of(fields, of))
-    claim = Claim(adapter.on_tensors(layer), of, field, field)
+    claim = Claim(on_tensors(layer, "escnn"), of, field, field)
     matrices = [array_matrix(gspace, g) for g in gspace.fibergroup.elements]
     pairs = steerable("escnn.R3Conv", layer, claim, case, matrices, spans=True)
     result = parity(replace(claim, twins=pairs)).result

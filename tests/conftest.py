@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
-def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this tree, built from a copy of its files beside a stale build folder."""
+def source_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this tree's files beside a stale build folder, in a folder whose name is no valid Python name."""
     copy = tmp_path_factory.mktemp("source") / "a folder that is no valid name"
     tracked = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -26,9 +26,17 @@ def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (copy / name).write_bytes((ROOT / name).read_bytes())
     (copy / "build" / "lib").mkdir(parents=True)
     (copy / "build" / "stale.py").write_text("leak = 1\n")
+    return copy
+
+
+@pytest.fixture(scope="session")
+def wheel_file(source_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that a user would install."""
     out = tmp_path_factory.mktemp("wheel")
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(copy)], check=True, capture_output=True
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(source_copy)],
+        check=True,
+        capture_output=True,
     )
     return next(out.glob("*.whl"))
 

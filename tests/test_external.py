@@ -1,36 +1,24 @@
 """Another repository with layers of its own installs the wheel; the plugin finds exactly the layer that is wrong."""
 
-import os
 import re
 import shutil
 import subprocess
-import sys
-import sysconfig
-import venv
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from environments import ENVIRONMENT, fresh
 
 pytestmark = pytest.mark.pages
 
 REPOSITORY = Path(__file__).parent / "external"
-#: What this environment knows of the outside: where the tree itself lies must not leak into the other repository.
-ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "PYTHONPATH"))}
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory, wheel_file):
-    """A fresh environment that holds the wheel, and sees this one's libraries (torch need not be fetched twice)."""
+    """A fresh environment that holds the wheel, and sees this one's libraries."""
     home = tmp_path_factory.mktemp("environment")
-    venv.create(home)
-    executable = home / "bin" / "python"
-    install = [sys.executable, "-m", "pip", "--python", str(executable), "install", "-q", "--no-deps", "--no-index"]
-    subprocess.run([*install, "--ignore-installed", str(wheel_file)], check=True, env=ENVIRONMENT)
-    places = sysconfig.get_paths(vars={"base": str(home), "platbase": str(home)})
-    outer = [sysconfig.get_paths()["purelib"], *(p for p in sys.path if p.endswith("site-packages"))]
-    lines = [f"import site; site.addsitedir({place!r})" for place in dict.fromkeys(outer)]
-    (Path(places["purelib"]) / "zz_outer.pth").write_text("\n".join(lines) + "\n")
+    executable = fresh(home, str(wheel_file))
     asked = "import equiharness, torch; print(equiharness.__file__)"
     found = subprocess.run([executable, "-c", asked], env=ENVIRONMENT, capture_output=True, text=True, check=True)
     assert str(home) in found.stdout

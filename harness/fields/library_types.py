@@ -53,7 +53,7 @@ def read_layer(layer: object) -> TypedLayer | None:
     return next((typed for typed in found if typed is not None), None)
 
 
-def read_type(spec: object, of: Group | None) -> tuple[Group, Fibre]:
+def read_type(spec: object, group: Group | None) -> tuple[Group, Fibre]:
     """Group and fibre of a library's field type.
 
     Raises:
@@ -65,5 +65,5 @@ def read_type(spec: object, of: Group | None) -> tuple[Group, Fibre]:
             f"Cannot read {spec!r} as a fibre: write a sum such as '3*trivial + 8*regular', or install an adapter for "
             "the library that defines this type."
         )
-    found: tuple[Group, Fibre] = reader.fibre(spec, of)
+    found: tuple[Group, Fibre] = reader.fibre(spec, group)
     return found

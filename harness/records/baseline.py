@@ -86,8 +86,8 @@ def key_of(result: CheckResult, name: str = "") -> str:
         result: the result of one property, not one that combines several.
         name: name of the test, for results that belong to no registered implementation.
     """
-    who = [name] if name else [result.implementation, result.case]
-    return " | ".join(part for part in (*who, result.property, result.dtype) if part)
+    subject = [name] if name else [result.implementation, result.case]
+    return " | ".join(part for part in (*subject, result.property, result.dtype) if part)
 
 
 def in_selection(key: str, names: Sequence[str], properties: Sequence[str], dtypes: Sequence[str], cases: str) -> bool:

@@ -142,18 +142,18 @@ class Clock:
         call waited voluntarily (a sleep, a lock, a read), or several threads compute, these are wall seconds, because
         the waiting belongs to the call.
         """
-        turns = range(repeats)
+        rounds = range(repeats)
         if self.cuda:
             before = self._throttled()
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
-            for _ in turns:
+            for _ in rounds:
                 call()
             end.record()
             end.synchronize()
             return (1e-3 * start.elapsed_time(end) / repeats, before or self._throttled())
         waits, busy, begin = _waits(), time.thread_time(), time.perf_counter()
-        for _ in turns:
+        for _ in rounds:
             call()
         seconds = time.perf_counter() - begin
         busy = time.thread_time() - busy

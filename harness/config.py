@@ -1,6 +1,6 @@
-"""What a project asks for once: ``[tool.equiharness]`` in its pyproject.toml. Options on the command line win.
+"""The settings of a project: ``[tool.equiharness]`` in its pyproject.toml. Options on the command line win.
 
-Read by the command line and by the pytest plugin; imports no array library.
+The command line and the pytest plugin read them. This module imports no array library.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ BASELINE = "equiharness-baseline.jsonl"
 
 
 class Profile(NamedTuple):
-    """How deep a run goes: precisions (none: the layer's own), seeds, and configurations drawn for each of them."""
+    """The depth of a run: precisions (none: the layer's own), seeds, and configurations to draw for each seed."""
 
     dtypes: tuple[str, ...] = ()
     seeds: int = 1
     drawn: int = 0
 
 
-#: ``ci`` takes one seed: a second a layer. ``nightly`` repeats each check in both precisions that have a reference,
-#: from five seeds, and draws configurations that nobody listed.
+#: ``ci`` uses one seed and takes about a second for each layer. ``nightly`` repeats each check in both precisions that
+#: have a reference, from five seeds, and also draws configurations that no adapter lists.
 PROFILES: Mapping[str, Profile] = {"ci": Profile(), "nightly": Profile(("float32", "float64"), seeds=5, drawn=1)}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How checks are run where a test or a command does not say otherwise.
+    """Defaults of a project for its checks; a test or a command may override each of them.
 
     Args:
         profile: ci or nightly.
@@ -41,11 +41,11 @@ class Settings:
         device: torch device.
         seed: the first seed.
         strict: IMPRECISE fails too.
-        baseline: file to compare with, relative to the project; none means no comparison.
-        report: HTML file to write, relative to the project; none means none.
+        baseline: file to compare with, relative to the project; empty for no comparison.
+        report: HTML file to write, relative to the project; empty for no report.
 
     Raises:
-        UsageError: a value that no setting can have.
+        UsageError: a setting has an unknown value.
 
     Example:
         >>> Settings().merged({"seed": 3, "dtype": "float64"}).dtype
@@ -68,11 +68,11 @@ class Settings:
                 raise UsageError(f"Unknown dtype {name!r}. Known: {', '.join(DTYPES)}.")
 
     def merged(self, values: Mapping[str, Any], where: str = "[tool.equiharness]") -> Self:
-        """These settings with others over them.
+        """These settings with some values replaced.
 
         Args:
-            values: by name; None leaves a setting as it is; lists and comma-separated strings are taken for dtype.
-            where: what error messages call their source.
+            values: new values by name. None keeps the present value. dtype may be a list or a comma-separated string.
+            where: the source of the values, for error messages.
         """
         known = {f.name for f in fields(self)}
         changes = {}
@@ -87,12 +87,12 @@ class Settings:
 
     @property
     def precisions(self) -> tuple[str | None, ...]:
-        """Working precisions to check in; None is the layer's own."""
+        """Working precisions of the checks; None stands for the layer's own precision."""
         return self.dtype or PROFILES[self.profile].dtypes or (None,)
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Seeds to check from."""
+        """Seeds of the checks."""
         return tuple(range(self.seed, self.seed + PROFILES[self.profile].seeds))
 
     @property
@@ -118,10 +118,10 @@ def _converted(name: str, value: Any, where: str) -> Any:
 
 
 def read_settings(folder: Path) -> Settings:
-    """Settings of the project in a folder: its pyproject.toml's ``[tool.equiharness]``, or the defaults.
+    """Settings of the project in a folder: ``[tool.equiharness]`` of its pyproject.toml, or the defaults.
 
     Raises:
-        UsageError: the file is no TOML, or has a setting that does not exist.
+        UsageError: the file is not valid TOML, or has an unknown setting.
     """
     path = folder / "pyproject.toml"
     try:

@@ -1,6 +1,6 @@
-"""The exceptions of equiharness, and how messages suggest the closest known name.
+"""The exceptions of equiharness, and the message for an unknown name, which suggests the closest known names.
 
-Messages say what to do next. The command line prints them in one line and exits with code 2.
+Each message ends with what to do next. The command line prints the message in one line and exits with code 2.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ class EquiharnessError(Exception):
 
 
 class UsageError(EquiharnessError, ValueError):
-    """A request that cannot be met: the message says what is wrong and what to write in its place."""
+    """A request that cannot be met. The message states what is wrong and what to write instead."""
 
 
 class RecordError(UsageError):
-    """A record file that cannot be read or written: the message names the file, the line and the way out."""
+    """A record file that cannot be read or written. The message names the file, the line and the remedy."""
 
 
 class MissingDependencyError(EquiharnessError, ImportError):
-    """A library that is not installed: the message says what it is for and the exact install command."""
+    """A library that is not installed. The message gives its purpose and the exact install command."""
 
 
 class HarnessError(EquiharnessError):
-    """The harness contradicts itself (an inequality that always holds does not): a bug here, never in the layer."""
+    """An inequality that always holds was violated. The bug is in the harness, never in the layer."""
 
 
 # Tracebacks show the names that users import.
@@ -35,7 +35,7 @@ for _error in (EquiharnessError, UsageError, RecordError, MissingDependencyError
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """'Unknown KIND NAME', with the closest known names."""
+    """The message "Unknown KIND NAME", with the closest known names."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3)
     hint = f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(known)}."

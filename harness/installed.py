@@ -1,4 +1,4 @@
-"""What is installed: versions of distributions, and objects by their "module:name"."""
+"""Versions of installed distributions, and objects found by their "module:name"."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @functools.cache
 def distribution_version(name: str) -> str | None:
-    """Version of an installed distribution, or None; imports nothing of it."""
+    """Version of an installed distribution, or None if it is missing. The distribution is not imported."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Nested dicts, lists and tuples of leaves, so that a claim speaks of one tensor and of a whole model alike."""
+"""Nested dicts, lists and tuples of leaves, so that a claim can be about one tensor or about a whole model."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def tree_map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
-    """Apply ``function`` to the leaves of trees of one structure.
+    """Apply ``function`` to the corresponding leaves of trees with the same structure.
 
     Raises:
-        UsageError: the trees have different structures; the message names the first place.
+        UsageError: the trees have different structures; the message describes the first difference.
     """
     if isinstance(tree, dict):
         for other in others:

@@ -72,7 +72,7 @@ def test_nothing_checked_is_an_exit_code_of_its_own(run):
         (("torch.nn.Conv2",), "torch.nn.Conv2d"),
         ((NAME, "--property", "equivarience"), "equivariance"),
         ((NAME, "--dtype", "float31"), "float32"),
-        ((NAME, "--trial", "{}"), "no trial"),
+        ((NAME, "--trial", "{}"), "not a trial"),
     ],
 )
 def test_wrong_usage_names_what_was_meant(words, hint):

@@ -1,4 +1,4 @@
-"""What an adapter is: one layer of one library, its configurations, costs and declared deviations."""
+"""The interface of adapters. An adapter describes one layer of one library: cases, costs, declared deviations."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Family(StrEnum):
 
 @dataclass(frozen=True)
 class Case:
-    """One configuration, as plain data: a name for people and the parameters ``build`` needs."""
+    """One configuration as plain data: a name for people, and the parameters for ``build``."""
 
     name: str
     parameters: Mapping[str, Value] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Case:
 
     @classmethod
     def read(cls, name: str) -> Case | None:
-        """The case that ``of`` gave this name; None: no case is named so.
+        """The case that ``of`` makes with this name; None if ``of`` makes no case of this name.
 
         Example:
             >>> Case.read("size=33 grid=near identity alias=True") == Case.of(size=33, grid="near identity", alias=True)
@@ -67,7 +67,7 @@ class Case:
 
 
 def _value(text: str) -> Value:
-    """What a parameter was before it became a part of a name."""
+    """The value of a parameter, from its text in a name."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -77,10 +77,10 @@ def _value(text: str) -> Value:
 
 @dataclass(frozen=True)
 class Cost:
-    """Work of one forward pass, and of forward with backward, from first principles: flops and bytes of one sample.
+    """Flops and bytes of one sample, from first principles: of a forward pass, and of a forward with a backward pass.
 
-    ``call_flops`` and ``call_bytes`` are the part of the forward's that is done once for each call, whatever the
-    batch: weights that are read, filters that are transformed.
+    ``call_flops`` and ``call_bytes`` are the part of the forward pass that is done once for each call, whatever the
+    batch: reading of weights, transformation of filters.
     """
 
     flops: float
@@ -93,16 +93,16 @@ class Cost:
 
 @dataclass(frozen=True)
 class Expected:
-    """A declared deviation: which checks of an adapter end in which verdict, and why that is no news.
+    """A declared deviation: certain checks of an adapter are known to end in a certain verdict, for a stated reason.
 
-    A check that ends as declared does not fail a run; one that ends otherwise does, a passing one included.
+    A check with the declared verdict does not fail a run. A check with any other verdict fails it, also if it passes.
 
     Args:
         property: name of the property.
-        verdict: what the check concludes.
-        reason: why, in a sentence about the library, for readers of the report.
-        when: glob pattern on the case's name, or the values that parameters of the case must have; "dtype" and
-            "device" are parameters too, texts are glob patterns, and a tuple holds alternatives.
+        verdict: the verdict of the check.
+        reason: the reason, as a sentence about the library, for readers of the report.
+        when: glob pattern on the case's name, or the values that parameters of the case must have. "dtype" and
+            "device" are parameters too, strings are glob patterns, and a tuple holds alternatives.
 
     Example:
         >>> from equiharness.harness.verdict.result import Verdict
@@ -117,7 +117,7 @@ class Expected:
     when: str | Mapping[str, Value | tuple[Value, ...]] = "*"
 
     def covers(self, property: str, case: Case, **where: Value) -> bool:
-        """Whether this declaration is about a property of a case; ``where`` are dtype and device."""
+        """Whether this declaration applies to a property of a case; ``where`` holds dtype and device."""
         if property != self.property:
             return False
         if isinstance(self.when, str):
@@ -135,12 +135,12 @@ def _agrees(wanted: Value | tuple[Value, ...], found: Value) -> bool:
 
 
 class Implementation:
-    """An adapter: one layer of one library. Subclass, and register under ``equiharness.implementations``.
+    """An adapter: one layer of one library. Subclass it, and register it under ``equiharness.implementations``.
 
     Attributes:
         name: "library.Layer", unique.
-        library: the distribution that provides it; version and availability come from it.
-        family: the domain of its signals; ``family_of`` says it of one case, where one layer serves two families.
+        library: the distribution with the layer; it determines version and availability.
+        family: the domain of the layer's signals; a layer of two families overrides ``family_of``, which takes a case.
         install: the command that installs the library.
         expected: declared deviations.
     """
@@ -156,7 +156,7 @@ class Implementation:
         raise NotImplementedError
 
     def strategy(self) -> SearchStrategy[Case] | None:
-        """Every valid configuration, for property-based search; None: those of ``cases`` are all there are."""
+        """Every valid configuration, for property-based search; None if there are none beyond ``cases``."""
         return None
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
@@ -168,39 +168,39 @@ class Implementation:
         raise NotImplementedError
 
     def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
-        """The configuration that computes one of the operators that implementations are compared on; None: none does.
+        """The configuration that computes an operator on which implementations are compared; None if there is none.
 
         Args:
-            kind: what the operator computes, such as "group convolution" (``operators.OPERATORS``).
-            parameters: its geometry.
+            kind: kind of the operator, such as "group convolution" (``operators.OPERATORS``).
+            parameters: geometry of the operator.
         """
         return None
 
     def family_of(self, case: Case) -> Family:
-        """The family of one case: the adapter's own."""
+        """The family of one case; by default the adapter's family."""
         return self.family
 
     def leads(self, case: Case) -> bool:
-        """Whether this is the first case of its family: the one to spend seconds on."""
+        """Whether this is the first case of its family. Slow checks run on this case only."""
         family = self.family_of(case)
         return case.name == next(c.name for c in self.cases() if self.family_of(c) is family)
 
     def expects(self, property: str, case: Case, **where: Value) -> Expected | None:
-        """The first deviation declared for a property of a case; ``where`` are dtype and device."""
+        """The first declared deviation for a property of a case; ``where`` holds dtype and device."""
         return next((e for e in self.expected if e.covers(property, case, **where)), None)
 
     def declared(self, property: str, case: Case, **where: Value) -> dict[str, Any]:
-        """The deviation declared for a check, as fields of its result; empty where none is declared."""
+        """The declared deviation for a check, as fields of its result; empty if none is declared."""
         known = self.expects(property, case, **where)
         return {"expected": known.reason, "expected_verdict": known.verdict} if known else {}
 
     @builtins.property
     def version(self) -> str | None:
-        """Installed version of the library; None where it is missing."""
+        """Installed version of the library; None if the library is missing."""
         return distribution_version(self.library)
 
     def require(self) -> None:
-        """Raise MissingDependencyError with the install command unless the library is there."""
+        """Raise MissingDependencyError, with the install command, if the library is missing."""
         if self.version is None:
             raise MissingDependencyError(
                 f"{self.name} needs {self.library}, which is not installed. Install it: "

@@ -1,7 +1,7 @@
-"""The operators that implementations are compared on: geometry as plain data, one place for every size.
+"""The operators on which implementations are compared: geometry as plain data, and every size in one place.
 
-An adapter that computes one of them says so by ``Implementation.case_of``. Sizes are those of a first layer or a
-middle layer of published networks, scaled so that one CPU core takes milliseconds.
+``Implementation.case_of`` returns an adapter's case for an operator. Sizes are those of a first layer or a middle
+layer of published networks, scaled so that one CPU core takes milliseconds.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Operator:
     """One operator at one size.
 
     Args:
-        name: for people and on the command line.
-        kind: what it computes; adapters look at this and at the parameters.
-        family: its domain.
+        name: name for people and for the command line.
+        kind: the mathematical operator; adapters choose a case by kind and parameters.
+        family: the domain of its signals.
         parameters: geometry.
         batch: samples in one call.
     """
@@ -40,7 +40,7 @@ def _grid(kind: str, group: str, size: int, kernel: int, fields: tuple[int, int]
     return Operator(f"{kind} {group}", kind, Family.OCTAHEDRAL if octahedral else Family.PLANAR, parameters, batch)
 
 
-#: What an operator computes.
+#: Kinds of operators.
 LIFTING, GROUP = "lifting", "group convolution"
 SPHERE, ROTATIONS, ZONAL, TRANSFORM = "S2 convolution", "SO3 convolution", "zonal convolution", "spherical transform"
 PRODUCT = "tensor product"
@@ -62,7 +62,7 @@ OPERATORS = (
 
 @dataclass(frozen=True)
 class TimedCase:
-    """One implementation in one comparison: which operator, by whom, in which configuration."""
+    """One implementation in one comparison: operator, implementation, configuration and batch size."""
 
     operator: str
     implementation: str
@@ -71,12 +71,12 @@ class TimedCase:
 
 
 def comparisons(names: Sequence[str] = (), operators: str = "*", cases: str = "*") -> list[tuple[TimedCase, ...]]:
-    """What is timed side by side: the chosen implementations of each operator.
+    """The timed cases of each operator, which are timed side by side: one for each chosen implementation.
 
-    An implementation that computes none of the operators and is chosen by name is timed by itself, on its own cases.
+    An implementation that is chosen by name and computes none of the operators is timed alone, on its own cases.
 
     Args:
-        names: implementations or glob patterns; empty for all installed ones.
+        names: names or glob patterns of implementations; empty for all installed ones.
         operators: glob pattern on the operators' names.
         cases: glob pattern on the names of cases.
 
@@ -93,7 +93,7 @@ def comparisons(names: Sequence[str] = (), operators: str = "*", cases: str = "*
 
 
 def every_installed(pattern: str = "*") -> list[tuple[TimedCase, ...]]:
-    """Every installed implementation once: on the operators it computes, else on the first of its own cases.
+    """The timed cases of every installed implementation: the operators it computes, else its first own case.
 
     Args:
         pattern: glob pattern on names of implementations.

@@ -1,4 +1,4 @@
-"""What is on offer: implementations and library types, found by entry points, loaded only when used."""
+"""Registry of implementations, discovered through entry points and loaded on first use."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ IMPLEMENTATIONS = "equiharness.implementations"
 
 @functools.cache
 def implementations() -> tuple[Implementation, ...]:
-    """Every registered adapter, installed or not, in order of name.
+    """Every registered adapter, whether its library is installed or not, sorted by name.
 
     Raises:
-        UsageError: an adapter cannot be loaded or lacks what an Implementation has; the message names the plugin.
+        UsageError: an adapter cannot be loaded, or lacks an attribute of Implementation; the message names the plugin.
     """
     loaded = []
     for point in importlib.metadata.entry_points(group=IMPLEMENTATIONS):
@@ -29,16 +29,19 @@ def implementations() -> tuple[Implementation, ...]:
             ) from error
         missing = [a for a in ("name", "library", "family", "cases", "build") if not hasattr(adapter, a)]
         if missing:
-            raise UsageError(f"The plugin {point.name} = {point.value} lacks {', '.join(missing)}: see Implementation.")
+            raise UsageError(
+                f"The plugin {point.name} = {point.value} lacks {', '.join(missing)}: define them as in "
+                "equiharness.adapters.Implementation, or remove the plugin."
+            )
         loaded.append(adapter)
     return tuple(sorted(loaded, key=lambda i: i.name))
 
 
 def find(name: str) -> Implementation:
-    """The implementation of this name.
+    """The implementation with this name.
 
     Raises:
-        UsageError: there is none; the message suggests the closest.
+        UsageError: there is no such implementation; the message suggests the closest names.
     """
     known = {i.name: i for i in implementations()}
     if name not in known:

@@ -21,18 +21,18 @@ from ..trees import Tree, leaves, tree_map
 
 @dataclass(frozen=True)
 class Exact:
-    """The claim holds to rounding for every element whose action needs no interpolation."""
+    """Contract: the claim holds up to rounding for every element whose action needs no interpolation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Approximate:
-    """The claim holds in the limit of fine grids, or (``ceiling``) up to a stated error on one grid.
+    """Contract: the claim holds in the limit of fine grids, or (``ceiling``) up to a stated error on one grid.
 
     Args:
-        order: if declared, the error must fall at least like h^order; without, a sound error falls like h or faster
-            (a function with jumps on the sphere: h^0.5).
-        ceiling: if declared, an error below it is accepted at a single resolution.
-        factors: sizes of the grids relative to the claim's own; at least three.
+        order: if given, the error must fall at least like h^order. Otherwise it must fall at least like h (like h^0.5
+            for a function with jumps on the sphere).
+        ceiling: if given, an error below this number is accepted at a single resolution.
+        factors: sizes of the grids relative to the claim's own grid; at least three.
     """
 
     order: float | None = None
@@ -42,19 +42,19 @@ class Approximate:
 
 Contract = Exact | Approximate
 
-#: An operator with its parameters outside: (parameters, input) -> output, differentiable in both.
+#: An operator with its parameters as an argument: (parameters, input) -> output, differentiable in both.
 Operator = Callable[[Mapping[str, torch.Tensor], Tree], Tree]
 
 
 @dataclass(frozen=True)
 class Twin:
-    """One operator twice: two implementations on the same parameters, which should be one map.
+    """Two implementations of one operator on the same parameters. Both should compute the same map.
 
-    Where the libraries store different weights, one of the two maps the shared parameters to its own, linearly and
-    differentiably, so that gradients can be compared as well.
+    Where the libraries store different weights, one implementation maps the shared parameters to its own weights. That
+    map is linear and differentiable, so that gradients can be compared too.
 
     Args:
-        name: what is compared with what, for reports.
+        name: names of the two implementations, for reports.
         first: one implementation, from the claim's source to its target.
         second: the other.
         parameters: the shared parameters, in the claim's working precision.
@@ -71,28 +71,29 @@ class Claim:
     """f is equivariant from ``source`` to ``target`` under ``group``.
 
     Args:
-        function: the layer; takes the source's tree (a single tensor, positional for tuples, keywords for dicts whose
-            keys are its parameters, else the dict) and returns the target's tree.
+        function: the layer. It takes the source's tree and returns the target's tree. A tree that is one tensor is
+            passed as one argument, a tuple as positional arguments, a dict as keyword arguments if its keys are
+            parameters of the function, else as one dict.
         group: the group.
         source: a field or a tree of fields.
         target: a field or a tree of fields.
         dtype: working precision p.
-        device: where it runs.
-        seed: seeds the inputs.
-        contract: how elements off the grid are judged; ``Approximate()`` unless the claim says more.
+        device: torch device of the layer.
+        seed: seed of the inputs.
+        contract: the contract for elements off the grid; by default ``Approximate()``.
         reference: f_* built natively in float64; by default the function is recast.
         inputs: (count, generator) -> tree of float64 tensors; by default white noise on the source.
-        modules: modules whose buffers must not change; found in the function where it is a module or closes over one.
-        call_seed: set before every call of a stochastic layer.
-        twins: each builds a pair of implementations of this operator for the parity property; one that raises
-            MissingDependencyError is left out, with its reason.
-        backends: what the property backends compares with the eager layer: "inductor", "aot_eager", "export".
+        modules: modules whose buffers must not change; by default the modules that the function is or closes over.
+        call_seed: seed to set before every call of a stochastic layer.
+        twins: functions that each build two implementations of this operator for the parity property. A function that
+            raises MissingDependencyError is skipped, with its reason.
+        backends: backends that the property backends compares with the eager layer: "inductor", "aot_eager", "export".
         batched: whether the function takes batches; else it is called for each sample without the batch axis.
         refined: for layers with a resolution of their own: factor -> (resolution, function at about ``factor`` times
-            the layer's own). Such a claim is judged in the limit of fine resolutions only.
-        elements: judge these elements alone; by default those that ``group.representatives`` gives.
-        name: what reports call it.
-        reproduce: one line to paste.
+            the layer's own resolution). Such a claim is judged only in the limit of fine resolutions.
+        elements: the elements to check; by default those of ``group.representatives``.
+        name: name of the layer in reports.
+        reproduce: one line that repeats the check, to paste.
     """
 
     function: Callable[..., Any]
@@ -126,14 +127,14 @@ class Claim:
                     )
                 if isinstance(leaf, Field) and leaf.group is not self.group and leaf.group.name != self.group.name:
                     raise UsageError(
-                        f"The {side} {leaf} belongs to {leaf.group.name} and the claim to {self.group.name}: "
+                        f"The group of the {side} {leaf} is {leaf.group.name}, and the claim's is {self.group.name}: "
                         "build the field with the same group."
                     )
         if not self.modules:
             object.__setattr__(self, "modules", tuple(find_modules(self.function)))
 
     def representatives(self, rng: np.random.Generator, count: int) -> list[Element]:
-        """The elements a check runs over: the claim's own, or the group's."""
+        """The elements to check: the claim's ``elements``, or representatives of the group."""
         return list(self.elements) or self.group.representatives(rng, count)
 
     def exact(self, g: Element) -> bool:
@@ -141,15 +142,15 @@ class Claim:
         return all(leaf.exact(g) for tree in (self.source, self.target) for _, leaf in leaves(tree))
 
     def act(self, side: Tree, g: Element, values: Tree) -> Tree:
-        """Move a tree of tensors by the fields of one side."""
+        """Apply g to a tree of tensors by the fields of one side."""
         return tree_map(lambda leaf, x: leaf.act(g, x), side, values)
 
     def draw(self, count: int, *, wrap: bool = True) -> Tree:
-        """Inputs of this claim, float64 values on its device, reproducible from its seed.
+        """Inputs of this claim: float64 values on its device, reproducible from its seed.
 
         Args:
             count: number of samples.
-            wrap: whether points drawn beside a cell are wrapped into it.
+            wrap: whether the points of a claim with a cell are wrapped into the cell.
         """
         generator = torch.Generator().manual_seed(self.seed)
         made = self.inputs(count, generator) if self.inputs is not None else None
@@ -161,12 +162,12 @@ class Claim:
         return x.to(self.device, torch.float64) if x.is_floating_point() else x.to(self.device)
 
     def bind(self, function: Callable[..., Any]) -> Callable[[Tree], Tree]:
-        """A form of the function (another precision, say) as a map from the source's tree to the target's."""
+        """A variant of the function (such as another precision) as a map from the source's tree to the target's."""
         call = self._spread(function)
         return call if self.batched else _one_by_one(call)
 
     def _spread(self, function: Callable[..., Any]) -> Callable[[Tree], Tree]:
-        """Dicts become keywords where the function has them, sequences become positional arguments."""
+        """Pass a dict as keyword arguments if the function has these keywords, a sequence as positional arguments."""
         if isinstance(self.source, dict):
             try:
                 parameters = inspect.signature(getattr(self.function, "forward", self.function)).parameters
@@ -180,12 +181,12 @@ class Claim:
         return function
 
     def grids(self) -> Sequence[Field]:
-        """Source leaves on grids: the ones that can be refined."""
+        """The source's leaves on grids, which can be refined."""
         return [leaf for _, leaf in leaves(self.source) if isinstance(leaf, Field) and isinstance(leaf.domain, Grid)]
 
 
 def _one_by_one(call: Callable[[Tree], Tree]) -> Callable[[Tree], Tree]:
-    """Each sample by itself, without the batch axis; the outputs stacked."""
+    """Call the function for each sample without the batch axis, and stack the outputs."""
 
     def run(tree: Tree) -> Tree:
         count = len(next(iter(leaves(tree)))[1])
@@ -200,14 +201,14 @@ def _stacked(*values: Any) -> Any:
 
 
 def refit(leaf: Any, x: torch.Tensor) -> Any:
-    """The target leaf on the grid that an output really has: used where the source was refined."""
+    """The target leaf on the grid of an actual output, for claims with a refined source."""
     if isinstance(leaf, Field) and isinstance(leaf.domain, Grid):
         return replace_domain(leaf, Grid(*x.shape[-leaf.domain.dim :]))
     return leaf
 
 
 def find_modules(function: Any) -> list[torch.nn.Module]:
-    """Modules a callable is, is bound to, closes over, has as defaults, or names among its globals."""
+    """Modules that a callable is, is bound to, closes over, has as default arguments, or reads as globals."""
     found: list[torch.nn.Module] = []
     pending, seen = [function], set()
     while pending:
@@ -222,24 +223,24 @@ def find_modules(function: Any) -> list[torch.nn.Module]:
         pending += [a for a in (getattr(item, "__self__", None), getattr(item, "func", None)) if a is not None]
         if isinstance(item, types.FunctionType):
             named = (item.__globals__.get(name) for name in _names(item.__code__))
-            pending += [v for v in named if isinstance(v, torch.nn.Module) or _beside(item, v)]
+            pending += [v for v in named if isinstance(v, torch.nn.Module) or _in_same_module(item, v)]
             pending += [*(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values()]
     return found
 
 
 def _names(code: types.CodeType) -> list[str]:
-    """Global names that a function reads, those of functions written inside it included."""
+    """Names of the globals that a function and its inner functions read."""
     inner = [name for c in code.co_consts if isinstance(c, types.CodeType) for name in _names(c)]
     return [*code.co_names, *inner]
 
 
-def _beside(function: types.FunctionType, value: Any) -> bool:
-    """Whether a value is a function defined in the same module: libraries are not searched."""
+def _in_same_module(function: types.FunctionType, value: Any) -> bool:
+    """Whether a value is a function of the same module. Functions of libraries are not searched."""
     return isinstance(value, types.FunctionType) and value.__globals__ is function.__globals__
 
 
 def _filled(cell: Any) -> bool:
     try:
         return cell.cell_contents is not None
-    except ValueError:  # a name not assigned yet
+    except ValueError:  # the name has no value yet
         return False

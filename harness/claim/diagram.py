@@ -1,8 +1,8 @@
 """Commuting diagrams: small pictures of x, gx, f(x), g f(x), f(gx) and the difference, cut to one channel.
 
-Where the output has a fibre that g mixes, two more show that moving space alone is not the action, and a third how g
-mixes the channels: the matrix rho(g). The stabilised view shows g^-1 f(g x) for several g: it stands still where f is
-equivariant.
+Where g mixes the channels of the output, two more pictures show that the action is more than moving space, and a third
+picture shows the matrix rho(g) that mixes the channels. The stabilised view shows g^-1 f(g x) for several g. These
+pictures are equal if f is equivariant.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from ..records.lines import PANEL_SIDE, Attachment, Panel, RotatedView
 from ..symmetry.groups import Element
 from ..trees import Tree, leaves
 
-#: Elements of a stabilised view, and pixels a side of its pictures: all of them weigh less than the diagram itself.
+#: Number of elements of a stabilised view, and pixels on a side of its pictures. Together these pictures are smaller
+#: than the diagram itself.
 ROTATED_VIEWS = 4
-TURN_SIDE = 24
+ROTATED_SIDE = 24
 
 
 def diagram(claim: Any, g: Element, x: Tree, gx: Tree, fx: Tree, gfx: Tree, fgx: Tree) -> Attachment:
-    """The diagram of the first sample and channel of the first leaf that moves, source and target."""
+    """The diagram for the first sample and channel, of the first leaf in the source and in the target that g moves."""
     source, target = _moving(claim.source), _moving(claim.target)
     panels = [
         _panel("x", *_pick(claim.source, source, x)),
@@ -46,22 +47,22 @@ def diagram(claim: Any, g: Element, x: Tree, gx: Tree, fx: Tree, gfx: Tree, fgx:
 
 
 def rotated_views(claim: Any, seen: Iterable[tuple[Element, Tree, Tree]]) -> tuple[RotatedView, ...]:
-    """The stabilised view from (g, g x, f(g x)) of several elements."""
+    """The stabilised view, from (g, g x, f(g x)) for several elements."""
     source, target = _moving(claim.source), _moving(claim.target)
     found = []
     for g, gx, fgx in seen:
         leaf, moved = _pick(claim.target, target, fgx)
         back = leaf.act(claim.group.inverse(g), moved[:1])
         pictures = (
-            _panel("g x", *_pick(claim.source, source, gx), side=TURN_SIDE),
-            _panel("g⁻¹ f(g x)", leaf, back, side=TURN_SIDE),
+            _panel("g x", *_pick(claim.source, source, gx), side=ROTATED_SIDE),
+            _panel("g⁻¹ f(g x)", leaf, back, side=ROTATED_SIDE),
         )
         found.append(RotatedView(element=g.name, moved=pictures[0], stabilised=pictures[1]))
     return tuple(found)
 
 
 def _fibre_panel(leaf: Field, g: Element) -> list[Panel]:
-    """rho(g) of the first block of the fibre that g mixes."""
+    """The matrix rho(g) of the first block of the fibre that g mixes."""
     for _, rep in leaf.fibre.terms:
         if 1 < rep.dim <= PANEL_SIDE:
             matrix = np.ascontiguousarray(rep.of(g), dtype="<f4")
@@ -70,7 +71,7 @@ def _fibre_panel(leaf: Field, g: Element) -> list[Panel]:
 
 
 def _how_to_read(*fields: Any) -> str:
-    """Where the axes of unrolled spheres are."""
+    """A legend for the axes of unrolled spheres; empty without spheres."""
     spherical = [leaf.domain for leaf in fields if isinstance(leaf, Field) and leaf.band_limited]
     if not spherical:
         return ""
@@ -97,7 +98,7 @@ def _panel(title: str, leaf: Any, value: torch.Tensor, side: int = PANEL_SIDE) -
 
 
 def _image(leaf: Any, value: torch.Tensor) -> tuple[Any, str]:
-    """Channel 0: a plane, the middle of a volume, beta by alpha (at gamma = 0) on spheres; else channels by points."""
+    """A picture of channel 0: a plane, the middle of a volume, or beta by alpha (at gamma = 0); else all channels."""
     if isinstance(leaf, Field):
         x = leaf.domain.channels_first(value)[0]
         if isinstance(leaf.domain, Grid):

@@ -1,4 +1,4 @@
-"""A layer under examination: calls it in several precisions, guards its state, counts the time spent inside it."""
+"""Evaluation of a layer: calls in several precisions, protection of its buffers, and the time spent in the layer."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..trees import Tree, leaves, tree_map
 from .claim import Claim
 from .recast import recast
 
-#: What autograd says where a graph was wanted inside no_grad().
+#: Part of autograd's message where a graph is needed inside no_grad().
 NO_GRAPH = "does not require grad"
 
 
 class Subject:
     """The claim's function in its working precision, in float32 and in float64.
 
-    Outputs are float64 copies on the claim's device, checked against the target's structure; of spherical signals the
-    part on the band, unless ``whole`` is asked for. ``seconds`` adds up the time inside the layer.
+    Outputs are float64 copies on the claim's device, checked against the target's structure. Spherical signals are
+    projected to the band, unless ``whole`` is set. ``seconds`` is the total time in the layer.
     """
 
     def __init__(self, claim: Claim, *, whole: bool = False) -> None:
@@ -34,15 +34,15 @@ class Subject:
         self._single = claim.bind(recast(claim.function, torch.float32))
         self.has_reference = True
         self._differentiates = False
-        #: A float64 claim is its own reference, unless its function returns something coarser.
+        #: A float64 claim is its own reference, unless its function returns a lower precision.
         self._own_reference = claim.dtype is torch.float64 and claim.reference is None
 
     def working(self, x: Tree) -> Tree:
-        """f_p(x) for float64 values x, rounded to the working precision first."""
+        """f_p(x) for float64 values x, which are first rounded to the working precision."""
         return self._call(self._native, self.rounded(x))
 
     def single(self, x: Tree) -> Tree:
-        """F in float32, whatever the working precision."""
+        """f(x) in float32, whatever the working precision."""
         if self.claim.dtype is torch.float32:
             return self.working(x)
         return self._call(self._single, tree_map(lambda v: _to(v, torch.float32), x))
@@ -58,29 +58,29 @@ class Subject:
 
     @property
     def own_reference(self) -> bool:
-        """Whether working and reference runs are one and the same."""
+        """Whether the working run is also the reference run."""
         return self._own_reference
 
     def perturbed(self, x: Tree, perturbation: float, seed: int) -> Tree:
-        """f_* with every lower-precision constant of the function changed by a relative ``perturbation``."""
+        """f_*(x) after a relative ``perturbation`` of every constant of the function in a lower precision."""
         moved = recast(self.claim.function, torch.float64, perturbation=perturbation, seed=seed)
         return self._call(self.claim.bind(moved), x)
 
     def rounded(self, x: Tree) -> Tree:
-        """X in the working dtype."""
+        """x in the working dtype."""
         return tree_map(lambda v: _to(v, self.claim.dtype), x)
 
     def through(self, x: Tree, dtype: torch.dtype) -> Tree:
-        """X rounded to a dtype and back to float64."""
+        """x rounded to a dtype and converted back to float64."""
         return tree_map(lambda v: _to(_to(v, dtype), torch.float64), x)
 
     def probe_reference(self, x: Tree) -> Tree | None:
-        """f_*(x), or None where the function cannot be computed in float64: bounds are then estimated."""
+        """f_*(x), or None if the function cannot be computed in float64. Bounds are then estimated."""
         try:
             y = self.reference(x)
         except UsageError:
             raise
-        except Exception:  # the recast run fails in ways of the library's own; the working run has already succeeded
+        except Exception:  # a library may raise anything in the recast run; the working run has already succeeded
             self.has_reference = False
             return None
         self.has_reference = self._was_double
@@ -98,7 +98,7 @@ class Subject:
         return tree_map(self._output, self.claim.target, y)
 
     def _without_graph(self, function: Callable[[Tree], Tree], x: Tree) -> Tree:
-        """One call without autograd, or with it for models that differentiate inside (forces from an energy)."""
+        """One call without autograd, or with autograd for models that need it inside (forces from an energy)."""
         if not self._differentiates:
             try:
                 with torch.no_grad():
@@ -112,7 +112,7 @@ class Subject:
 
     def _output(self, leaf: Any, y: Any) -> torch.Tensor:
         if not isinstance(y, torch.Tensor):
-            raise UsageError(f"The layer returned {type(y).__name__} where the target is {leaf}: return a tensor.")
+            raise UsageError(f"The layer returned {type(y).__name__}, and the target is {leaf}: return a tensor.")
         if y.is_complex():
             raise UsageError(
                 "The layer returns complex numbers: return torch.view_as_real(y) and declare real channels."
@@ -122,7 +122,7 @@ class Subject:
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[list[str]]:
-        """Within, collect the names of buffers that calls changed; afterwards put them back as they were."""
+        """Context that collects the names of the buffers that calls changed, and restores the buffers at its end."""
         saved = [(n, b, b.detach().clone()) for m in self.claim.modules for n, b in m.named_buffers() if b is not None]
         changed: list[str] = []
         try:
@@ -137,7 +137,7 @@ class Subject:
 
 @contextlib.contextmanager
 def seeded(seed: int | None, device: str) -> Iterator[None]:
-    """Within, torch's generators start from ``seed``; afterwards they go on as if nothing had happened."""
+    """Context in which torch's generators start from ``seed``. At its end their former state is restored."""
     if seed is None:
         yield
         return
@@ -148,7 +148,7 @@ def seeded(seed: int | None, device: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
-    """float32 means float32: TF32 is off within."""
+    """Context with TF32 switched off, so that float32 arithmetic is float32."""
     matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     if not (matmul or cudnn):
         yield
@@ -161,7 +161,7 @@ def full_float32() -> Iterator[None]:
 
 
 def _own_views(x: Tree) -> Tree:
-    """Views that carry their own flags: requires_grad_() inside a model does not reach the harness's tensors."""
+    """Views with their own flags: requires_grad_() inside a model does not change the harness's tensors."""
     return tree_map(torch.Tensor.detach, x)
 
 
@@ -169,5 +169,5 @@ def _to(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return value.to(dtype) if value.is_floating_point() else value
 
 
-#: What autograd says of a graph that was used up.
+#: Part of autograd's message about a graph that an earlier backward pass has freed.
 FREED = "backward through the graph a second time"

@@ -1,7 +1,8 @@
-"""Structured inputs: what white noise seldom looks like, and what layers meet.
+"""Structured inputs: inputs that layers meet in use and that white noise rarely resembles.
 
-Each kind fills a batch of any shape [batch, *channels, *domain] with float64 values; samples differ from each other, as
-a check compares their outputs' variation. On the band of a spherical signal the check itself projects.
+Each kind fills a batch of any shape [batch, *channels, *domain] with float64 values. Samples differ from each other,
+because a check measures errors relative to the variation of the outputs. The check projects spherical signals to their
+band.
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ from ..fields.field import Field
 from ..trees import Tree, tree_map
 from .claim import Claim
 
-#: Spread of "wide dynamic range": standard deviation of the logarithm; 3 puts one value in a hundred a factor
-#: exp(2.6 * 3) = 2000 above the middle one and as many as far below, beyond the eleven bits of a half-precision number.
+#: Spread of the kind "wide range": the standard deviation of the logarithm. With 3, one value in a hundred is more than
+#: a factor exp(2.6 * 3) = 2000 above or below the median, which exceeds the eleven bits of a half-precision number.
 SPREAD = 3.0
-#: Cosines that a band-limited signal is the sum of, on each axis: frequencies 0, 1 and 2 half waves.
+#: Number of cosines in a band-limited signal, on each axis: frequencies of 0, 1 and 2 half waves.
 WAVES = 3
 
 Kind = Callable[[torch.Tensor, int, torch.Generator], torch.Tensor]
 
 
 def impulse(noise: torch.Tensor, axes: int, generator: torch.Generator) -> torch.Tensor:
-    """One value of each sample, its largest, and zero elsewhere."""
+    """The largest value of each sample, and zero elsewhere."""
     flat = noise.flatten(1)
     where = flat.abs().argmax(1, keepdim=True)
     return torch.zeros_like(flat).scatter(1, where, flat.gather(1, where)).reshape(noise.shape)
 
 
 def one_channel(noise: torch.Tensor, axes: int, generator: torch.Generator) -> torch.Tensor:
-    """Noise in one channel of each sample, the others zero."""
+    """Noise in one channel of each sample, and zero in the others."""
     lead = noise.flatten(1, noise.dim() - axes - 1)
     kept = torch.randint(lead.shape[1], (len(lead),), generator=generator)
     mask = torch.arange(lead.shape[1])[None] == kept[:, None]
@@ -42,7 +43,7 @@ def one_channel(noise: torch.Tensor, axes: int, generator: torch.Generator) -> t
 
 def constant(noise: torch.Tensor, axes: int, generator: torch.Generator) -> torch.Tensor:
     """One value for each channel, the same at every point."""
-    if axes == 0:  # a mean over no axis would be one over all
+    if axes == 0:  # torch takes a mean over no axes as a mean over all axes
         return noise
     return noise.mean(tuple(range(noise.dim() - axes, noise.dim())), keepdim=True).expand_as(noise).clone()
 
@@ -78,7 +79,7 @@ def wide(noise: torch.Tensor, axes: int, generator: torch.Generator) -> torch.Te
     return noise * (SPREAD * torch.randn(noise.shape, generator=generator, dtype=noise.dtype)).exp()
 
 
-#: Kinds of inputs, the plainest first: a failure shrinks towards it.
+#: Kinds of inputs, the simplest first. A search shrinks a failure towards the simplest kind.
 KINDS: Mapping[str, Kind] = {
     "impulse": impulse,
     "one channel": one_channel,
@@ -91,10 +92,10 @@ KINDS: Mapping[str, Kind] = {
 
 
 def structured(claim: Claim, kind: str) -> Callable[[int, torch.Generator], Tree] | None:
-    """Inputs of one kind for a claim, to be its ``inputs``; None where the claim has inputs of its own.
+    """A function that draws inputs of one kind, for ``inputs`` of a claim; None if the claim already has ``inputs``.
 
     Args:
-        claim: its fields get inputs of this kind; leaves of other sorts (positions, cells, labels) stay as drawn.
+        claim: the claim. Its fields get inputs of this kind; other leaves (positions, cells, labels) keep their inputs.
         kind: one of ``KINDS``.
 
     Example:
@@ -109,13 +110,13 @@ def structured(claim: Claim, kind: str) -> Callable[[int, torch.Generator], Tree
     shape = KINDS[kind]
 
     def made(count: int, generator: torch.Generator) -> Tree:
-        def of(leaf: object, noise: torch.Tensor) -> torch.Tensor:
+        def shaped(leaf: object, noise: torch.Tensor) -> torch.Tensor:
             if type(leaf) is not Field:
                 return noise
             values = leaf.domain.channels_first(noise)
             axes = len(leaf.domain.axes) or values.dim() - 2
             return leaf.domain.as_given(shape(values, axes, generator), noise)
 
-        return tree_map(of, claim.source, draw(claim.source, count, generator))
+        return tree_map(shaped, claim.source, draw(claim.source, count, generator))
 
     return made

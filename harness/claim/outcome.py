@@ -1,4 +1,4 @@
-"""What a property returns: a result and the picture that goes with it."""
+"""The return value of a property: a result and its picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .claim import Claim
 
 @dataclass(frozen=True)
 class Outcome:
-    """A result and the picture that goes with it."""
+    """A result and its picture."""
 
     result: CheckResult
     picture: Attachment | None = None

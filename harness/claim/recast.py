@@ -1,4 +1,4 @@
-"""Running one callable in another precision: the float64 reference f_* and the float32 run behind the bounds."""
+"""Evaluation of a callable in another precision: the float64 reference f_* and the float32 run behind the bounds."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _INEXACT = tuple(
 )
 #: Types of arguments that hold no tensor and no dtype.
 _PLAIN = frozenset({int, float, bool, complex, str, slice, type(None), type(...)})
-#: Methods that name a dtype by being called.
+#: Methods whose name is a dtype.
 _CASTS = {torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16, torch.Tensor.double}
-#: Reading an attribute or a size needs no conversion; converting would cost a copy of every parameter.
+#: Functions that read an attribute or a size. They need no conversion, which would copy every parameter.
 _READS = {"__get__", "size", "dim", "stride", "numel", "is_floating_point", "is_complex", "__len__", "requires_grad_"}
 
 
 class Recast(TorchFunctionMode):
-    """Within this mode every floating tensor and every floating dtype that a torch function meets becomes ``dtype``.
+    """Mode that converts floating tensors and floating dtypes among the arguments of torch functions to ``dtype``.
 
-    Works for lambdas, closures, buffers and modules that refuse ``deepcopy().double()``, because nothing of the
-    callable is touched: its parameters are converted on the way into each function.
+    The mode works for lambdas, closures, buffers and modules that refuse ``deepcopy().double()``, because it does not
+    change the callable: it converts the arguments of each torch function.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class Recast(TorchFunctionMode):
         self._targets = {kind: dtype if kind.is_floating_point else _COMPLEX.get(dtype) for kind in _INEXACT}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Convert the arguments, then call."""
-        # This runs for every function of every check: most arguments are seen by their type to need nothing.
+        """Convert the arguments, then call the function."""
+        # This runs for every function of every check, so the common types that need no conversion are tested first.
         if getattr(func, "__name__", "") in _READS:
             return func(*args, **(kwargs or {}))
         own = None if self._stand_ins else self.dtype
@@ -80,16 +80,16 @@ class Recast(TorchFunctionMode):
         if own is target:
             return value
         if target is None:
-            raise TypeError(f"A complex tensor has no form in {self.dtype}: leave this precision out.")
-        # Parameters and buffers come back in every function: one copy each serves a whole call. The source is kept
-        # beside its copy so that its identity cannot be reused while the copy lives.
+            raise TypeError(f"A complex tensor cannot be converted to {self.dtype}: leave this precision out.")
+        # Many functions use the same parameters and buffers, so one copy of each is kept for a whole call. The source
+        # is kept with its copy, so that no new tensor can get the source's id while the copy exists.
         key = (id(value), value._version)
         if key not in self._converted:
             self._converted[key] = (value, self._perturbed(value.to(target)))
         return self._converted[key][1]
 
     def _perturbed(self, value: torch.Tensor) -> torch.Tensor:
-        """What rounding the constant to a coarser precision could have made of it: random relative signs."""
+        """The value with a relative perturbation of random sign, as rounding to a lower precision could cause."""
         if not self._perturbation:
             return value
         signs = torch.randint(0, 2, value.shape, generator=self._generator).to(value.device) * 2 - 1
@@ -108,7 +108,7 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _holding(modules: Sequence[torch.nn.Module], stand_ins: Mapping[torch.Tensor, torch.Tensor]) -> Iterator[None]:
-    """Within, modules hold stand-ins in the place of their parameters."""
+    """Context in which modules hold stand-ins in place of their parameters."""
     by_id = {id(p): leaf for p, leaf in stand_ins.items()}
     places = [(m._parameters, n, p) for top in modules for m in top.modules() for n, p in m._parameters.items()]
     try:
@@ -130,18 +130,18 @@ def recast(
     stand_ins: Mapping[torch.Tensor, torch.Tensor] | None = None,
     modules: Sequence[torch.nn.Module] = (),
 ) -> Callable[..., Any]:
-    """``function`` computed in ``dtype`` throughout, whatever dtypes it was written with.
+    """``function`` computed in ``dtype`` throughout, whatever dtypes its code names.
 
     Args:
         function: any callable on tensors.
         dtype: torch.float64 or torch.float32.
-        perturbation: relative size of random changes made to every constant on its way in (parameters, buffers,
-            tables held in a lower precision): how far the output depends on the rounding of constants.
-        seed: of those changes.
+        perturbation: relative size of random changes to every constant in a lower precision (parameters, buffers,
+            tables). They show how much the output depends on the rounding of constants.
+        seed: seed of these changes.
         stand_ins: tensors of ``dtype`` to use in place of parameters, so that gradients with respect to them are not
             rounded to the parameters' own precision.
-        modules: what holds those parameters. Within a call they hold the stand-ins, because an autograd function that
-            is applied to a parameter is no torch function, and would keep the gradient to itself.
+        modules: the modules that hold these parameters. During a call the modules hold the stand-ins. The mode cannot
+            replace the argument of an autograd function, so the gradient would otherwise not reach the stand-in.
 
     Example:
         >>> low = torch.tensor([0.1])
@@ -157,6 +157,6 @@ def recast(
             finally:
                 mode._converted.clear()
 
-    # Whoever asks for parameter names sees those of the function itself.
+    # A caller that reads the names of parameters gets those of the function itself.
     run.forward = getattr(function, "forward", function)  # type: ignore[attr-defined]
     return run

@@ -1,7 +1,7 @@
-"""Relative errors of leaves: only the part of the output that depends on the input counts as its size.
+"""Relative errors of leaves. Errors are relative to the part of the output that depends on the input.
 
 All arithmetic is in float64. Arrays [sample, summand] hold one relative error for each sample and each block of the
-fibre, so a large harmless channel never hides a small broken one.
+fibre, so a large correct channel never hides a small wrong one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 
 from ..fields.field import Acted, Field, Invariant
 
-#: Samples whose own deviation is tiny (dead units) are measured against this share of the typical deviation.
+#: The scale of a sample is at least this share of the typical deviation. Dead units have samples of tiny deviation.
 LEAST_SHARE = 1e-3
 
 Leaf = Field | Invariant | Acted
@@ -22,7 +22,8 @@ Leaf = Field | Invariant | Acted
 class Scale:
     """D_s = max(||f_*(x_s) - mean||, 1e-3 RMS_s ||f_*(x_s) - mean||) for each summand, in two norms.
 
-    The Euclidean norm of spherical signals is weighted by the quadrature: unweighted, rotations are not orthogonal.
+    The Euclidean norm of spherical signals has the quadrature's weights, because without them rotations are not
+    orthogonal.
 
     Example:
         >>> y = torch.tensor([[1.0, 5.0], [3.0, 5.0]], dtype=torch.float64)
@@ -53,7 +54,7 @@ class Scale:
         return _quotient(_norm(self.field, self.field.summands(difference)), self.euclidean[sample : sample + 1])
 
     def centred(self, difference: torch.Tensor) -> torch.Tensor:
-        """Relative error of what remains of a difference without its mean over samples: constants drop out."""
+        """Relative error of a difference after subtracting its mean over samples, which removes constant parts."""
         return self.rounding(difference - difference.mean(0, keepdim=True))
 
     def relative_max(self, difference: torch.Tensor, amplification: float = 1.0) -> torch.Tensor:
@@ -61,7 +62,7 @@ class Scale:
         return _quotient(_largest(self.field.summands(difference)), self.largest * amplification)
 
     def rounding(self, difference: torch.Tensor) -> torch.Tensor:
-        """Relative error for rounding estimates: summands that never vary say nothing about rounding and count 0."""
+        """Relative error for rounding estimates. Constant summands give no information about rounding and count 0."""
         varies = self.euclidean > 0
         return torch.where(varies, _quotient(_norm(self.field, self.field.summands(difference)), self.euclidean), 0.0)
 

@@ -1,8 +1,8 @@
-"""Leaves of atomistic models. Each says by its type what a claim about it includes beyond the group's own elements.
+"""Leaves of atomistic models. The type of a leaf adds motions or properties to a claim, beyond the group's elements.
 
-``Positions`` in the source make a claim one about Euclidean motions and renumberings: besides rotations it holds under
-translations of all positions and under permutations of the points. ``Forces`` in the target claim F = -dE/dx, and an
-``Energy`` with a cutoff claims that it is smooth there.
+With ``Positions`` in the source a claim also covers translations of all positions and permutations of the points, in
+addition to rotations. With ``Forces`` in the target it claims F = -dE/dx. With an ``Energy`` that has a cutoff it
+claims that the energy is smooth at the cutoff.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from ..trees import Tree, leaves, tree_map
 from .domains import Points, Vector
 from .field import Acted, Field, Invariant, shown
 
-#: The lattice that positions are drawn around, and the edge of a drawn cell, in the model's unit of length.
+#: The spacing of the lattice for drawn positions, and the edge of a drawn cell, in the model's unit of length.
 SPACING, EDGE = 1.5, 8.0
-#: Atoms are drawn on a cubic lattice and moved by at most this share of its spacing: two of them stay 0.6 apart.
+#: Atoms are drawn on a cubic lattice and shifted by at most this share of its spacing. Any two stay 0.6 spacings apart.
 JITTER = 0.2
-#: Lattice vectors are drawn as edge * (1 + 0.1 noise): sheared, yet with a condition below 2 in 99% of draws.
+#: Lattice vectors are drawn as edge * (1 + 0.1 noise): sheared, with a condition number below 2 in 99% of draws.
 SHEAR = 0.1
 
 
 class Positions(Field):
-    """Where n points are: tensors [batch, n, d]. Rotated by the group, shifted by translations, renumbered.
+    """The positions of n points: tensors [batch, n, d]. The group rotates, translations shift, renumberings permute.
 
     Args:
         count: number of points.
         group: a group of the plane or of space.
-        spacing: of the lattice that inputs are drawn around, in the model's own unit of length: points stay at least
-            0.6 spacings apart, so that no pair is closer than real atoms are.
+        spacing: spacing of the lattice around which inputs are drawn, in the model's own unit of length. Points stay
+            at least 0.6 spacings apart, so that no pair is closer than real atoms are.
 
     Example:
         >>> Positions(6, "O3").random(4, torch.Generator().manual_seed(0)).shape
@@ -54,7 +54,7 @@ class Positions(Field):
         return self.domain.count
 
     def random(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Points on random sites of a small cubic lattice around the origin, each moved a little."""
+        """Points near random sites of a small cubic lattice around the origin."""
         d = self.group.dim
         side = math.ceil(self.count ** (1 / d) - 1e-9)
         axis = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
@@ -69,7 +69,7 @@ class Positions(Field):
 
 
 class Cell(Field):
-    """Lattice vectors in rows: tensors [batch, d, d]. Each row is rotated by the group; translations leave it.
+    """Lattice vectors in rows: tensors [batch, d, d]. The group rotates each row; translations do not change it.
 
     Args:
         group: a group of the plane or of space.
@@ -99,7 +99,7 @@ class Forces(Field):
 
     Args:
         count: number of points.
-        group: as for the positions.
+        group: the group of the positions.
         energy: name of the energy's leaf.
     """
 
@@ -116,10 +116,11 @@ class Forces(Field):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Energy(Invariant):
-    """An energy: one number a sample, tensors [batch] or [batch, 1]. Invariant under all motions.
+    """An energy: one number for each sample, tensors [batch] or [batch, 1]. Invariant under all motions.
 
     Args:
-        cutoff: if given, the energy and its slope are claimed to be continuous where a pair of points crosses it.
+        cutoff: a distance. If given, the claim includes that the energy and its slope are continuous where the
+            distance of two points crosses the cutoff.
     """
 
     cutoff: float | None = None
@@ -129,10 +130,10 @@ class Energy(Invariant):
         object.__setattr__(self, "cutoff", cutoff)
 
     def require_fit(self, x: torch.Tensor, what: str) -> Energy:
-        """One number for each sample."""
+        """Require one number for each sample."""
         if x.dim() == 0 or x.numel() != len(x):
             raise UsageError(
-                f"{what} has shape {list(x.shape)} where an energy was declared: return one number per sample, "
+                f"{what} has shape {list(x.shape)}, and the target declares an energy: return one number per sample, "
                 "shape [batch] (a model of one sample without a batch axis: check(..., batched=False))."
             )
         return self
@@ -143,11 +144,11 @@ class Energy(Invariant):
 
 @dataclass(frozen=True, repr=False)
 class Index:
-    """Integers that name points, such as the ends of edges: moved by no rotation, relabelled with the points.
+    """Indices of points, such as the ends of edges. No rotation changes them; a renumbering renames them.
 
     Args:
         count: number of points; entries lie in 0 .. count - 1.
-        shape: of one sample: (2, m) for the ends of m edges, drawn without loops.
+        shape: shape of one sample: (2, m) for the ends of m edges, drawn without loops.
 
     Example:
         >>> Index(6, (2, 30)).random(4, torch.Generator().manual_seed(0)).shape
@@ -158,9 +159,9 @@ class Index:
     shape: tuple[int, ...] | None = None
 
     def random(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Random points; for edges (2, m) random ordered pairs, each at most once while there are enough."""
+        """Random points. For edges (2, m) random ordered pairs, without repetition while there are enough pairs."""
         if self.shape is None:
-            raise UsageError(f"{self} has no shape to draw inputs from: Index(6, (2, 30)), or pass inputs=.")
+            raise UsageError(f"{self} has no shape to draw inputs from: write Index(6, (2, 30)), or pass inputs=.")
         if len(self.shape) != 2 or self.shape[0] != 2 or self.count < 2:
             return torch.randint(0, self.count, (count, *self.shape), generator=generator)
         pairs = torch.tensor([(i, j) for i in range(self.count) for j in range(self.count) if i != j]).T
@@ -173,15 +174,15 @@ class Index:
         return torch.stack([pairs[:, o] for o in order])
 
     def act(self, g: object, x: torch.Tensor) -> torch.Tensor:
-        """The tensor itself: no rotation renames points."""
+        """Return the tensor itself: no rotation renames points."""
         return x
 
     def exact(self, g: object) -> bool:
-        """Always: nothing moves."""
+        """Always true: no value changes."""
         return True
 
     def permutes(self, g: object) -> bool:
-        """Always: nothing moves."""
+        """Always true: no value changes."""
         return True
 
     def permuted_fibre(self, x: torch.Tensor) -> None:
@@ -192,16 +193,18 @@ class Index:
         return x.reshape(len(x), 1, -1).double()
 
     def require_fit(self, x: torch.Tensor, what: str) -> Index:
-        """Integers within range."""
+        """Require integers within range."""
         if x.is_floating_point() or (x.numel() and not 0 <= int(x.min()) <= int(x.max()) < self.count):
-            raise UsageError(f"{what} should name points 0 to {self.count - 1} by integers, as {self} says.")
+            raise UsageError(
+                f"{what} does not fit {self}: give the indices of points, whole numbers from 0 to {self.count - 1}."
+            )
         return self
 
     def __repr__(self) -> str:
         return f"Index({self.count})" if self.shape is None else f"Index({self.count}, {self.shape})"
 
 
-#: Everything that a tree of fields may have at its leaves.
+#: The types that a tree of fields may have at its leaves.
 LEAVES = (Field, Invariant, Acted, Index)
 
 
@@ -211,10 +214,11 @@ def positions_of(tree: Tree) -> list[tuple[str, Positions]]:
 
 
 def draw(tree: Tree, count: int, generator: torch.Generator, *, wrap: bool = True) -> Tree:
-    """Random inputs for every leaf; where there is a cell, the points lie in it, as neighbours across its faces.
+    """Random inputs for every leaf. If the tree has a cell, points are wrapped into it (with ``wrap``).
 
-    Points drawn around the origin would never meet their periodic images, and a model that ignores its cell would
-    pass. Wrapped into the cell they are torn apart at its corner, so that only who uses the cell sees neighbours.
+    Points drawn around the origin would be far from their periodic images, and a model that ignores its cell would
+    pass. The wrapped points lie near different corners of the cell, so that only a model that uses the cell finds all
+    neighbours.
     """
     values = tree_map(lambda leaf: leaf.random(count, generator), tree)
     drawn = dict(leaves(values))

@@ -1,4 +1,4 @@
-"""Domains: where a signal lives, how an element moves its points, and how one integrates over it."""
+"""Domains: the space that a signal is defined on, the action of an element on its points, and its integral."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from ..symmetry.interpolation import interpolate_grid, permute_grid, permuted_sh
 
 @dataclass(frozen=True)
 class Domain:
-    """Where a signal lives. Subclasses say where its axes stand and how an element moves its points."""
+    """The space that a signal is defined on. Subclasses define its tensor axes and the action on its points."""
 
-    #: Dimension of the groups that move its points; None where any group may act, on the fibre alone.
+    #: Dimension of the groups that move its points; None where any group may act, because it acts on the fibre only.
     dim: ClassVar[int | None] = None
 
     @property
     def axes(self) -> tuple[int, ...]:
-        """Lengths of the domain's own axes, the last ones of a tensor."""
+        """Lengths of the domain's axes, which are the last axes of a tensor."""
         return ()
 
     def channels_first(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch, channels, *domain], the channel axes flattened."""
+        """The tensor as [batch, channels, *domain], with flattened channel axes."""
         lead = x.dim() - len(self.axes)
         return x if lead == 2 else x.flatten(1, lead - 1)
 
     def as_given(self, y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """The inverse of ``channels_first``: in the layout of ``like``."""
+        """The inverse of ``channels_first``: the tensor in the layout of ``like``."""
         return y.reshape(like.shape) if y.shape != like.shape else y
 
     def accept(self, group: Group) -> None:
-        """Nothing to object to.
+        """Require that the group can act on this domain.
 
         Raises:
             UsageError: the group cannot act on this domain.
@@ -51,7 +51,7 @@ class Domain:
         return True
 
     def permutes(self, g: Element) -> bool:
-        """Whether the element only moves values around."""
+        """Whether the element only permutes the values of a tensor."""
         return self.exact(g)
 
     def move(self, g: Element, x: torch.Tensor) -> torch.Tensor:
@@ -59,12 +59,12 @@ class Domain:
         return x
 
     def axes_after(self, g: Element) -> tuple[int, ...]:
-        """Lengths of the axes once g has moved the points: two elements can be compared only where these agree."""
+        """Lengths of the axes after g has moved the points. Results of two elements are comparable if these agree."""
         return self.axes
 
     @property
     def band(self) -> Band | None:
-        """The space of signals that the group acts on, where it is not that of all tensors."""
+        """The space of signals that the group acts on; None if it is the space of all tensors."""
         return None
 
     def mean(self, y: torch.Tensor) -> torch.Tensor:
@@ -72,7 +72,7 @@ class Domain:
         return y.flatten(2).mean(-1) if y.dim() > 2 else y
 
     def naive_mean(self, y: torch.Tensor) -> torch.Tensor:
-        """What is mistaken for the integral: a window of space that misses the last row."""
+        """A common wrong integral, as a control: the mean over a window that misses the last row."""
         window = tuple(slice(0, max(1, n - 1)) for n in y.shape[2:])
         return y[(slice(None), slice(None), *window)].flatten(2).mean(-1) if window else y
 
@@ -85,7 +85,7 @@ class Domain:
         return torch.randn(self.tensor_shape(count, channels), generator=generator, dtype=torch.float64)
 
     def fitted(self, x: torch.Tensor) -> tuple[Domain, int] | None:
-        """The domain as a tensor has it (a box may be a permuted one) and its channels; None where it does not fit."""
+        """The domain of a tensor (a box may have permuted sizes) and its number of channels; None without a fit."""
         lead = x.dim() - len(self.axes)
         if lead < 2 or tuple(x.shape[lead:]) != self.axes:
             return None
@@ -98,9 +98,9 @@ class Domain:
 
 @dataclass(frozen=True, init=False, repr=False)
 class Grid(Domain):
-    """A box of pixels or voxels: ``Grid(h, w)`` or ``Grid(d, h, w)``, points at i - (n - 1)/2 on each axis.
+    """A box of pixels or voxels: ``Grid(h, w)`` or ``Grid(d, h, w)``, with points at i - (n - 1)/2 on each axis.
 
-    Tensors are [batch, *channels, *shape]; several channel axes (fields, group) count as one, row-major.
+    Tensors are [batch, *channels, *shape]. Several channel axes (fields, group) count as one row-major axis.
     """
 
     shape: tuple[int, ...]
@@ -131,7 +131,7 @@ class Grid(Domain):
         """A permutation of pixels where g is a grid symmetry, interpolation elsewhere.
 
         Raises:
-            UsageError: an oblong box that g rotates out of itself.
+            UsageError: the box is oblong and g does not map it to a box.
         """
         if g.is_identity:
             return x
@@ -146,7 +146,7 @@ class Grid(Domain):
         return permuted_shape(g.matrix, self.shape) if g.is_signed_permutation else ()
 
     def fitted(self, x: torch.Tensor) -> tuple[Domain, int] | None:
-        """A box with these sizes in any order fits."""
+        """A tensor fits if its box has these sizes in any order."""
         lead = x.dim() - self.dim
         space = tuple(x.shape[lead:])
         if lead < 2 or sorted(space) != sorted(self.shape):
@@ -160,7 +160,7 @@ class Grid(Domain):
 
 @dataclass(frozen=True, repr=False)
 class Points(Domain):
-    """n points of a cloud: tensors [batch, n, channels]. The group moves the fibre, not the numbering."""
+    """n points of a cloud: tensors [batch, n, channels]. The group acts on the fibre and keeps the numbering."""
 
     count: int
 
@@ -168,25 +168,25 @@ class Points(Domain):
         return f"Points({self.count})"
 
     def channels_first(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch, channels, n]."""
+        """The tensor as [batch, channels, n]."""
         return x.movedim(-1, 1)
 
     def as_given(self, y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """[batch, n, channels]."""
+        """The tensor as [batch, n, channels]."""
         return y.movedim(1, -1)
 
     def tensor_shape(self, count: int, channels: tuple[int, ...]) -> tuple[int, ...]:
-        """[batch, n, channels], the channel axes flattened."""
+        """[batch, n, channels], with flattened channel axes."""
         return (count, self.count, torch.Size(channels).numel())
 
     def fitted(self, x: torch.Tensor) -> tuple[Domain, int] | None:
-        """Three axes, the middle one the points."""
+        """A tensor fits if it has three axes, and the middle axis has one entry for each point."""
         return (self, x.shape[-1]) if x.dim() == 3 and x.shape[1] == self.count else None
 
 
 @dataclass(frozen=True, repr=False)
 class Edges(Points):
-    """m edges of a graph of points: tensors [batch, m, channels]. Renumbering the points leaves the list as it is."""
+    """m edges of a graph of points: tensors [batch, m, channels]. Renumbering the points keeps the order of edges."""
 
     def __repr__(self) -> str:
         return f"Edges({self.count})"
@@ -194,11 +194,11 @@ class Edges(Points):
 
 @dataclass(frozen=True, repr=False)
 class Vector(Domain):
-    """No domain left: tensors [batch, *channels]."""
+    """A domain of one point, without axes: tensors [batch, *channels]."""
 
     def __repr__(self) -> str:
         return "Vector()"
 
     def fitted(self, x: torch.Tensor) -> tuple[Domain, int] | None:
-        """Any tensor with a batch and a channel axis."""
+        """Any tensor with a batch axis and a channel axis fits."""
         return (self, x.shape[1:].numel()) if x.dim() >= 2 else None

@@ -1,4 +1,4 @@
-"""Fields: what a tensor means. A domain (where it lives), a fibre (how its channels mix), a group that moves both."""
+"""Fields: the meaning of a tensor. A field has a domain (its points), a fibre (its channels) and a group that acts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from .library_types import read_type
 
 @dataclass(frozen=True, repr=False)
 class Invariant:
-    """A leaf that no element moves: scalars, index tensors, labels. Any shape [batch, ...], any dtype.
+    """A leaf that no element changes: scalars, index tensors, labels. Any shape [batch, ...], any dtype.
 
     Args:
-        shape: of one sample; where it is left out, inputs must be given.
-        integers: draw integers below this (or in this half-open range) in place of white noise.
-        at: a domain of points that the first axis runs over: renumbering the points renumbers this leaf too.
+        shape: shape of one sample. Without a shape, inputs must be given.
+        integers: draw integers below this number (or in this half-open range) instead of white noise.
+        at: the points that the first axis runs over. A renumbering of the points then renumbers this leaf too.
 
     Example:
         >>> Invariant(at=Points(6), integers=(1, 10)).random(4, torch.Generator().manual_seed(0)).shape
@@ -43,13 +43,13 @@ class Invariant:
         """Integers or white noise [count, *shape].
 
         Raises:
-            UsageError: the leaf does not know its shape.
+            UsageError: the leaf has no shape.
         """
         shape = (self.at.count,) if self.shape is None and self.at is not None else self.shape
         if shape is None:
             raise UsageError(
                 f"{self} has no shape to draw inputs from: pass inputs=, a tree of tensors like the source, "
-                "or say the shape of one sample, Invariant((6,))."
+                "or give the shape of one sample, Invariant((6,))."
             )
         if self.integers is None:
             return torch.randn(count, *shape, generator=generator, dtype=torch.float64)
@@ -57,15 +57,15 @@ class Invariant:
         return torch.randint(low, high, (count, *shape), generator=generator)
 
     def act(self, g: object, x: torch.Tensor) -> torch.Tensor:
-        """The tensor itself."""
+        """Return the tensor itself."""
         return x
 
     def exact(self, g: object) -> bool:
-        """Always: nothing moves."""
+        """Always true: no value changes."""
         return True
 
     def permutes(self, g: object) -> bool:
-        """Whether g only moves values around: nothing moves."""
+        """Always true: no value changes."""
         return True
 
     def summands(self, x: torch.Tensor) -> torch.Tensor:
@@ -73,13 +73,13 @@ class Invariant:
         return x.reshape(len(x), 1, -1)
 
     def require_fit(self, x: torch.Tensor, what: str) -> Invariant:
-        """Any tensor with a batch axis fits."""
+        """Require a batch axis."""
         if x.dim() == 0:
             raise UsageError(f"{what} is a single number: return one value per sample, shape [batch] or [batch, ...].")
         return self
 
     def permuted_fibre(self, x: torch.Tensor) -> None:
-        """None: there is no fibre to permute."""
+        """None, because there is no fibre to permute."""
 
     def __repr__(self) -> str:
         named = {"shape": self.shape, "integers": self.integers, "at": self.at}
@@ -92,10 +92,10 @@ class Field:
 
     Args:
         domain: Grid(h, w), Grid(d, h, w), Sphere(b), Rotations(b), Points(n), Edges(m) or Vector().
-        group: a group or its name; may be left out where ``fibre`` is a library's own type that knows it.
+        group: a group or its name; may be left out where ``fibre`` is a library's own type that contains the group.
         fibre: a sum such as "3*trivial + 8*regular", a ``Fibre``, or a library's type (an escnn ``FieldType``).
-        split: whether drawn tensors keep copies and components on axes of their own, [batch, 8, |G|, *domain] for
-            "8*regular" (the project's kernels), instead of one channel axis (escnn). Both layouts can be moved.
+        split: whether drawn tensors have separate axes for copies and components, [batch, 8, |G|, *domain] for
+            "8*regular" (the project's kernels), instead of one channel axis (escnn). ``act`` takes both layouts.
 
     Raises:
         UsageError: group and domain have different dimensions, or the fibre cannot be read.
@@ -144,19 +144,20 @@ class Field:
         return self.domain.exact(self.group.element(g))
 
     def permutes(self, g: object) -> bool:
-        """Whether g only moves values around: then it is exact in every dtype."""
+        """Whether g only permutes the values of a tensor; its action is then exact in every dtype."""
         element = self.group.element(g)
         mixes = (rep.permutation(element) is None for _, rep in self.fibre.terms)
         return self.domain.permutes(element) and not any(mixes)
 
     def act(self, g: object, x: torch.Tensor) -> torch.Tensor:
-        """Move a tensor by g: points by g, channels by rho(g). Exact where ``exact(g)`` says so.
+        """Apply g to a tensor: g moves the points, rho(g) mixes the channels. Exact where ``exact(g)`` is true.
 
-        On grids exact elements permute; on Sphere and Rotations they act on the band, so that the identity projects.
+        On grids an exact element permutes values. On Sphere and Rotations an element acts on the band, so the identity
+        is a projection.
 
         Args:
             g: an Element, an index into the group, or a matrix.
-            x: [batch, *channels, *domain] ([batch, n, channels] on Points), any dtype; the result keeps it.
+            x: [batch, *channels, *domain] ([batch, n, channels] on Points), any dtype; the result has the same dtype.
 
         Raises:
             UsageError: the tensor does not fit the field, or the group lacks the element.
@@ -170,7 +171,7 @@ class Field:
         """The part of a tensor that the group acts on: the band of a spherical signal, elsewhere the tensor itself.
 
         Raises:
-            UsageError: a spherical signal that does not fit the field.
+            UsageError: the spherical signal does not fit the field.
         """
         if self.domain.band is None:
             return x
@@ -179,17 +180,17 @@ class Field:
 
     @property
     def band_limited(self) -> bool:
-        """Whether the group acts on a part of the tensors only."""
+        """Whether the group acts on a subspace of the tensors only."""
         return self.domain.band is not None
 
     def move_points_alone(self, g: object, x: torch.Tensor) -> torch.Tensor | None:
-        """What g would do if the channels were scalars: points moved, fibres left. None where that is all g does."""
+        """The tensor with its points moved by g and its channels unmixed; None where that is the whole action of g."""
         if isinstance(self.domain, Vector) or all(rep.name == "trivial" for _, rep in self.fibre.terms):
             return None
         return self.domain.move(self.group.element(g), x)
 
     def _mix_channels(self, g: Element, x: torch.Tensor) -> torch.Tensor:
-        """rho(g) on axis 1, block by block."""
+        """Apply rho(g) to axis 1, block by block."""
         if g.is_identity or all(rep.name == "trivial" for _, rep in self.fibre.terms):
             return x
         parts, start = [], 0
@@ -200,7 +201,7 @@ class Field:
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def permuted_fibre(self, x: torch.Tensor) -> torch.Tensor | None:
-        """The tensor with the components of every fibre block cyclically shifted; None where blocks are single."""
+        """The tensor with the components of every fibre block shifted cyclically; None if all blocks have size 1."""
         if all(rep.dim == 1 for _, rep in self.fibre.terms):
             return None
         index: list[int] = []
@@ -209,7 +210,7 @@ class Field:
         return self.domain.as_given(self.domain.channels_first(x)[:, index], x)
 
     def summands(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch, summand, values]: one row for each block of the fibre, zero-padded where blocks differ in size."""
+        """[batch, summand, values]: one row for each block of the fibre, padded with zeros where block sizes differ."""
         y = self.domain.channels_first(x)
         if len({rep.dim for _, rep in self.fibre.terms}) == 1:
             return y.reshape(len(y), -1, self.fibre.terms[0][1].dim * math.prod(y.shape[2:]))
@@ -221,7 +222,7 @@ class Field:
 
     @property
     def weights(self) -> torch.Tensor | None:
-        """Weights of one channel's values, of mean 1, in which the action is orthogonal; None where all are 1."""
+        """Weights of one channel's values, of mean 1, that make the action orthogonal; None where all are 1."""
         band = self.domain.band
         if band is None:
             return None
@@ -229,25 +230,25 @@ class Field:
         return (band.weights * rings).repeat_interleave(math.prod(angles))
 
     def gradient(self, by_values: torch.Tensor) -> torch.Tensor:
-        """A gradient by the values of a tensor of this field, as the gradient in the inner product of ``norm``."""
+        """Convert a gradient by the values of a tensor to the gradient in the inner product of ``norm``."""
         if self.weights is None:
             return by_values
         flat = self.domain.channels_first(by_values).flatten(2)
         return (flat / self.weights.to(flat)).reshape(by_values.shape)
 
     def norm(self, x: torch.Tensor) -> float:
-        """Size of a tensor in the norm that the action keeps."""
+        """Size of a tensor in the norm that the action preserves."""
         if self.weights is None:
             return float(torch.linalg.vector_norm(x.detach()))
         values = self.domain.channels_first(x.detach()).flatten(2).double()
         return float((values.square() @ self.weights.to(values)).sum().sqrt())
 
     def random(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Noise [count, channels, *domain], float64: white on grids, on the band of spherical signals."""
+        """Noise [count, channels, *domain], float64: white noise, or band-limited noise for spherical signals."""
         return self.domain.noise(count, self._channel_axes(), generator)
 
     def tensor_shape(self, count: int) -> tuple[int, ...]:
-        """Shape of a batch that is drawn for this field."""
+        """Shape of a drawn batch of ``count`` samples."""
         return self.domain.tensor_shape(count, self._channel_axes())
 
     def _channel_axes(self) -> tuple[int, ...]:
@@ -256,17 +257,17 @@ class Field:
         return (self.fibre.size,)
 
     def require_fit(self, x: torch.Tensor, what: str) -> Field:
-        """This field, on a permuted box where the tensor has one.
+        """This field, on a box with permuted sizes if the tensor has one.
 
         Raises:
-            UsageError: number of channels or domain sizes differ.
+            UsageError: the number of channels or the domain's sizes differ.
         """
         found = self.domain.fitted(x)
         if found is None or found[1] != self.fibre.size:
             want = ["batch", *self.tensor_shape(1)[1:]]
             raise UsageError(
                 f"{what} has shape {list(x.shape)}, which does not fit {self}: expected [{', '.join(map(str, want))}]. "
-                f"Change the fibre's multiplicities or the domain's sizes to those of the tensor."
+                "Change the fibre's multiplicities or the domain's sizes to those of the tensor."
             )
         return self if found[0] is self.domain else replace_domain(self, found[0])
 
@@ -279,7 +280,7 @@ class Field:
         return self._pool_blocks(self.domain.mean(self.domain.channels_first(x)))
 
     def naive_mean(self, x: torch.Tensor) -> torch.Tensor:
-        """What is mistaken for the integral: the domain's naive mean, and the group not pooled."""
+        """A common wrong integral, as a control: the domain's naive mean, without pooling over the group."""
         first = np.cumsum([0, *(rep.dim for rep in self.fibre.blocks)])[:-1]
         return self.domain.naive_mean(self.domain.channels_first(x)[:, first])
 
@@ -290,7 +291,7 @@ class Field:
 
     @property
     def is_integral(self) -> bool:
-        """Whether every block of the fibre has an invariant, so that integrating loses none."""
+        """Whether every block of the fibre has an invariant, so that the integral covers every block."""
         return all(rep.invariant is not None for _, rep in self.fibre.terms)
 
     def _pool_blocks(self, means: torch.Tensor) -> torch.Tensor:
@@ -300,12 +301,12 @@ class Field:
             if rep.invariant is not None
         ]
         if not pooled:
-            raise UsageError(f"{self} has no invariant part to integrate.")
+            raise UsageError(f"{self} has no invariant part to integrate: use a fibre such as trivial or regular.")
         return torch.stack(pooled, 1)
 
 
 def shown(group: Group) -> str:
-    """A group as a field's repr names it: a known name in quotes, else the expression that makes the group."""
+    """The text for a group in a field's repr: a known name in quotes, else the expression that makes the group."""
     return repr(group.name) if group.is_named else repr(group)
 
 
@@ -315,7 +316,7 @@ def replace_domain(field: Field, domain: Domain) -> Field:
 
 
 def _apply(rep: Representation, g: Element, x: torch.Tensor) -> torch.Tensor:
-    """rho(g) on axis 2 of [batch, copies, dim, ...]: a gather for permutations, a small product otherwise."""
+    """Apply rho(g) to axis 2 of [batch, copies, dim, ...]: a gather for permutations, else a small matrix product."""
     permutation = rep.permutation(g)
     if permutation is not None:
         return x.index_select(2, torch.as_tensor(permutation, device=x.device))
@@ -334,14 +335,14 @@ class Acted:
     function: Act
 
     def permuted_fibre(self, x: torch.Tensor) -> None:
-        """None: there is no fibre to permute."""
+        """None, because there is no fibre to permute."""
 
     def act(self, g: object, x: torch.Tensor) -> torch.Tensor:
-        """The function's own result."""
+        """The result of the function."""
         return self.function(g, x)
 
     def random(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Not possible: a function has no shape."""
+        """Not possible, because a function has no shape."""
         raise UsageError(f"{self} has no shape to draw inputs from: pass inputs=, a tree of tensors like the source.")
 
     def exact(self, g: object) -> bool:
@@ -349,7 +350,7 @@ class Acted:
         return True
 
     def permutes(self, g: object) -> bool:
-        """Unknown of a function, so no."""
+        """Always false, because it is unknown for a function."""
         return False
 
     def summands(self, x: torch.Tensor) -> torch.Tensor:

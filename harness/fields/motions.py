@@ -1,7 +1,8 @@
-"""Motions of a system of points that no matrix group of the plane or of space holds: translations and renumberings.
+"""Motions of a system of points that are in no matrix group of the plane or of space: translations and renumberings.
 
-Both are groups in the harness's sense, so that the one machinery of bounds and power judges them too. Leaves are
-wrapped for them: positions are shifted and everything else stays; what is numbered by points is renumbered.
+Both are groups of the harness, so the same bounds and the same power apply to them. The leaves of a claim are wrapped
+for each of them. A translation shifts positions and leaves every other leaf unchanged; a renumbering permutes the
+leaves that run over points.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ class Motion(Element):
     """A translation (as an affine matrix) or a renumbering (as a permutation matrix)."""
 
     def angle_to(self, other: Element) -> float:
-        """Pi between different motions: there is no angle, and any other one is a fair control."""
+        """pi between different motions. Motions have no angle, and every other motion is a fair control."""
         same = self.matrix.shape == other.matrix.shape and np.abs(self.matrix - other.matrix).max() < SAME
         return 0.0 if same else math.pi
 
 
 class _Motions(ContinuousGroup):
-    """What both groups share: products and inverses of matrices; elements are sampled, never listed."""
+    """Base of both groups: products and inverses of matrices. Elements are sampled, never listed."""
 
     def __init__(self, name: str, dim: int) -> None:
         self.name, self.dim, self._elements = name, dim, ()
@@ -42,25 +43,25 @@ class _Motions(ContinuousGroup):
         raise NotImplementedError
 
     def element(self, spec: object) -> Element:
-        """The element itself, or that of a matrix."""
+        """The element itself, or the element with a given matrix."""
         if isinstance(spec, Motion):
             return spec
         matrix = np.asarray(spec.matrix if isinstance(spec, Element) else spec, dtype=np.float64)
         if matrix.shape != (self.dim, self.dim):
-            raise UsageError(f"{spec!r} is no element of the {self.name}: give a matrix [{self.dim}, {self.dim}].")
+            raise UsageError(f"{spec!r} is not an element of the {self.name}: give a matrix [{self.dim}, {self.dim}].")
         return self.motion(matrix)
 
     @property
     def identity(self) -> Element:
-        """No motion."""
+        """The motion that moves nothing."""
         return self.motion(np.eye(self.dim))
 
     def compose(self, first: Element, second: Element) -> Element:
-        """``second`` moves first."""
+        """The product: apply ``second``, then ``first``."""
         return self.motion(first.matrix @ second.matrix)
 
     def inverse(self, element: Element) -> Element:
-        """The motion back."""
+        """The inverse motion."""
         return self.motion(np.linalg.inv(element.matrix))
 
     def representatives(self, rng: np.random.Generator, count: int) -> list[Element]:
@@ -69,7 +70,7 @@ class _Motions(ContinuousGroup):
 
 
 class Translations(_Motions):
-    """Shifts of space, drawn about as long as ``length``: an affine matrix [[1, t], [0, 1]] each.
+    """Shifts of space with a typical length ``length``. Each is an affine matrix [[1, t], [0, 1]].
 
     Example:
         >>> shifts = Translations(2, 1.0)
@@ -82,7 +83,7 @@ class Translations(_Motions):
         self.length = length
 
     def motion(self, matrix: Matrix) -> Motion:
-        """The shift in an affine matrix."""
+        """The shift with this affine matrix."""
         shift = matrix[:-1, -1]
         name = "e" if np.abs(shift).max() < SAME else f"shift by ({', '.join(f'{v:.3g}' for v in shift)})"
         return Motion(name, matrix)
@@ -95,7 +96,7 @@ class Translations(_Motions):
 
     @property
     def generators(self) -> tuple[Element, ...]:
-        """One length along each axis."""
+        """A shift by ``length`` along each axis."""
         return tuple(self.shift(self.length * axis) for axis in np.eye(self.dim - 1))
 
     def sample(self, rng: np.random.Generator, count: int) -> list[Element]:
@@ -115,7 +116,7 @@ class Renumberings(_Motions):
         super().__init__("permutations", count)
 
     def motion(self, matrix: Matrix) -> Motion:
-        """The permutation of a permutation matrix with ones at (p(i), i)."""
+        """The permutation with this permutation matrix, which has ones at (p(i), i)."""
         order = np.round(matrix).argmax(0)
         moved = np.flatnonzero(order != np.arange(self.dim))
         if not len(moved):
@@ -135,7 +136,7 @@ class Renumberings(_Motions):
 
     @property
     def generators(self) -> tuple[Element, ...]:
-        """A swap and the cycle of all points."""
+        """The swap of two points and the cycle of all points."""
         if self.dim < 2:
             return ()
         swap = [1, 0, *range(2, self.dim)]
@@ -149,23 +150,23 @@ class Renumberings(_Motions):
 
 @dataclass(frozen=True)
 class Moved(Acted):
-    """A leaf under another group's action: judged and drawn as the leaf it was."""
+    """A leaf with another group's action. Its errors and its pictures are those of the original leaf."""
 
     leaf: Any = None
     permuting: bool = False
 
     def summands(self, x: torch.Tensor) -> torch.Tensor:
-        """Those of the leaf."""
+        """The summands of the original leaf."""
         rows: torch.Tensor = self.leaf.summands(x)
         return rows
 
     def require_fit(self, x: torch.Tensor, what: str) -> Moved:
-        """As the leaf."""
+        """Require that the tensor fits the original leaf."""
         self.leaf.require_fit(x, what)
         return self
 
     def permutes(self, g: object) -> bool:
-        """Whether values are only moved around."""
+        """Whether the action only permutes values."""
         return self.permuting
 
     def __str__(self) -> str:
@@ -177,12 +178,12 @@ def _stay(g: object, x: torch.Tensor) -> torch.Tensor:
 
 
 def still(leaf: Any) -> Moved:
-    """The leaf, moved by nothing."""
+    """The leaf with an action that changes nothing."""
     return Moved(_stay, leaf, permuting=True)
 
 
 def translated(leaf: Any) -> Moved:
-    """Positions shifted, everything else left alone."""
+    """The leaf under translations: positions are shifted, every other leaf is unchanged."""
 
     def shift(g: Any, x: torch.Tensor) -> torch.Tensor:
         return x + torch.as_tensor(np.ascontiguousarray(g.matrix[:-1, -1]), dtype=x.dtype, device=x.device)
@@ -191,7 +192,7 @@ def translated(leaf: Any) -> Moved:
 
 
 def renumbered(leaf: Any, count: int) -> Moved:
-    """What runs over ``count`` points permuted, names of points renamed, everything else left alone."""
+    """The leaf under renumberings of ``count`` points: axes over points are permuted, indices of points renamed."""
     domain = leaf.domain if isinstance(leaf, Field) else leaf.at if isinstance(leaf, Invariant) else None
     function: Callable[[Any, torch.Tensor], torch.Tensor] = _stay
     if isinstance(domain, Points) and not isinstance(domain, Edges) and domain.count == count:
@@ -207,5 +208,5 @@ def _permute(g: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def _rename(g: Any, x: torch.Tensor) -> torch.Tensor:
-    """V -> p(v) for every entry."""
+    """v -> p(v) for every entry."""
     return torch.as_tensor(g.matrix.argmax(0), device=x.device)[x]

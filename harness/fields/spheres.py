@@ -1,4 +1,4 @@
-"""Domains of spherical signals: S2 and SO(3), sampled on rings, moved exactly by every rotation."""
+"""Domains of spherical signals: S2 and SO(3), sampled on rings. Every rotation acts on them exactly."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .domains import Domain
 
 
 class BandLimited(Domain):
-    """What S2 and SO(3) share: elements act on the signals of degrees l < b, exactly; integrals are quadratures.
+    """Base of S2 and SO(3): elements act exactly on the signals of degrees l < b, and integrals are quadratures.
 
-    The action projects on the band first, so that the identity is a projection; norms are those of the quadrature, in
-    which alone rotations are orthogonal.
+    The action first projects a signal to the band, so the identity is a projection. Norms use the quadrature, because
+    rotations are orthogonal in no other norm.
     """
 
     dim = 3
@@ -26,20 +26,20 @@ class BandLimited(Domain):
 
     @property
     def band(self) -> Band:
-        """Transforms on this grid, made once for all equal domains."""
+        """Transforms on this grid, shared by all equal domains."""
         raise NotImplementedError
 
     @property
     def exact_degrees(self) -> int:
-        """The quadrature integrates harmonics of degrees below this exactly, and not all of this degree."""
+        """The quadrature is exact for all harmonics of degrees below this number, but not for all of this degree."""
         raise NotImplementedError
 
     def permutes(self, g: Element) -> bool:
-        """Never: the identity itself projects."""
+        """Always false, because even the identity is a projection."""
         return False
 
     def move(self, g: Element, x: torch.Tensor) -> torch.Tensor:
-        """f(g^-1 .), in the spectrum.
+        """f(g^-1 .), computed in the spectrum.
 
         Raises:
             UsageError: the tensor does not hold real numbers.
@@ -50,12 +50,12 @@ class BandLimited(Domain):
             raise UsageError(f"{error}.") from error
 
     def mean(self, y: torch.Tensor) -> torch.Tensor:
-        """The quadrature, in the dtype of y."""
+        """The integral by quadrature, in the dtype of y."""
         rings = y.flatten(3).mean(-1)
         return rings @ self.band.weights.to(rings)
 
     def naive_mean(self, y: torch.Tensor) -> torch.Tensor:
-        """The plain mean over samples, which are dense at the poles."""
+        """A common wrong integral, as a control: the plain mean over samples, which are dense at the poles."""
         return y.flatten(2).mean(-1)
 
     def noise(self, count: int, channels: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
@@ -63,8 +63,8 @@ class BandLimited(Domain):
         return self.band.noise((count, *channels), generator)
 
 
-#: Rings of the grids of S2, and the least number of them whose quadrature is exact for products of two signals of
-#: degrees below b: degree 2b - 2.
+#: Rings of each grid of S2, and the least number of rings whose quadrature is exact for products of two signals of
+#: degrees below b, which have degree 2b - 2.
 _RINGS: dict[str, tuple[Callable[[int], Rings], Callable[[int], int]]] = {
     "soft": (soft_rings, lambda b: 2 * b),
     "gauss": (gauss_rings, lambda b: b),
@@ -76,12 +76,13 @@ _RINGS: dict[str, tuple[Callable[[int], Rings], Callable[[int], int]]] = {
 class Sphere(BandLimited):
     """Signals on S2 of degrees l < b: tensors [batch, *channels, beta, alpha], the north pole at beta = 0.
 
-    Rotations act on (x, y, z), beta measured from z and alpha from x; reflections are elements too.
+    Rotations act on (x, y, z). beta is the angle from z and alpha the angle from x. Reflections act too.
 
     Args:
         b: bandwidth.
         grid: "soft", beta_j = pi (2j+1) / 4b; "gauss", Gauss-Legendre rings; "equiangular", with both poles.
-        shape: numbers of rings and of points alpha_k = 2 pi k / n on each; by default the least rings and 2b points.
+        shape: number of rings, and number of points alpha_k = 2 pi k / n on each ring; by default the least number of
+            rings and 2b points.
 
     Example:
         >>> Sphere(4).axes, Sphere(4, grid="gauss").axes
@@ -117,7 +118,7 @@ class Sphere(BandLimited):
 
     @property
     def exact_degrees(self) -> int:
-        """2b on the default shapes: that of the rings, or the order that equally spaced angles take for a constant."""
+        """2b on the default shapes: the limit of the rings, or the order that the angles alias to order 0."""
         rings, angles = self.axes
         of_rings = {"soft": rings, "gauss": 2 * rings, "equiangular": rings + rings % 2}[self.grid]
         return min(of_rings, angles)
@@ -129,7 +130,7 @@ class Sphere(BandLimited):
         return _band(self.b, self.grid, rings, angles, False)
 
     def resized(self, factor: float) -> Sphere:
-        """``factor`` times the bandwidth, on a grid of the same kind, as much finer than needed as this one."""
+        """The sphere with ``factor`` times the bandwidth, on the same kind of grid with the same oversampling."""
         b = max(1, round(self.b * factor))
         if self.shape is None:
             return Sphere(b, grid=self.grid)
@@ -168,15 +169,15 @@ class Rotations(BandLimited):
         return (2 * self.b,) * 3
 
     def accept(self, group: Group) -> None:
-        """Rotations alone.
+        """Require a group of rotations of space.
 
         Raises:
-            UsageError: the group is one of the plane, or has reflections.
+            UsageError: the group acts on the plane, or has reflections.
         """
         super().accept(group)
         if group.improper:
             raise UsageError(
-                f"{group.name} has reflections, which take SO(3) out of itself: claim SO3, or a group of rotations."
+                f"{group.name} has reflections, which do not act on SO(3): claim SO3, or another group of rotations."
             )
 
     @property
@@ -190,13 +191,13 @@ class Rotations(BandLimited):
         return _band(self.b, "soft", 2 * self.b, 2 * self.b, True)
 
     def resized(self, factor: float) -> Rotations:
-        """``factor`` times the bandwidth."""
+        """The same domain with ``factor`` times the bandwidth."""
         return Rotations(max(1, round(self.b * factor)))
 
 
 def _require_bandwidth(b: object) -> None:
     if not isinstance(b, int) or isinstance(b, bool) or b < 1:
-        raise UsageError(f"A bandwidth is a whole number from 1 on, the number of degrees; got {b!r}.")
+        raise UsageError(f"A bandwidth is the number of degrees, a whole number of at least 1; got {b!r}.")
 
 
 @functools.lru_cache(maxsize=16)

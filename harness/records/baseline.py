@@ -1,17 +1,17 @@
-"""Baselines: what a project's checks gave when they were last accepted, in one small committed file.
+"""Baselines: the accepted results of a project's checks, in one small committed file.
 
-One JSON line for each check, sorted, without anything of the machine it ran on: key, verdict, reason code and level.
-The level says how far the error was from what rounding explains, and so how far it may move without anything having
-changed:
+The file has one JSON line for each check, sorted: key, verdict, reason code and level. It holds nothing about the
+machine. The level is the distance of the error from what rounding explains. It determines how much the error may
+change before the check counts as worse:
 
-* ``rounding``: the error was within what rounding explains. For errors of structure, which are those of f_*, that is
-  rounding *in float64* (S kappa (eps_64 + delta)), whatever the claim's own precision. Any error within it is rounding
-  too, on every machine, with any number of threads and any seed: that is what the bound is derived for. The interval
-  is the bound itself, and no digit is kept.
-* a number: the error was larger, because constants inside are rounded, the layer is approximate, or no float64
-  reference could be had. Then the number is error / bound (the error itself for approximate claims), to two digits.
-  The interval reaches up to GROWTH times it. Errors of approximate claims depend on the inputs that the seed draws
-  (aliasing of a smooth activation by a factor of 1,000) and are compared at equal seeds only.
+* ``rounding``: rounding explained the error. The errors of structure are those of f_*; for them rounding means
+  rounding *in float64* (S kappa (eps_64 + delta)), whatever the claim's own precision. The bound is derived for every
+  machine, number of threads and seed, so any later error within it is rounding too. The interval is the bound itself,
+  and the file stores no digits of the error.
+* a number: the error was larger, because constants inside the layer are rounded, the layer is approximate, or no
+  float64 reference could be computed. The number is error / bound (the error itself for approximate claims), to two
+  digits. The interval reaches up to GROWTH times this number. Errors of approximate claims depend on the inputs that
+  the seed draws (the aliasing of a smooth activation by a factor of 1,000) and are compared at equal seeds only.
 """
 
 from __future__ import annotations
@@ -32,24 +32,28 @@ from .writing import write_atomically
 
 SCHEMA = 1
 ROUNDING = "rounding"
-#: How much a level that is no rounding may grow. ``benchmarks/baseline_intervals.py`` measures how far levels move.
-#: Over 420 checks (escnn, e3nn, our layers, layers without a reference): not at all between one and two threads, by at
-#: most 1.4 between a processor's own kernels and plain SSE, by at most 1.4 between twelve seeds. The accepted run and
-#: the new one may each be that far from the typical one: 1.4^2 = 2. Rounding moved in two checks of three and never
-#: left its bound.
+#: The factor by which a level that is a number may grow. ``benchmarks/baseline_intervals.py`` measures how much levels
+#: change. Over 420 checks (escnn, e3nn, our layers, layers without a reference) they did not change between one and two
+#: threads, changed by at most 1.4 between a processor's own kernels and plain SSE, and by at most 1.4 between twelve
+#: seeds. The accepted run and the new run may each be that far from the typical run: 1.4^2 = 2. Errors of level
+#: ``rounding`` changed in two checks of three and never exceeded their bound.
 GROWTH = 2.0
-#: Properties whose error is that of f_*, computed in float64 whatever the claim's own precision. The bounds of all
-#: others (a batch against its samples, two implementations, finite differences) are about the arithmetic that they
-#: ran in: their errors are rounding up to the bound itself.
+#: Properties whose error is that of f_*, computed in float64 whatever the claim's own precision. All other properties
+#: (a batch against its samples, two implementations, finite differences) have bounds for the arithmetic that computed
+#: them: their errors are rounding up to the bound itself.
 STRUCTURAL = frozenset(
     {"equivariance", "rotations", "reflections", "translations", "permutations"}
     | {"integration", "adjoint", "parameter_gradient"}
 )
 
 
+#: What to do about a damaged baseline.
+_REWRITE = "Write it again: equiharness baseline update, or pytest --equiharness-update-baseline."
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One check as it was accepted."""
+    """The accepted result of one check."""
 
     check: str
     verdict: Verdict
@@ -58,7 +62,7 @@ class Entry:
     seed: int | None = None
 
     def line(self) -> str:
-        """Its line in the file."""
+        """The entry's line in the file."""
         values = {"check": self.check, "verdict": str(self.verdict), "code": self.code}
         extra = {"level": self.level, "seed": self.seed}
         return json.dumps({**values, **{k: v for k, v in extra.items() if v is not None}}, ensure_ascii=False)
@@ -66,7 +70,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Worse:
-    """One check that got worse, and why, in one line."""
+    """One check that got worse, and the cause in one line."""
 
     check: str
     cause: str
@@ -76,25 +80,25 @@ class Worse:
 
 
 def key_of(result: CheckResult, name: str = "") -> str:
-    """What names a check across runs and machines: who, what, in which precision.
+    """The key that identifies a check across runs and machines: implementation, case, property and precision.
 
     Args:
-        result: one part, not the sum of several.
-        name: of the test, for results that belong to no registered implementation.
+        result: the result of one property, not one that combines several.
+        name: name of the test, for results that belong to no registered implementation.
     """
-    who = [name] if name else [result.implementation, result.case]
-    return " | ".join(part for part in (*who, result.property, result.dtype) if part)
+    subject = [name] if name else [result.implementation, result.case]
+    return " | ".join(part for part in (*subject, result.property, result.dtype) if part)
 
 
 def in_selection(key: str, names: Sequence[str], properties: Sequence[str], dtypes: Sequence[str], cases: str) -> bool:
-    """Whether a check of a registered implementation belongs to a run of these names, properties, dtypes and cases.
+    """Whether a check of a registered implementation is in the scope of a run of names, properties, dtypes and cases.
 
     Example:
         >>> in_selection("e3nn.Gate | a=1 | equivariance | float32", ["e3nn.*"], ["equivariance"], ["float32"], "*")
         True
     """
     parts = key.split(" | ")
-    if len(parts) != 4:  # checks of tests are named otherwise
+    if len(parts) != 4:  # checks of tests have keys of another form
         return False
     implementation, case, name, dtype = parts
     named = not names or any(fnmatch.fnmatchcase(implementation, pattern) for pattern in names)
@@ -110,7 +114,7 @@ def entry_of(check: str, result: CheckResult) -> Entry | None:
 
 
 def level_of(result: CheckResult) -> float | str | None:
-    """How far the error is from what rounding in float64 explains; None where nothing was measured."""
+    """The distance of the error from what rounding in float64 explains; None where nothing was measured."""
     if result.resolutions and result.seen is not None:
         return _two_digits(result.seen)
     if result.error is None or result.bound is None:
@@ -122,7 +126,7 @@ def level_of(result: CheckResult) -> float | str | None:
 
 
 def rounding_bound(result: CheckResult) -> float:
-    """What rounding explains of an error: of f_* in float64 S kappa (eps_64 + delta), of all others their own bound."""
+    """Largest error that rounding explains: S kappa (eps_64 + delta) for errors of f_*, else the check's own bound."""
     assert result.bound is not None
     if result.property.split(" in ")[0] not in STRUCTURAL:
         return result.bound
@@ -135,7 +139,7 @@ def _two_digits(value: float) -> float:
 
 
 def worst_by_key(results: Iterable[tuple[str, CheckResult]]) -> dict[str, CheckResult]:
-    """One result for each key: of several (other seeds, repeated checks) the worst."""
+    """The worst result of each key; several results have one key where a check ran from several seeds or repeatedly."""
     found: dict[str, CheckResult] = {}
     for key, result in results:
         other = found.get(key)
@@ -153,15 +157,15 @@ def _badness(result: CheckResult) -> tuple[int, float]:
 def compare(
     baseline: Mapping[str, Entry], results: Mapping[str, CheckResult], expected: Callable[[str], bool]
 ) -> list[Worse]:
-    """What got worse.
+    """The checks that got worse.
 
     Args:
-        baseline: what was accepted.
-        results: what was found, by key.
-        expected: whether a key of the baseline should have been checked in this run (a run of a part checks a part).
+        baseline: the accepted entries, by key.
+        results: the new results, by key.
+        expected: whether a key of the baseline is in the scope of this run (a run may cover a part of the baseline).
 
     Returns:
-        One entry for each check with a worse verdict, an error beyond its interval, or no result at all.
+        One object for each check with a worse verdict, an error beyond its interval, or no result at all.
     """
     worse = []
     for key, entry in baseline.items():
@@ -195,7 +199,7 @@ def _cause(entry: Entry, result: CheckResult) -> str:
 
 
 def _just_beyond(result: CheckResult) -> bool:
-    """Whether a loss of precision exceeds what is usual by no more than it may move between machines."""
+    """Whether a loss of precision exceeds the usual loss by no more than machines may differ."""
     if result.reason.code != "PRECISION" or result.lost_bits is None:
         return False
     usual = LOST_BITS.get(result.dtype, 0.0) + math.log2(max(1.0, result.kappa or 1.0))
@@ -211,8 +215,9 @@ def updated(
 ) -> dict[str, Entry]:
     """The baseline after accepting a run.
 
-    Lines within their interval stay as they are, so that updating on another machine changes nothing. What the run
-    should have checked and did not is dropped; what it had no business with is kept.
+    Entries whose results are within their interval stay unchanged, so that an update on another machine changes
+    nothing. Entries that the run should have checked and did not check are dropped; entries outside the scope of the
+    run are kept.
     """
     kept = {key: entry for key, entry in baseline.items() if key not in results and not expected(key)}
     for key, result in results.items():
@@ -231,7 +236,7 @@ def _same(old: Entry, new: Entry) -> bool:
 
 
 def write_baseline(path: Path, entries: Mapping[str, Entry]) -> None:
-    """Write the file, sorted, atomically.
+    """Write the sorted entries to a file, atomically.
 
     Raises:
         RecordError: the path cannot be written.
@@ -245,7 +250,7 @@ def read_baseline(path: Path) -> dict[str, Entry]:
     """Read a baseline.
 
     Raises:
-        RecordError: there is no such file, or it is damaged; the message names the line.
+        RecordError: there is no such file, or the file is damaged; the message names the line.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -257,11 +262,11 @@ def read_baseline(path: Path) -> dict[str, Entry]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"Cannot read {path}: {error}.") from error
     if not lines:
-        raise RecordError(f"{path} is empty: no baseline was written. Update it.")
+        raise RecordError(f"{path} is empty: no baseline was written. {_REWRITE}")
     values = [_values(path, number, text) for number, text in enumerate(lines, 1)]
     version = values[0].get("equiharness_baseline")
     if version != SCHEMA:
-        raise RecordError(f"{path}, line 1: no baseline of schema {SCHEMA} (found {version!r}). Update it.")
+        raise RecordError(f"{path}, line 1: not a baseline of schema {SCHEMA} (found {version!r}). {_REWRITE}")
     listed = [_entry(path, number, row) for number, row in enumerate(values[1:], 2)]
     return {entry.check: entry for entry in listed}
 
@@ -272,7 +277,7 @@ def _values(path: Path, number: int, text: str) -> dict[str, Any]:
     except json.JSONDecodeError:
         values = None
     if not isinstance(values, dict):
-        raise RecordError(f"{path}, line {number}: no entry of a baseline. Update it, or mend the line.")
+        raise RecordError(f"{path}, line {number}: not an entry of a baseline. {_REWRITE}")
     return values
 
 
@@ -281,4 +286,4 @@ def _entry(path: Path, number: int, values: dict[str, Any]) -> Entry:
         verdict, extra = Verdict(values["verdict"]), (values.get("level"), values.get("seed"))
         return Entry(values["check"], verdict, values["code"], *extra)
     except (ValueError, KeyError) as error:
-        raise RecordError(f"{path}, line {number}: no entry of a baseline. Update it, or mend the line.") from error
+        raise RecordError(f"{path}, line {number}: not an entry of a baseline. {_REWRITE}") from error

@@ -1,4 +1,4 @@
-"""Two records side by side: what changed, what got worse, what has vanished."""
+"""Comparison of two records: which checks and measurements changed, got worse or vanished."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .lines import Measurement, Run
 from .machine import fingerprint
 from .ratios import Change, paired
 
-#: Measured errors that are compared without pairs. Below SAFETY eps they are rounding, whatever they are.
+#: Measured errors that are compared without pairs. An error below SAFETY eps counts as rounding.
 ERRORS = ("error against float64", "equivariance error")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One thing that both records, or one of them, speak of."""
+    """The comparison of one check or measurement that is in one record or in both."""
 
     change: Change
     what: str
@@ -33,7 +33,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Changes:
-    """Everything that was compared, and why the rest was not."""
+    """The comparison of two records, with notes on what could not be compared."""
 
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
@@ -55,8 +55,8 @@ class Changes:
 def changes(old: Run, new: Run) -> Changes:
     """Compare two runs: verdicts, error / bound, checks that vanished; time and memory where pairs exist.
 
-    Pairs exist where the samples of both records come from one interleaved run (``Measurement.pair``); times of other
-    records say more about the machine than about the code and get no verdict.
+    Pairs exist where the samples of both records come from one interleaved run (``Measurement.pair``). Times without
+    pairs depend more on the machine than on the code and get no verdict.
     """
     notes = list(_cut(old, "OLD")) + list(_cut(new, "NEW"))
     lines = [*_checks(old, new), *_measurements(old.measurements, new.measurements)]
@@ -66,7 +66,7 @@ def changes(old: Run, new: Run) -> Changes:
         same = fingerprint(old.header.environment) == fingerprint(new.header.environment)
         why = "were not interleaved" if same else "come from different machines and were not interleaved"
         notes.append(
-            f"{unpaired} measurements {why}: no verdict on them. Use `equiharness bench --against REV` for one."
+            f"{unpaired} measurements {why}: they get no verdict. Use `equiharness bench --against REV` for a verdict."
         )
     return Changes(tuple(lines), tuple(notes))
 
@@ -75,23 +75,23 @@ def _cut(run: Run, side: str) -> Iterable[str]:
     if run.truncated:
         yield f"{side}: {run.truncated}"
     elif run.end is None:
-        yield f"{side} was interrupted: what it lacks may not have vanished."
+        yield f"{side} was interrupted: checks that it lacks may still exist."
 
 
 def _checks(old: Run, new: Run) -> Iterable[Line]:
     """One line for each check of either record."""
     before, after = (worst_by_key((key_of(r), r) for r in run.checks) for run in (old, new))
-    forward, back = _causes(before, after), _causes(after, before)
+    worse, better = _causes(before, after), _causes(after, before)
     for key, result in before.items():
-        if key in forward:
-            # A run that was cut off has not lost what it had no time for.
-            lost = key not in after and new.end is None
-            yield Line(Change.AMBIGUOUS if lost else Change.WORSE, key, forward[key])
+        if key in worse:
+            # An interrupted run may not have reached a check: such a check is not lost.
+            unreached = key not in after and new.end is None
+            yield Line(Change.AMBIGUOUS if unreached else Change.WORSE, key, worse[key])
         elif key not in after:
             if entry_of(key, result) is not None:
                 yield Line(Change.AMBIGUOUS, key, "only in OLD.")
-        elif key in back:
-            yield Line(Change.BETTER, key, _turned(result, after[key]))
+        elif key in better:
+            yield Line(Change.BETTER, key, _verdicts(result, after[key]))
         else:
             yield Line(Change.SAME, key, _ratios(result, after[key]))
     for key, result in after.items():
@@ -100,7 +100,7 @@ def _checks(old: Run, new: Run) -> Iterable[Line]:
 
 
 def _causes(accepted: Mapping[str, CheckResult], found: Mapping[str, CheckResult]) -> dict[str, str]:
-    """What is worse in ``found`` than in ``accepted``, by the rules of baselines."""
+    """Causes, by key, for the checks that are worse in ``found`` than in ``accepted`` by the rules of baselines."""
     entries: dict[str, Entry] = {}
     for key, result in accepted.items():
         entry = entry_of(key, result)
@@ -109,7 +109,7 @@ def _causes(accepted: Mapping[str, CheckResult], found: Mapping[str, CheckResult
     return {line.check: line.cause for line in compare(entries, found, lambda key: True)}
 
 
-def _turned(old: CheckResult, new: CheckResult) -> str:
+def _verdicts(old: CheckResult, new: CheckResult) -> str:
     if old.verdict is not new.verdict:
         return f"was {old.verdict}, is {new.verdict}"
     return _ratios(old, new)
@@ -121,7 +121,7 @@ def _ratios(old: CheckResult, new: CheckResult) -> str:
 
 
 def _measurements(old: Iterable[Measurement], new: Iterable[Measurement]) -> Iterable[Line]:
-    """One line for each pair of measurements, and for what could no longer be measured."""
+    """One line for each pair of measurements, and one for each measurement that NEW lacks."""
     after = {(m.pair, m.key): m for m in new if m.pair}
     for m in old:
         if not m.pair:
@@ -135,7 +135,7 @@ def _measurements(old: Iterable[Measurement], new: Iterable[Measurement]) -> Ite
 
 
 def _errors(old: Iterable[Measurement], new: Iterable[Measurement]) -> Iterable[Line]:
-    """Errors beside the times: no pairs are needed, they are the same on every machine up to GROWTH."""
+    """One line for each measured error. Errors need no pairs: they are equal on every machine up to GROWTH."""
     after = {m.key: m for m in new if m.quantity in ERRORS}
     for m in old:
         partner = after.get(m.key)
@@ -151,6 +151,6 @@ def _value(m: Measurement) -> str:
 
 
 def _unpaired(old: Run, new: Run) -> int:
-    """Measurements of both records that are no pair."""
+    """Number of measurements that are in both records without being a pair."""
     keys = {m.key for m in old.measurements if not m.pair and m.unit in ("s", "B", "1/s")}
     return len(keys & {m.key for m in new.measurements if not m.pair})

@@ -1,4 +1,7 @@
-"""Where a run happened: machine, versions, flags, git state. Plain data; imports no library it reports on."""
+"""The environment of a run as plain data: machine, versions, flags, git state.
+
+This module imports none of the libraries whose versions it reports.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ def capture(libraries: Iterable[str] = LIBRARIES) -> dict[str, Any]:
 
 
 def source_digest() -> str:
-    """Names the sources of this package: a version number alone does not, where they are being changed."""
+    """Digest of this package's sources. It differs where the sources were changed under the same version number."""
     root, known = Path(__file__).resolve().parents[2], hashlib.sha256()
     for room in ("harness", "kernels", "impls", "suites"):
         for path in sorted(p for p in (root / room).rglob("*") if p.suffix in (".py", ".cu", ".cuh")):
@@ -81,11 +84,11 @@ def _torch_flags() -> dict[str, Any]:
 
 
 def _git() -> dict[str, Any]:
-    def ask(*words: str) -> str:
+    def output(*words: str) -> str:
         done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True)
         return done.stdout.strip()
 
     try:
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+        return {"commit": output("rev-parse", "HEAD"), "dirty": bool(output("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return {}

@@ -1,4 +1,4 @@
-"""Records: what a run measured, as JSON lines that are validated when read and never rewritten in place.
+"""Records: the results of a run, as JSON lines that are validated when read and never rewritten in place.
 
 A record file is one line for the run (schema, environment, plan), one line for each finished check or measurement,
 and a closing line. Pictures lie in a side file of the same name, ``*.attachments.jsonl``. This module defines the
@@ -17,16 +17,16 @@ from pydantic import AliasChoices, Field
 
 from ..verdict.result import CheckResult, Data
 
-#: Version 2 says of a measurement where it was made: operator, dtype, device, batch, threads, setting, pair. Lines of
-#: version 1 have none of these and read as they are.
+#: Version 2 added to a measurement how it was made: operator, dtype, device, batch, threads, setting, pair. Lines of
+#: version 1 lack these fields and can still be read.
 SCHEMA: Literal[2] = 2
 READABLE = (1, 2)
-#: One picture panel is at most this many pixels a side.
+#: Largest number of pixels on a side of one picture panel.
 PANEL_SIDE = 64
 
 
 class RunLine(Data):
-    """Opens a record: what was planned, where, with which versions."""
+    """The first line of a record: command, plan, environment and versions of the run."""
 
     kind: Literal["run"] = "run"
     schema_version: Literal[1, 2] = SCHEMA
@@ -42,16 +42,16 @@ class CheckLine(Data):
 
     kind: Literal["check"] = "check"
     result: CheckResult
-    #: Position in the plan: lines come as checks finish, readers get them in this order.
+    #: Position in the plan. Lines are written as checks finish; readers sort them by this position.
     position: int = Field(default=0, validation_alias=AliasChoices("position", "check"))
 
 
 class Measurement(Data):
-    """One measured quantity; raw samples are kept and statistics derived from them.
+    """One measured quantity. The raw samples are kept, and statistics are derived from them.
 
-    ``setting`` is how the layer ran ("eager", "channels_last", "compiled"), ``backend`` which of its own ways to
-    compute it took, where it has several and tells ("fast", "exact", "fourier"). ``pair`` names the interleaved run
-    that the samples come from: two measurements of one pair have samples that belong together, one by one.
+    ``setting`` is how the layer ran ("eager", "channels_last", "compiled"). ``backend`` is the layer's own algorithm
+    ("fast", "exact", "fourier"), for layers that have several and report the one in use. ``pair`` identifies the
+    interleaved run of the samples: in two measurements of one pair, samples at the same position belong together.
     """
 
     kind: Literal["measurement"] = "measurement"
@@ -74,20 +74,20 @@ class Measurement(Data):
 
     @property
     def key(self) -> str:
-        """What names the quantity across runs and machines."""
+        """The key that identifies the quantity across runs and machines."""
         words = (self.operator, self.implementation, self.case, self.setting, self.dtype, self.device)
         sizes = (f"batch {self.batch}" if self.batch else "", f"{self.threads} threads" if self.threads else "")
         return " | ".join(word for word in (*words, *sizes, self.quantity) if word)
 
 
 class EndLine(Data):
-    """Closes a record: the run was not interrupted."""
+    """The last line of a record whose run was not interrupted."""
 
     kind: Literal["end"] = "end"
     seconds: float
     seconds_in_layers: float
     counts: dict[str, int]
-    #: The machine at the end of a run of measurements: load, clocks, temperature.
+    #: State of the machine at the end of a run of measurements: load, clocks, temperature.
     state: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -95,7 +95,7 @@ Line = Annotated[RunLine | CheckLine | Measurement | EndLine, Field(discriminato
 
 
 class Panel(Data):
-    """One small picture: a title, a row-major array of float32 in base64, and what its rows and columns are.
+    """One small picture: a title, a row-major array of float32 in base64, and the kind of its rows and columns.
 
     ``kind`` is "plane", "volume" (its middle slice), "sphere" (beta by alpha), "rotations" (the slice gamma = 0),
     "cloud" (three coordinates by points), "channels" (channels by points), "matrix" (of a representation), or empty.
@@ -118,7 +118,7 @@ class Panel(Data):
 
 
 class RotatedView(Data):
-    """One element of the stabilised view: g x, and g^-1 f(g x), which has to be the same picture for every g."""
+    """One element of the stabilised view: g x and g^-1 f(g x). The second picture has to be the same for every g."""
 
     element: str
     moved: Panel
@@ -126,7 +126,7 @@ class RotatedView(Data):
 
 
 class Attachment(Data):
-    """The commuting diagram of one claim: x, gx, f(x), g f(x), f(gx) and their difference; how to read its panels.
+    """The commuting diagram of one claim: x, gx, f(x), g f(x), f(gx) and their difference, with a legend.
 
     ``rotated`` is the stabilised view of an equivariance check, empty elsewhere.
     """
@@ -147,7 +147,7 @@ class Run:
     measurements: list[Measurement] = field(default_factory=list)
     end: EndLine | None = None
     attachments: dict[str, Attachment] = field(default_factory=dict)
-    #: Set where the last line was cut off: all lines before it were used.
+    #: A message where the last line of the file was cut off; all lines before it were used.
     truncated: str = ""
 
 

@@ -1,4 +1,4 @@
-"""The machine while it is timed: load and affinity; a GPU's clocks, power, temperature and reasons to throttle."""
+"""The state of a machine during timing: load and affinity; a GPU's clocks, power, temperature, throttle reasons."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: Reasons for which NVML says that clocks are lower than asked for, as bits: software power cap, hardware slowdown,
-#: software and hardware thermal slowdown, power brake. An idle GPU and clocks set by the user are no such reason.
+#: NVML's reasons for clocks lower than requested, as bits: software power cap, hardware slowdown, software and hardware
+#: thermal slowdown, power brake. The reasons "idle" and "clocks set by the user" are not among them.
 THROTTLED = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
-#: What of an environment tells machines apart whose times cannot be compared.
+#: Environment fields that must match for timings to be comparable.
 FINGERPRINT = ("processor", "machine", "cores", "python")
 _LIBRARY = "libnvidia-ml.so.1"
 
@@ -31,7 +31,7 @@ def machine_state(device: str = "cpu", nvml: Nvml | None = None) -> dict[str, An
 
 
 def fingerprint(environment: Mapping[str, Any]) -> str:
-    """Names the kind of machine of a record: processor, cores, GPUs, Python, torch and its threads.
+    """Digest of the kind of machine of a record: processor, cores, GPUs, Python, torch and its threads.
 
     Example:
         >>> fingerprint({"processor": "a"}) == fingerprint({"processor": "b"})
@@ -44,18 +44,18 @@ def fingerprint(environment: Mapping[str, Any]) -> str:
 
 
 class Nvml:
-    """One GPU as NVIDIA's management library sees it.
+    """One GPU, read through NVIDIA's management library.
 
     Args:
         library: the loaded library.
-        uuid: of the GPU, as torch says it.
+        uuid: UUID of the GPU, as torch reports it.
     """
 
     def __init__(self, library: Any, uuid: str) -> None:
         self._library, self._handle = library, ctypes.c_void_p()
         name = uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
         if library.nvmlInit_v2() or library.nvmlDeviceGetHandleByUUID(name.encode(), ctypes.byref(self._handle)):
-            raise OSError(f"NVML knows no GPU {name}")
+            raise OSError(f"NVML has no GPU {name}")
 
     def _ask(self, function: str, *words: int, kind: Any = ctypes.c_uint) -> int | None:
         value = kind()
@@ -63,11 +63,11 @@ class Nvml:
         return None if failed else int(value.value)
 
     def reasons(self) -> int:
-        """The reasons why clocks are lower than asked for, as bits; 0 where the GPU does not say."""
+        """NVML's reasons for clocks lower than requested, as bits; 0 where the GPU reports none."""
         return self._ask("nvmlDeviceGetCurrentClocksThrottleReasons", kind=ctypes.c_ulonglong) or 0
 
     def throttled(self) -> bool:
-        """Whether power or heat slows the GPU down now."""
+        """Whether the GPU is slowed down now because of power or heat."""
         return bool(self.reasons() & THROTTLED)
 
     def state(self) -> dict[str, Any]:

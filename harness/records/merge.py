@@ -1,4 +1,4 @@
-"""Records of the parts of one plan, made into the record of the whole."""
+"""Merging: the records of the shards of one plan become the record of the whole plan."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .writing import RecordWriter
 
 @dataclass(frozen=True)
 class Merged:
-    """What was merged: its counts, and what the parts lack of the plan."""
+    """Summary of a merge: counts of the checks, and the number of checks of the plan that no part holds."""
 
     tally: Tally
     planned: int
@@ -28,14 +28,14 @@ class Merged:
 
 
 def merge(paths: Sequence[Path], writer_of: Callable[[RunLine], RecordWriter], command: str) -> Merged:
-    """Write one record from several of the same plan; a check that several hold is written once.
+    """Write one record from several records of the same plan. A check that several records hold is written once.
 
-    Results are read when they are written, in the order of the plan: none but one is held.
+    Results are read one at a time, in the order of the plan, so that memory holds one result only.
 
     Args:
         paths: the records.
         writer_of: makes the writer from the merged run line.
-        command: what the merged record says it was made by.
+        command: the command that the merged record names as its origin.
 
     Raises:
         RecordError: records of different plans, versions or sources, or two results of one check that differ.
@@ -69,7 +69,7 @@ def _header(path: Path) -> RunLine:
     for _, line in lines_of(path):
         assert isinstance(line, RunLine)
         if not isinstance(line.environment.get("plan"), dict):
-            raise RecordError(f"{path} does not say what was planned. Merge records of `equiharness verify --shard`.")
+            raise RecordError(f"{path} contains no plan. Merge records of `equiharness verify --shard`.")
         return line
     raise RecordError(f"{path} is empty: its run ended before it began. Run that shard again.")
 
@@ -79,7 +79,7 @@ def _require_one_plan(first: Path, one: RunLine, second: Path, other: RunLine) -
         if one.environment["plan"].get(what) != other.environment["plan"].get(what):
             kind = "plans" if what == "digest" else "sources of equiharness"
             raise RecordError(
-                f"{first} and {second} are of different {kind}: `{one.command}` and `{other.command}`. "
+                f"{first} and {second} come from different {kind}: `{one.command}` and `{other.command}`. "
                 "Run every shard with the same options and the same version."
             )
     old, new = one.environment.get("versions", {}), other.environment.get("versions", {})
@@ -109,7 +109,7 @@ def _whole(paths: Sequence[Path], headers: Sequence[RunLine], planned: int, comm
 
 
 def _distinct(paths: Sequence[Path], index: array[int]) -> Iterator[tuple[Path, CheckLine]]:
-    """Each check once, in the order of the plan."""
+    """The checks in the order of the plan, each check once."""
     before: tuple[Path, CheckLine] | None = None
     for check, number, offset in sorted(zip(index[::3], index[1::3], index[2::3], strict=True)):
         line = line_at(paths[number], offset)
@@ -126,25 +126,25 @@ def _distinct(paths: Sequence[Path], index: array[int]) -> Iterator[tuple[Path, 
 
 
 def _essence(result: CheckResult) -> dict[str, Any]:
-    """A result without how long it took and where its picture is."""
+    """The data of a result without its times and the name of its picture."""
     return result.model_dump(exclude={"seconds", "seconds_in_layer", "attachment", "parts"})
 
 
 def _pictures(path: Path) -> dict[str, int]:
-    """Offsets of a record's pictures by their names."""
+    """Offsets of a record's pictures, by name."""
     found, offset = {}, 0
     side = attachments_path(path)
     if side.exists():
         with side.open("rb") as stream:
             for raw in stream:
-                with suppress(ValueError):  # a picture is a convenience: a damaged one costs itself
+                with suppress(ValueError):  # a damaged picture is left out; the merge goes on
                     found[Attachment.model_validate_json(raw).id] = offset
                 offset += len(raw)
     return found
 
 
 def _with_picture(line: CheckLine, path: Path, pictures: dict[str, int], writer: RecordWriter) -> CheckLine:
-    """The line, its picture written; without one where there is no room for it."""
+    """Write the picture of a line. The line is returned without its picture where there is no room for the picture."""
     result = line.result
     if not result.attachment:
         return line

@@ -10,16 +10,16 @@ from enum import StrEnum
 
 from ..errors import MissingDependencyError, UsageError
 
-#: A change counts beyond this factor. One-thread medians of one unchanged layer over 24 processes lay within 0.93 and
-#: 1.06: what a rebuilt process alone can move is no change of the code.
+#: Smallest factor that counts as a change. One-thread medians of one unchanged layer over 24 processes lay between 0.93
+#: and 1.06: a new process alone changes the times by that much, without any change of the code.
 FACTOR = 1.06
-#: Confidence of the interval. An unchanged layer is looked at after every pair from LEAST to MOST, 25 times: at most
-#: 25 * 0.1% of comparisons miss, and a false alarm needs a median beyond the factor besides.
+#: Confidence of the interval. A comparison is evaluated after every pair from LEAST to MOST, 25 times. So for an
+#: unchanged layer at most 25 * 0.1% of comparisons miss, and a false alarm also needs a median beyond the factor.
 CONFIDENCE = 0.999
-#: With fewer pairs all of them lie on one side of the truth too often, 2 (1/2)^8 < 1%.
+#: With fewer pairs it is too likely that all of them lie on one side of the true ratio: 2 (1/2)^8 < 1%.
 LEAST = 8
 MOST = 32
-#: Five beyond either end of the interval.
+#: Five resamples lie beyond either end of the interval.
 RESAMPLES = 9_999
 
 
@@ -34,7 +34,7 @@ class Change(StrEnum):
 
 @dataclass(frozen=True)
 class Ratio:
-    """New over old, with its interval; below 1 is better."""
+    """The ratio new / old with its interval; a ratio below 1 is better."""
 
     change: Change
     value: float
@@ -49,16 +49,17 @@ class Ratio:
 def paired(old: Sequence[float], new: Sequence[float], *, higher_is_better: bool = False) -> Ratio:
     """Compare samples that were taken in pairs.
 
-    WORSE: the median ratio exceeds FACTOR and its interval excludes 1. BETTER: the same downwards. SAME: the whole
-    interval lies within the factor. AMBIGUOUS: anything else, and fewer than LEAST pairs that differ.
+    WORSE: the median ratio exceeds FACTOR and its interval excludes 1. BETTER: the median ratio is below 1 / FACTOR and
+    its interval excludes 1. SAME: the whole interval lies within the factor. AMBIGUOUS: anything else, and fewer than
+    LEAST pairs that differ.
 
     Args:
         old: positive samples.
-        new: their partners, one by one.
-        higher_is_better: for rates; ratios are then turned round.
+        new: the partners of these samples, in the same order.
+        higher_is_better: for rates: ratios are then inverted.
 
     Raises:
-        UsageError: the samples are no pairs.
+        UsageError: the samples do not form pairs.
         MissingDependencyError: scipy is not installed.
 
     Example:
@@ -66,7 +67,7 @@ def paired(old: Sequence[float], new: Sequence[float], *, higher_is_better: bool
         WORSE: 1.200 [1.200, 1.200] over 8 pairs
     """
     if len(old) != len(new) or not old:
-        raise UsageError(f"{len(old)} and {len(new)} samples are no pairs: compare records of one interleaved run.")
+        raise UsageError(f"{len(old)} and {len(new)} samples form no pairs: compare records of one interleaved run.")
     if min(*old, *new) <= 0:
         return _with_zeros(old, new)
     logs = [math.log(b / a) * (-1 if higher_is_better else 1) for a, b in zip(old, new, strict=True)]
@@ -76,7 +77,7 @@ def paired(old: Sequence[float], new: Sequence[float], *, higher_is_better: bool
 
 
 def _with_zeros(old: Sequence[float], new: Sequence[float]) -> Ratio:
-    """Nothing at all before or after (memory of a view): equal is the same, from nothing to something is worse."""
+    """The ratio where a sample is zero (memory of a view): equal medians are SAME, a larger new median is WORSE."""
     a, b = statistics.median(old), statistics.median(new)
     change = Change.SAME if a == b else Change.WORSE if b > a else Change.BETTER
     ratio = 1.0 if a == b else math.inf if a == 0 else b / a

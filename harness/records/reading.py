@@ -1,4 +1,4 @@
-"""Reading records: every line validated, what is damaged named by its line, what was cut off left out."""
+"""Reading of records: every line is validated, errors name the damaged line, a cut-off last line is left out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LINE: TypeAdapter[Line] = TypeAdapter(Line)
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, Line]]:
-    """The lines of a record one by one, each with its offset in the file; one that was cut off ends them.
+    """The lines of a record one by one, each with its offset in the file. A cut-off last line is left out.
 
     Raises:
         RecordError: no such file, another schema version, or an invalid line; the message names the line.
@@ -37,7 +37,8 @@ def lines_of(path: Path) -> Iterator[tuple[int, Line]]:
                     raise RecordError(_fault(path, number, raw.decode(errors="replace"), error)) from error
                 if number == 1 and not isinstance(line, RunLine):
                     raise RecordError(
-                        f"{path}, line 1: a record opens with its run line and this is a {line.kind} line."
+                        f"{path}, line 1: a record opens with its run line, and this is a {line.kind} line. "
+                        "The file was edited or damaged; verify again."
                     )
                 yield offset, line
                 offset += len(raw)
@@ -55,7 +56,7 @@ def line_at(path: Path, offset: int) -> Line:
 def read_run(path: Path) -> Run:
     """Read and validate a record with its pictures.
 
-    A last line that was cut off is left out and named in ``Run.truncated``; any other fault refuses the file.
+    A cut-off last line is left out and reported in ``Run.truncated``. Any other fault raises an error.
 
     Raises:
         RecordError: no such file, another schema version, or an invalid line; the message names the line.
@@ -77,7 +78,10 @@ def read_run(path: Path) -> Run:
             raise RecordError(_fault(path, number, text, error)) from error
     header = parsed[0]
     if not isinstance(header, RunLine):
-        raise RecordError(f"{path}, line 1: a record opens with its run line and this is a {header.kind} line.")
+        raise RecordError(
+            f"{path}, line 1: a record opens with its run line, and this is a {header.kind} line. "
+            "The file was edited or damaged; verify again."
+        )
     run = Run(header, truncated=truncated)
     planned = sorted((line for line in parsed if isinstance(line, CheckLine)), key=lambda line: line.position)
     run.checks = [line.result for line in planned]
@@ -91,7 +95,7 @@ def read_run(path: Path) -> Run:
 
 
 def _text_lines(path: Path) -> list[str]:
-    """Lines with their ends. A character cut in two spoils its own line alone, and only a line feed ends a line."""
+    """Lines with their line feeds. Only a line feed ends a line, and a damaged character affects its own line only."""
     try:
         return [line.decode(errors="replace") for line in path.read_bytes().splitlines(keepends=True)]
     except OSError as error:
@@ -108,11 +112,11 @@ def _fault(path: Path, number: int, text: str, error: ValidationError) -> str:
     try:
         version = json.loads(text).get("schema_version", SCHEMA)
     except (json.JSONDecodeError, AttributeError):
-        return f"{path}, line {number}: not JSON. The file is damaged; take a copy from before, or verify again."
+        return f"{path}, line {number}: not JSON. The file is damaged; restore an earlier copy, or verify again."
     if version not in READABLE:
         return (
-            f"{path} has schema version {version}, this equiharness reads {SCHEMA} and what is older. "
-            "Install the version that wrote it."
+            f"{path} has schema version {version}, and this equiharness reads versions up to {SCHEMA}. "
+            "Install the version that wrote the file."
         )
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"][1:])) or "the line"
@@ -120,7 +124,7 @@ def _fault(path: Path, number: int, text: str, error: ValidationError) -> str:
 
 
 def _read_attachments(path: Path) -> dict[str, Attachment]:
-    """Pictures are a convenience: a missing side file or a damaged line costs the picture, never the record."""
+    """The readable pictures of a record, by name. A missing side file or a damaged line is no error."""
     found = {}
     if path.exists():
         for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -133,7 +137,7 @@ def _read_attachments(path: Path) -> dict[str, Attachment]:
 
 
 def picture_name(text: bytes) -> str:
-    """The name of the picture that a line of the side file holds; empty where the line is damaged."""
+    """The name of the picture in a line of the side file; empty where the line is damaged."""
     try:
         return Attachment.model_validate_json(text).id
     except ValidationError:

@@ -1,4 +1,4 @@
-"""What a run gave, counted as it goes: the results themselves lie in the record, and nobody holds them all."""
+"""Counts of the results of a run. The results themselves are in the record, and memory never holds all of them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 from ..verdict.result import CheckResult, Verdict
 
-#: So few checks are all shown in full, those that hold and those that deviate as declared too: a screen holds them.
+#: A run of at most this many checks shows all of them in full, passing and expected ones too: they fit on a screen.
 FEW = 3
 
 
 class Tally:
-    """Counts of a run, and where in its record the failures are."""
+    """Counts of a run, and the places of its failures in the record."""
 
     def __init__(self) -> None:
         self.checks = 0
@@ -21,9 +21,9 @@ class Tally:
         self.warned = 0
         self.declared = 0
         self.seconds_in_layers = 0.0
-        #: Position in the plan and offset in the record of each failure, flat: 16 bytes for each.
+        #: Position in the plan and offset in the record of each failure, one after the other: 16 bytes a failure.
         self._failures = array("q")
-        #: The same of the first checks, whatever they gave.
+        #: The same numbers for the first checks, whatever their verdicts.
         self._first = array("q")
 
     def add(self, result: CheckResult, position: int = 0, offset: int = -1) -> None:
@@ -31,8 +31,8 @@ class Tally:
 
         Args:
             result: the result.
-            position: of its check in the plan.
-            offset: of its line in the record; negative: it is in none.
+            position: position of the check in the plan.
+            offset: offset of the result's line in the record; negative if the result is in no record.
         """
         label = result.label
         self.checks += 1
@@ -51,7 +51,7 @@ class Tally:
         return _offsets(self._failures)
 
     def shown(self) -> Iterator[int]:
-        """Offsets of the lines to show in full: the failures; every check where there are few."""
+        """Offsets of the lines to show in full: every check of a run of at most FEW checks, else the failures."""
         return _offsets(self._first) if self.checks <= FEW else self.failures()
 
     def exit_code(self, *, strict: bool = False) -> int:

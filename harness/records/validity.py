@@ -1,4 +1,4 @@
-"""Validity maps as data: where, over geometries, does the claim of a layer hold?"""
+"""Validity maps as data: for which geometries does the claim of a layer hold?"""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from ..errors import UsageError
 
-#: What the parameters of a geometry are called in a law.
+#: Symbols of the parameters of a geometry in a law.
 SYMBOLS = {"size": "N", "kernel": "k", "stride": "s", "padding": "p", "output_padding": "q"}
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Box and window of a layer, equal on all axes; None for a parameter that the layer does not have."""
+    """Sizes of the grid and the kernel of a layer, equal on all axes; None for a parameter that the layer lacks."""
 
     size: int
     kernel: int | None = None
@@ -29,7 +29,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Point:
-    """One geometry and what was found there."""
+    """One geometry with its verdict and error."""
 
     geometry: Geometry
     verdict: str
@@ -46,10 +46,10 @@ class Law:
     """(a N + b p + c k + d q + e) mod m = 0 exactly where the claim holds.
 
     Args:
-        text: the law as a formula, or "always" or "never"; empty where none of those tried fits.
-        agree: points that it explains.
-        of: points that were decided.
-        equals: other formulas that say the same on every geometry tried.
+        text: the law as a formula, or "always" or "never"; empty where no tried formula fits.
+        agree: number of points that the law explains.
+        of: number of points with a decided verdict.
+        equals: other formulas that agree with the law on every tried geometry.
     """
 
     text: str
@@ -60,7 +60,7 @@ class Law:
 
 @dataclass(frozen=True)
 class ValidityMap:
-    """The points of one layer, and the law that they follow."""
+    """The points of one layer and the law that they follow."""
 
     layer: str
     library: str
@@ -70,16 +70,16 @@ class ValidityMap:
 
 
 def write_maps(path: Path, maps: list[ValidityMap]) -> None:
-    """Keep maps as one JSON file."""
+    """Write maps to one JSON file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([asdict(m) for m in maps]) + "\n", encoding="utf-8")
 
 
 def read_maps(path: Path) -> list[ValidityMap]:
-    """The maps of a file.
+    """Read the maps of a file.
 
     Raises:
-        UsageError: the file cannot be read, or holds something else.
+        UsageError: the file cannot be read, or holds no validity maps.
     """
     try:
         return [_map(row) for row in json.loads(path.read_text(encoding="utf-8"))]

@@ -1,6 +1,6 @@
-"""Writing: records line by line, by one process at a time, and documents whole.
+"""Writing: records line by line, by one process at a time, and documents in one step.
 
-Every line is flushed when written, so an interrupted run keeps all that it had finished.
+Every line is flushed when it is written, so an interrupted run keeps all its finished results.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from ..errors import RecordError
 from .lines import Attachment, Line, RunLine, attachments_path
 from .reading import picture_name
 
-#: One side file has at most this many bytes.
+#: Largest size of a side file in bytes.
 ATTACHMENTS_LIMIT = 12 << 20
-#: Seconds between two waits for the disk: what a failing machine may cost.
+#: Seconds between two waits for the disk: a failing machine loses at most the results of this time.
 SYNC = 1.0
 
 
 class RecordWriter:
     """Appends lines to a record and pictures to its side file.
 
-    Each line reaches the operating system before the next is written, and the disk at least once a second while lines
-    come. One process at a time writes a record.
+    Each line reaches the operating system before the next is written, and the disk at least once a second as long as
+    lines are written. One process at a time writes a record.
 
     Args:
-        path: of the record.
-        header: opens a new record; None continues the one that is there, from where ``rewind`` says.
+        path: path of the record.
+        header: the first line of a new record; None continues an existing record, at the size passed to ``rewind``.
 
     Raises:
-        RecordError: the path cannot be written, or another process writes it.
+        RecordError: the path cannot be written, or another process is writing it.
     """
 
     def __init__(self, path: Path, header: RunLine | None = None) -> None:
@@ -55,7 +55,7 @@ class RecordWriter:
             self.write(header)
 
     def write(self, line: Line) -> int:
-        """Append one line; the offset in the file at which it begins."""
+        """Append one line and return the offset in the file at which it begins."""
         offset = self._size
         self._size += self._append(self._file, line.model_dump_json(exclude_defaults=False))
         if time.monotonic() - self._synced > SYNC:
@@ -64,7 +64,7 @@ class RecordWriter:
         return offset
 
     def attach(self, attachment: Attachment, *, always: bool) -> bool:
-        """Append one diagram; beyond the size limit only failures (``always``) are kept, up to twice the limit."""
+        """Append one diagram. Beyond the size limit only failures (``always``) are kept, up to twice the limit."""
         text = attachment.model_dump_json()
         limit = ATTACHMENTS_LIMIT * (2 if always else 1)
         if attachment.id in self._ids or self._attached + len(text) > limit:
@@ -74,7 +74,7 @@ class RecordWriter:
         return True
 
     def rewind(self, size: int, pictures: Collection[str]) -> None:
-        """Go back to where the record had so many bytes, and to these pictures alone.
+        """Cut the record to its first ``size`` bytes, and the side file to these pictures.
 
         Raises:
             RecordError: the files cannot be changed.
@@ -87,14 +87,16 @@ class RecordWriter:
                 self._side.truncate(0)
                 self._side.seek(0)
         except OSError as error:
-            raise RecordError(f"Cannot write {self.path}: {error.strerror}. Copy it to where it can be.") from error
+            raise RecordError(
+                f"Cannot write {self.path}: {error.strerror}. Copy the record to a place that can be written."
+            ) from error
         self._size, self._attached, self._ids = size, sum(map(len, kept)), {picture_name(text) for text in kept}
-        if not self._side.tell():  # there was something to drop
+        if not self._side.tell():  # some pictures were dropped
             for text in kept:
                 self._append(self._side, text[:-1].decode())
 
     def _append(self, stream: io.FileIO, text: str) -> int:
-        """Nothing is kept back: what a full disk did not take is in no buffer that closing would try to write again."""
+        """Append one line without a buffer: after an error on a full disk, closing the file writes nothing again."""
         data = (text + "\n").encode()
         rest = memoryview(data)
         try:
@@ -102,12 +104,13 @@ class RecordWriter:
                 rest = rest[stream.write(rest) :]
         except OSError as error:
             raise RecordError(
-                f"Cannot write {self.path}: {error.strerror}. What was recorded before is kept."
+                f"Cannot write {self.path}: {error.strerror}. The results recorded before are kept. Make room, or give "
+                "another place with --out."
             ) from error
         return len(data)
 
     def _lock(self) -> None:
-        """Two processes would write every check twice. A lock ends with its process, however that ends."""
+        """Lock the record, so that no second process writes it. The lock ends with this process, however it ends."""
         try:
             import fcntl
 
@@ -115,7 +118,7 @@ class RecordWriter:
         except BlockingIOError as error:
             self.close()
             raise RecordError(
-                f"{self.path} is being written by another process. Wait for it, or end it, then resume."
+                f"{self.path} is being written by another process. Wait for that process, or end it, then resume."
             ) from error
         except (ImportError, OSError):  # a system or a file system without locks
             pass
@@ -127,7 +130,7 @@ class RecordWriter:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a document so that a reader sees the old or the new one, never half.
+    """Write a document so that a reader sees either the old or the new document, never a part of one.
 
     Raises:
         RecordError: the path cannot be written.

@@ -1,6 +1,6 @@
-"""What is planned and what one check gives: implementation x case x property x device x dtype.
+"""Planning and making of checks: implementation x case x property x device x dtype.
 
-A check is plain data; the worker rebuilds the claim, so nothing that holds a tensor or a module is ever sent.
+A check is plain data. The worker process rebuilds the claim, so tensors and modules are never sent to another process.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ..verdict.result import CheckResult, Reason, Verdict
 from .plan import Block, Check, Plan, Suite
 
 DTYPES = ("float32", "float64")
-#: Codes of reasons that say of a configuration that no layer could have failed there.
+#: Codes of reasons for which no layer could have failed in the configuration.
 PROVE_NOTHING = ("VACUOUS", "CONTROL")
 
 
 @dataclass(frozen=True, slots=True)
 class CheckOutcome:
-    """What one check gave."""
+    """The outcome of one check: a result and its picture."""
 
     result: CheckResult
     attachment: Attachment | None = None
@@ -49,28 +49,28 @@ def plan(
     drawn: int = 0,
     threads: int = 0,
 ) -> Plan:
-    """Every check of the chosen implementations, the cases of each adapter before those that are drawn for it.
+    """Every check of the chosen implementations; the listed cases of an adapter come before its drawn ones.
 
     Args:
         names: names or glob patterns; none means all.
         properties: names of properties.
-        suite: "module:function" that runs one property of one claim.
-        once: properties to plan in the first of the dtypes alone.
-        seedless: properties to plan for the first of the seeds alone that has a case.
+        suite: "module:function" that checks one property of one claim.
+        once: properties to plan in the first dtype only.
+        seedless: properties to plan, for each case, with the first seed only that has this case.
         dtypes: working precisions.
         cases: glob pattern on case names, or the whole name of any configuration that an adapter can build.
         device: torch device.
-        seeds: of weights, inputs and elements; each gives its own checks.
-        drawn: configurations for each seed and adapter that nobody listed, from ``Implementation.strategy``.
-        threads: torch threads in the worker; 0 leaves them.
+        seeds: seeds of weights, inputs and elements; each seed has its own checks.
+        drawn: number of unlisted configurations to draw from ``Implementation.strategy``, for each seed and adapter.
+        threads: torch threads of the worker process; 0 keeps torch's own number.
 
     Raises:
         UsageError: a name matches no implementation.
     """
 
     def wanted_properties(dtype: str, *, again: bool) -> tuple[str, ...]:
-        left_out = {*(once if dtype != dtypes[0] else ()), *(seedless if again else ())}
-        return tuple(name for name in properties if name not in left_out)
+        skipped = {*(once if dtype != dtypes[0] else ()), *(seedless if again else ())}
+        return tuple(name for name in properties if name not in skipped)
 
     def blocks(adapter: Implementation) -> Iterator[Block]:
         known: set[str] = set()
@@ -86,7 +86,7 @@ def plan(
 def _configurations(
     adapter: Implementation, pattern: str, seeds: Sequence[int], drawn: int
 ) -> Iterator[tuple[int, list[Case], list[Case]]]:
-    """The cases to check from each seed: those listed that match, and those drawn that match and are not among them."""
+    """For each seed, the listed cases that match the pattern, and the drawn cases that match and are not listed."""
     from ..search.strategies import draw
 
     listed = list(adapter.cases())
@@ -100,35 +100,35 @@ def _configurations(
 
 
 def check_declarations(names: Sequence[str], properties: Sequence[str], dtypes: Sequence[str] = DTYPES) -> None:
-    """Refuse a declared deviation that covers none of its adapter's checks: it was mistyped, or its case is gone.
+    """Refuse a declared deviation that covers none of its adapter's checks, because of a typo or a removed case.
 
     Args:
         names: names or glob patterns of implementations; none means all.
-        properties: every property there is, whether or not the run is about it.
-        dtypes: every working precision there is.
+        properties: all properties, not only those of the run.
+        dtypes: all working precisions.
 
     Raises:
-        UsageError: a declaration covers nothing, or a name matches no implementation.
+        UsageError: a declaration covers no check, or a name matches no implementation.
     """
     for adapter in matching(names):
         cases = list(adapter.cases())
         for known in adapter.expected:
             checks = itertools.product(properties, cases, dtypes)
-            # Which devices there are, a plan on another machine may tell: any will do.
+            # A plan on another machine may have other devices, so every device counts.
             wanted = known.when.get("device") if isinstance(known.when, Mapping) else None
             device = wanted[0] if isinstance(wanted, tuple) else wanted
             if not any(known.covers(p, c, dtype=d, device=device) for p, c, d in checks):
                 raise UsageError(
                     f"{adapter.name} declares {known.verdict} for {known.property} when {known.when}, which covers "
-                    "none of its checks. Mend or remove that entry of its `expected`."
+                    "none of its checks. Correct or remove that entry of its `expected`."
                 )
 
 
 def matching(names: Sequence[str]) -> Iterator[Implementation]:
-    """The registered implementations of these names or glob patterns; none means all.
+    """The registered implementations that match names or glob patterns; none means all.
 
     Raises:
-        UsageError: a name matches none.
+        UsageError: a name matches no implementation.
     """
     everything = registry.implementations()
     for name in names:
@@ -142,7 +142,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def run_check(check: Check) -> CheckOutcome:
-    """Rebuild the claim and check one property; whatever the adapter raises becomes CRASHED or SKIPPED."""
+    """Rebuild the claim and check one property. An exception becomes the verdict CRASHED or SKIPPED."""
     start = time.perf_counter()
     try:
         _set_threads(check.threads)
@@ -155,28 +155,28 @@ def run_check(check: Check) -> CheckOutcome:
     attachment = outcome.picture
     if attachment is not None:
         attachment = attachment.model_copy(update={"id": check.id})
-    result = _of_a_draw(outcome.result) if check.drawn else outcome.result
+    result = _drawn_result(outcome.result) if check.drawn else outcome.result
     return CheckOutcome(_named(check, result, start, attached=attachment is not None), attachment)
 
 
-def _of_a_draw(result: CheckResult) -> CheckResult:
-    """A draw may be too small to show anything, a single pixel, say: that says nothing about the layer."""
+def _drawn_result(result: CheckResult) -> CheckResult:
+    """SKIPPED where a drawn configuration proves nothing about the layer, such as an image of one pixel."""
     if result.reason.code not in PROVE_NOTHING:
         return result
-    text = f"this configuration, drawn at random, shows nothing: {result.reason.message}"
+    text = f"this configuration was drawn at random and proves nothing: {result.reason.message}"
     reason = Reason(code=result.reason.code, message=text)
     return result.model_copy(update={"verdict": Verdict.SKIPPED, "reason": reason})
 
 
 def unmeasured(check: Check, verdict: Verdict, code: str, message: str, *, since: float | None = None) -> CheckOutcome:
-    """The outcome of a check that gave no numbers.
+    """The outcome of a check without numbers.
 
     Args:
         check: the check.
         verdict: SKIPPED, CRASHED or TIMED_OUT.
-        code: of the reason.
-        message: the reason, in a sentence or two.
-        since: reading of `time.perf_counter` when the check began.
+        code: code of the reason.
+        message: message of the reason, in a sentence or two.
+        since: value of `time.perf_counter` when the check began.
     """
     result = CheckResult(
         property=check.property,
@@ -189,7 +189,7 @@ def unmeasured(check: Check, verdict: Verdict, code: str, message: str, *, since
 
 
 def _named(check: Check, result: CheckResult, start: float, *, attached: bool) -> CheckResult:
-    """A result that says which check it is of."""
+    """The result with the fields that identify its check."""
     return result.model_copy(
         update={
             **_declared(check),
@@ -207,14 +207,14 @@ def _declared(check: Check) -> dict[str, Any]:
     """The deviation that the adapter declares for this check, as fields of its result."""
     try:
         adapter = registry.find(check.implementation)
-    except UsageError:  # no such adapter: the result says so
+    except UsageError:  # there is no such adapter; the result's message states it
         return {}
     return adapter.declared(check.property, check.case, dtype=check.dtype, device=check.device)
 
 
 @dataclass(frozen=True, eq=False)
 class _ByName:
-    """A case as a cache key: within an implementation its name says all."""
+    """A case as a cache key. Within an implementation the name identifies the case."""
 
     case: Case
 
@@ -227,7 +227,7 @@ class _ByName:
 
 @functools.lru_cache(maxsize=1)
 def _claim(implementation: str, case: _ByName, device: str, dtype: str, seed: int) -> Any:
-    """The claim of a check. The last one is kept: checks of one claim follow each other, and building is slow."""
+    """The claim of a check. The last claim is cached: checks of one claim are successive, and building is slow."""
     adapter = registry.find(implementation)
     adapter.require()
     return adapter.build(case.case, device=device, dtype=dtype, seed=seed)

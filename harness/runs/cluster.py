@@ -1,7 +1,7 @@
-"""A plan on Dask: a cluster that is there, or one started here. Its workers make each check in a process of its own.
+"""A plan on Dask, on an existing cluster or a local one. The cluster's workers make each check in a separate process.
 
-A check that crashes or hangs ends that process and not the worker, so its verdict is the same as on one machine, with
-the signal and the time limit. A worker that dies takes no verdict with it: Dask gives its checks to another one.
+A check that crashes or hangs ends its process and not the worker. So its verdict is the same as on one machine, with
+the signal and the time limit. If a worker dies, no verdict is lost: Dask gives the worker's checks to another worker.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .pool import Pool, cores, gpus_for
 from .scheduling import Engine, LostCheckError, run_slice
 from .worker_process import run_checks
 
-#: What ``--scheduler`` says for a cluster that is started here and ends with the run.
+#: The value of ``--scheduler`` for a local cluster, which starts and ends with the run.
 LOCAL = "local"
-#: Seconds to wait for a scheduler to answer, and for the first worker to join it.
+#: Seconds to wait for an answer of the scheduler, and for its first worker.
 PATIENCE = 20
-#: Seconds after which an idle process of a cluster's worker ends: a run that was killed leaves no GPU memory taken.
+#: Seconds after which an idle check process of a worker ends, so that a killed run does not keep GPU memory.
 LINGER = 60.0
-#: At most so many checks go to a worker at once; a slice ends sooner where they are no trifles.
+#: Largest number of checks in one call to a worker. The time of a slice usually ends the call earlier.
 BATCH = 64
 
 
@@ -37,18 +37,18 @@ def clustered(address: str, *, jobs: int = 0, limit: float | None = None, device
     """An engine on a Dask cluster.
 
     Args:
-        address: of the scheduler, "tcp://host:port"; "local" starts a cluster here.
-        jobs: workers of a cluster that is started here; 0: one per GPU, or per core where there is none.
+        address: address of the scheduler, "tcp://host:port"; "local" starts a cluster on this machine.
+        jobs: workers of a local cluster; 0 means one per GPU, or one per core on a machine without a GPU.
         limit: seconds for a check.
-        device: torch device of the plan: each worker has one GPU of its machine where it is "cuda".
+        device: torch device of the plan. With "cuda" each worker has one GPU of its machine.
 
     Raises:
         MissingDependencyError: Dask is not installed.
-        UsageError: no scheduler answers there, it has no workers, or they are of other versions.
+        UsageError: no scheduler answers at the address, it has no workers, or its workers have other versions.
     """
     distributed, dask = _dask()
     with ExitStack() as stack:
-        # A scheduler that is gone is gone: futures are given up when it has not answered for so long.
+        # Futures are given up when the scheduler has not answered for this long: it will not come back.
         stack.enter_context(dask.config.set({"distributed.comm.timeouts.connect": f"{PATIENCE}s"}))
         client = stack.enter_context(_client(distributed, address, jobs or _workers(device)))
         reports = _reports(client, address, device)
@@ -68,8 +68,8 @@ def _dask() -> tuple[Any, Any]:
         import distributed
     except ImportError as error:
         raise MissingDependencyError(
-            "--scheduler needs Dask, which spreads a plan over machines: pip install 'equiharness[distributed]'. "
-            "--jobs runs it on this machine without."
+            "--scheduler needs Dask, which distributes a plan over machines: pip install 'equiharness[distributed]'. "
+            "Without Dask, --jobs runs the plan on this machine."
         ) from error
     return distributed, dask
 
@@ -91,7 +91,7 @@ def _client(distributed: Any, address: str, workers: int) -> Iterator[Any]:
     with ExitStack() as stack:
         where: Any = address
         if address == LOCAL:
-            # Nothing of these workers' own is large: what a check takes, its own process takes.
+            # No memory limit for the workers: the processes of the checks use the memory.
             where = stack.enter_context(
                 distributed.LocalCluster(
                     n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
@@ -110,7 +110,7 @@ def _client(distributed: Any, address: str, workers: int) -> Iterator[Any]:
 
 
 def report_here(device: str = "cpu") -> dict[str, Any]:
-    """What of this process must be the same in every worker, and where it is."""
+    """The versions and sources of this process, which must be equal in every worker, and its host and GPUs."""
     return {
         "versions": {name: v for name in LIBRARIES if (v := distribution_version(name)) is not None},
         "source": source_digest(),
@@ -120,47 +120,49 @@ def report_here(device: str = "cpu") -> dict[str, Any]:
 
 
 def _reports(client: Any, address: str, device: str) -> dict[str, dict[str, Any]]:
-    """Worker -> what it says of itself, with the name that it keeps when it is restarted."""
+    """Worker's address -> its report, with the worker's name, which does not change when the worker restarts."""
     try:
         found: dict[str, dict[str, Any]] = client.run(report_here, device)
     except Exception as error:
         raise UsageError(
-            f"The workers at {address} cannot load this equiharness ({type(error).__name__}: {error}). Install the "
-            "same version there as here, in the environment that `dask worker` runs in."
+            f"The workers at {address} cannot load this equiharness ({type(error).__name__}: {error}). Install this "
+            "version in the environment that `dask worker` runs in."
         ) from error
     known = client.scheduler_info(n_workers=-1)["workers"]
     return {name: {**report, "name": str(known.get(name, {}).get("name", name))} for name, report in found.items()}
 
 
 def require_same(ours: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse workers whose results would be those of another version.
+    """Refuse workers with other versions of a library or of this package.
 
     Args:
-        ours: what this process reports.
-        workers: address -> what its process reports.
+        ours: the report of this process.
+        workers: address -> report of the worker at this address.
 
     Raises:
-        UsageError: a library or this package differs; the message names the worker, both versions and the way out.
+        UsageError: a library or this package differs; the message names the worker, both versions and the remedy.
 
     Example:
         >>> here = {"versions": {"torch": "2.13.0"}, "source": "a"}
         >>> require_same(here, {"tcp://b:1": {"versions": {"torch": "2.12.0"}, "source": "a"}})
         Traceback (most recent call last):
-        equiharness.UsageError: The worker tcp://b:1 has torch 2.12.0, and here is torch 2.13.0. ...
+        equiharness.UsageError: The worker tcp://b:1 has torch 2.12.0, and this machine has torch 2.13.0. ...
     """
     for worker, theirs in workers.items():
         for name in sorted({*ours["versions"], *theirs["versions"]}):
             here, there = ours["versions"].get(name), theirs["versions"].get(name)
             if here != there:
-                way = f"pip install {name}=={here}" if here else f"pip uninstall {name}"
+                remedy = f"pip install {name}=={here}" if here else f"pip uninstall {name}"
+                theirs_text = f"{name} {there}" if there else f"no {name}"
+                ours_text = f"{name} {here}" if here else f"no {name}"
                 raise UsageError(
-                    f"The worker {worker} has {name} {there or 'missing'}, and here is {name} {here or 'missing'}. "
-                    f"Results of two versions are not one run: {way} there, and start the worker again."
+                    f"The worker {worker} has {theirs_text}, and this machine has {ours_text}. A run must not mix "
+                    f"versions: {remedy} on the worker, and start it again."
                 )
         if theirs["source"] != ours["source"]:
             raise UsageError(
-                f"The worker {worker} has other sources of equiharness, of the same version. Install the same commit "
-                "there, and start the worker again."
+                f"The worker {worker} has other sources of equiharness with the same version number. Install the same "
+                "commit on the worker, and start it again."
             )
 
 
@@ -183,13 +185,13 @@ def deal(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 class CheckProcesses:
-    """What lives in each worker of the cluster: the processes that make its checks.
+    """The check processes of one worker of the cluster.
 
     Args:
-        name: of this run.
+        name: name of this run.
         limit: seconds for a check.
         gpus: worker's name -> its GPU.
-        width: most calls that a worker is given at once.
+        width: largest number of calls that a worker gets at once.
     """
 
     def __init__(self, name: str, limit: float | None, gpus: Mapping[str, str], width: int) -> None:
@@ -197,17 +199,17 @@ class CheckProcesses:
         self.pool: Pool | None = None
 
     def setup(self, worker: Any) -> None:
-        """Called in a worker that joins or is there."""
+        """Start the check processes. Dask calls this in each worker of the cluster."""
         gpu = self.gpus.get(str(worker.name))
         self.pool = Pool(self.width, limit=self.limit, gpus=[gpu] if gpu else [], linger=LINGER)
 
     def teardown(self, worker: Any) -> None:
-        """Called in a worker that leaves, or when the run ends."""
+        """End the check processes. Dask calls this in a worker that leaves, and when the run ends."""
         if self.pool is not None:
             self.pool.shutdown(wait=False, cancel_futures=True)
 
     def run(self, check: Check) -> CheckOutcome:
-        """Make one check in a process of its own."""
+        """Make one check in a separate process."""
         assert self.pool is not None
         try:
             outcomes: list[CheckOutcome] = self.pool.submit(run_checks, (check,)).result()
@@ -217,13 +219,13 @@ class CheckProcesses:
 
 
 def _plugin(distributed: Any, name: str, limit: float | None, gpus: Mapping[str, str], width: int) -> Any:
-    """Check processes that Dask takes for a plugin: its class is made here, so that nothing else needs Dask."""
+    """``CheckProcesses`` as a Dask plugin. The class is defined here, so that only this function needs Dask."""
     kind: Any = type("CheckProcessesPlugin", (CheckProcesses, distributed.WorkerPlugin), {})
     return kind(name, limit, gpus, width)
 
 
 def run_there(checks: Sequence[Check], name: str) -> list[CheckOutcome]:
-    """Make a slice of checks; a worker of the cluster is sent this call."""
+    """Make a slice of checks. This call is sent to the workers of the cluster."""
     from distributed import get_worker
 
     processes: Any = get_worker().plugins[name]
@@ -231,7 +233,7 @@ def run_there(checks: Sequence[Check], name: str) -> list[CheckOutcome]:
 
 
 def _leave(client: Any, name: str) -> None:
-    """End the processes of this run; the cluster may be gone, and then so are they."""
+    """End the check processes of this run, unless the cluster and its processes have already ended."""
     if client.status == "running":
         with suppress(Exception):
             client.unregister_worker_plugin(name)

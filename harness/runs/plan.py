@@ -1,4 +1,7 @@
-"""The plan of a run: its checks, their order, and what names it. Kept by claim, so that long plans stay small."""
+"""The plan of a run: which checks to make, in what order, and a digest that identifies the plan.
+
+Checks are stored grouped by claim to save memory.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ from typing import Any, Self, overload
 from ..adapters.adapter import Case
 from ..errors import UsageError
 
-#: "module:function" of the suite that turns (property, claim) into an outcome. The engine knows no property by
-#: name; the front doors say which suite a plan is for.
+#: "module:function" of the suite that turns (property, claim) into an outcome. The engine contains no property's name;
+#: the command line and the test plugin choose the suite of a plan.
 Suite = str
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check to make, as plain data; ``drawn`` says that nobody listed or named its configuration."""
+    """One check to make, as plain data. ``drawn`` marks a configuration that was drawn, neither listed nor named."""
 
     implementation: str
     case: Case
@@ -37,7 +40,7 @@ class Check:
 
     @builtins.property  # a field of this class is called property
     def command(self) -> str:
-        """The line that makes this check again."""
+        """The command line that repeats this check."""
         words = ["equiharness", "verify", self.implementation, "--case", self.case.name, "--property", self.property]
         words += ["--dtype", self.dtype, "--seed", str(self.seed)]
         words += ["--device", self.device] if self.device != "cpu" else []
@@ -45,13 +48,13 @@ class Check:
 
     @builtins.property
     def id(self) -> str:
-        """Names the check within its run."""
+        """Identifies the check within its run."""
         return f"{self.implementation}|{self.case.name}|{self.property}|{self.dtype}|{self.device}|{self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The checks of one claim: one worker checks them one after another, so that the claim is built once."""
+    """The checks of one claim. One worker process makes them one after another, so that it builds the claim once."""
 
     implementation: str
     case: Case
@@ -64,7 +67,7 @@ class Block:
     drawn: bool = False
 
     def check(self, index: int) -> Check:
-        """One of its checks."""
+        """The check at an index of the block."""
         return Check(
             self.implementation,
             self.case,
@@ -78,26 +81,26 @@ class Block:
         )
 
     def data(self) -> list[Any]:
-        """What tells it from other blocks."""
+        """The data that identify the block."""
         what = [self.implementation, self.case.name, self.properties, self.dtype]
         return [*what, self.device, self.seed, self.threads, self.suite]
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Checks of one claim that are to be checked, with their positions in the plan."""
+    """Checks of one claim that remain to be made, with their positions in the plan."""
 
     positions: tuple[int, ...]
     checks: tuple[Check, ...]
 
     def after(self, done: int) -> Task | None:
-        """What is left of it when so many are done; None: nothing."""
+        """The task without its first ``done`` checks; None if no check is left."""
         return Task(self.positions[done:], self.checks[done:]) if done < len(self.checks) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One part of a plan that several machines share: whole claims, dealt in turn.
+    """One part of a plan that several machines share. The claims are dealt to the parts in turn.
 
     Example:
         >>> str(Shard.read("2/3"))
@@ -112,11 +115,11 @@ class Shard:
         """The shard of "i/n".
 
         Raises:
-            UsageError: it is none.
+            UsageError: the text is not a shard.
         """
         found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
         if found is None or not 1 <= int(found[1]) <= int(found[2]):
-            raise UsageError(f"--shard {text} is no part of a plan. Give i/n with i from 1 to n: --shard 1/3.")
+            raise UsageError(f"--shard {text} is not a part of a plan. Give i/n with i from 1 to n: --shard 1/3.")
         return cls(int(found[1]), int(found[2]))
 
     def __str__(self) -> str:
@@ -127,7 +130,7 @@ WHOLE = Shard()
 
 
 class Plan(Sequence[Check]):
-    """The checks of a run in their order. Checks are made when they are asked for, and blocks are kept.
+    """The checks of a run in their order. The plan stores blocks, and creates a check when it is accessed.
 
     Args:
         blocks: the claims, each with its properties.
@@ -170,11 +173,11 @@ class Plan(Sequence[Check]):
             yield from range(start, start + len(block.properties))
 
     def tasks(self, shard: Shard = WHOLE, done: Sequence[int] = b"") -> Iterator[Task]:
-        """What is to be done, claim by claim, each made when it is asked for.
+        """The remaining tasks, claim by claim. Each task is created when it is needed.
 
         Args:
             shard: the part of the plan.
-            done: for each position whether it has been checked; shorter ones are filled with no.
+            done: for each position, whether its check is done; positions beyond its end are not done.
         """
         for start, block in self._dealt(shard):
             left = [i for i in range(len(block.properties)) if start + i >= len(done) or not done[start + i]]
@@ -187,7 +190,7 @@ class Plan(Sequence[Check]):
 
     @property
     def digest(self) -> str:
-        """Names the plan: equal for equal checks in equal order."""
+        """Identifies the plan: equal for equal checks in equal order."""
         known = hashlib.sha256()
         for block in self.blocks:
             known.update(json.dumps(block.data()).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Worker processes as an Executor: each call has a process to itself, whose death or delay costs that call alone."""
+"""Worker processes as an Executor. A process makes one call at a time, so its death or delay affects that call only."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from ..verdict.result import Verdict
 from .scheduling import Engine, LostCheckError
 from .worker_process import Retiring, run_checks, start
 
-#: Below this many checks starting workers (each imports torch and the libraries, seconds) costs more than it saves.
+#: A plan with fewer checks runs in this process: starting workers, which import torch and the libraries, takes longer.
 FEW_CHECKS = 100
-#: A process that dies of one of these was killed by another: a user, a batch system, the kernel out of memory.
-#: Native code that crashes dies of others.
+#: Signals that come from outside the process: from a user, a batch system, or the kernel when memory runs out. Crashes
+#: of native code raise other signals.
 OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-#: Times that a process is started before it is given up.
+#: Number of attempts to start a process.
 STARTS = 3
-#: Seconds for a process that closed its connection to end by itself, before it is killed.
+#: Seconds to wait for the end of a process that closed its connection, before it is killed.
 GRACE = 2.0
 
 
 def workers_for(checks: int, jobs: int = 0, gpus: int = 0) -> int:
-    """How many processes a plan runs on; 0: none beside this one.
+    """Number of worker processes for a plan; 0 means that the plan runs in this process.
 
     Args:
         checks: length of the plan.
-        jobs: what was asked for; 0 means one per GPU, or per core where there is none, and no process beside this
-            one for a short plan. 1 means this process.
-        gpus: GPUs that the plan may use.
+        jobs: requested number of processes. 0 means one per GPU, or one per core on a machine without a GPU, and this
+            process for a short plan. 1 means this process.
+        gpus: number of GPUs that the plan may use.
 
     Example:
         >>> workers_for(5), workers_for(5, jobs=3), workers_for(1000, gpus=2)
@@ -49,17 +49,17 @@ def workers_for(checks: int, jobs: int = 0, gpus: int = 0) -> int:
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus_for(device: str, count: int, environment: Mapping[str, str] | None = None) -> list[str]:
-    """The GPUs to deal out to workers, by the names that CUDA_VISIBLE_DEVICES knows them by.
+    """The GPUs to distribute to workers, by their names in CUDA_VISIBLE_DEVICES.
 
     Args:
-        device: torch device of the plan. "cuda" is dealt out; a numbered device is one, whoever uses it.
-        count: GPUs that torch sees.
-        environment: variables of the process.
+        device: torch device of the plan. With "cuda" the GPUs are distributed; all workers share a numbered device.
+        count: number of GPUs that torch finds.
+        environment: environment variables of the process.
 
     Example:
         >>> gpus_for("cuda", 2, {}), gpus_for("cuda", 2, {"CUDA_VISIBLE_DEVICES": "3,GPU-4f"}), gpus_for("cuda:1", 2)
@@ -73,17 +73,17 @@ def gpus_for(device: str, count: int, environment: Mapping[str, str] | None = No
 
 
 class Pool(Executor):
-    """Calls on fresh processes, one call at a time in each.
+    """Executor with one process for each worker, and one call at a time in each process.
 
-    A call whose process dies of itself (a crash of native code, an exit) raises ``LostCheckError``, and so does one
-    that takes too long: its process is killed. A call whose process was killed by another is made once more. The rest
-    goes on in fresh processes. An idle process takes the next call, the last idle one first: it may have its claim.
+    A call raises ``LostCheckError`` if its process ends by itself (a crash of native code, an exit), or if it takes too
+    long; its process is then killed. A call is made once more if its process was killed from outside. Other calls go on
+    in fresh processes. The process that became idle last takes the next call, because it may have built the claim.
 
     Args:
-        workers: processes, started when they are needed.
-        limit: seconds that a call may take; None: any.
-        gpus: names of GPUs; each worker sees one, in turn.
-        linger: seconds after which an idle process ends; None: never.
+        workers: number of processes, which start when they are needed.
+        limit: seconds that a call may take; None for no limit.
+        gpus: names of GPUs; each worker has one of them, in turn.
+        linger: seconds after which an idle process ends; None for never.
         preload: modules that a process loads before its first call.
     """
 
@@ -105,9 +105,9 @@ class Pool(Executor):
         self._waiting: deque[_Call] = deque()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Schedule a call; function, arguments and answer are sent to another process and back."""
+        """Schedule a call. Function and arguments are sent to another process, which sends the answer back."""
         if kwargs:
-            raise TypeError("Arguments of a call are given by position.")
+            raise TypeError("Pool.submit takes positional arguments only.")
         call = _Call(fn, args)
         with self._lock:
             if self.closing:
@@ -126,7 +126,7 @@ class Pool(Executor):
         return {"CUDA_VISIBLE_DEVICES": self.gpus[number % len(self.gpus)]} if self.gpus else {}
 
     def next_for(self, worker: _Worker) -> None:
-        """Give a worker that has nothing to do the next call, or let it wait for one."""
+        """Give the next call to an idle worker, or let the worker wait for a call."""
         with self._lock:
             if self._waiting:
                 worker.calls.put(self._waiting.popleft())
@@ -136,7 +136,7 @@ class Pool(Executor):
                 self._idle.append(worker)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the processes: after their calls, or at once where those are cancelled."""
+        """End the processes: after their calls, or at once with ``cancel_futures``."""
         with self._lock:
             self.closing = True
             while cancel_futures and self._waiting:
@@ -160,7 +160,7 @@ class _Call:
 
 
 class _Worker:
-    """One process at a time, and the thread that talks to it."""
+    """One process at a time, and the thread that communicates with it."""
 
     def __init__(self, pool: Pool, environment: Mapping[str, str]) -> None:
         self.pool, self.environment = pool, environment
@@ -181,26 +181,26 @@ class _Worker:
             try:
                 call = self.calls.get(timeout=self.pool.linger)
             except queue.Empty:
-                self._bury()
+                self._end_process()
                 continue
             if call is None:
-                self._bury()
+                self._end_process()
                 return
             if not call.future.set_running_or_notify_cancel():
                 self.pool.next_for(self)
                 continue
             try:
-                good, value = self._made(call)
+                good, value = self._answer(call)
             except BaseException as error:
                 good, value = False, error
-            self.pool.next_for(self)  # first: who waits for the answer may have the next call for this worker
+            self.pool.next_for(self)  # before the answer: its receiver may submit the next call for this worker
             if good:
                 call.future.set_result(value)
             else:
                 call.future.set_exception(value)
 
-    def _made(self, call: _Call) -> tuple[bool, Any]:
-        """The answer to a call; made once more where its process was killed by another."""
+    def _answer(self, call: _Call) -> tuple[bool, Any]:
+        """The answer to a call. The call is made once more if its process was killed from outside."""
         again = True
         while True:
             connection = self._ready()
@@ -208,11 +208,11 @@ class _Worker:
                 connection.send(call.order)
                 if self.pool.limit is not None and not connection.poll(self.pool.limit):
                     self.kill()
-                    self._bury()
+                    self._end_process()
                     raise _timed_out(self.pool.limit)
                 good, value = connection.recv()
             except (EOFError, ConnectionError) as error:
-                code = self._bury()
+                code = self._end_process()
                 if self.pool.closing:
                     raise CancelledError from error
                 if -code in OUTSIDE and again:
@@ -220,7 +220,7 @@ class _Worker:
                     continue
                 raise _died(code) from error
             if isinstance(value, Retiring):
-                self._bury()
+                self._end_process()
                 value = value.value
             return good, value
 
@@ -228,25 +228,25 @@ class _Worker:
         """The connection to a process that waits for a call."""
         if self.connection is not None and self.process is not None and self.process.poll() is None:
             return self.connection
-        code = self._bury()
+        code = self._end_process()
         for _ in range(STARTS):
             self.process, self.connection = start(self.environment, self.pool.preload)
             try:
-                if self.pool.closing:  # whoever closed it may have missed this process
+                if self.pool.closing:  # ``shutdown`` may have missed this new process
                     raise EOFError
                 self.connection.recv()
             except (EOFError, ConnectionError) as error:
                 if self.pool.closing:
                     self.kill()
-                    self._bury()
+                    self._end_process()
                     raise CancelledError from error
-                code = self._bury()
+                code = self._end_process()
             else:
                 return self.connection
-        raise UsageError(f"A worker process cannot start: {_how(code)}. What it said is above; try --jobs 1.")
+        raise UsageError(f"A worker process cannot start: {_ending(code)}. Its output is above; try --jobs 1.")
 
-    def _bury(self) -> int:
-        """End the process if it has not ended; how it did."""
+    def _end_process(self) -> int:
+        """End the process if it has not ended, and return its exit code."""
         process, connection = self.process, self.connection
         self.process = self.connection = None
         if connection is not None:
@@ -254,7 +254,7 @@ class _Worker:
         if process is None:
             return 0
         try:
-            # One that is dying says of what in a moment; one that hangs is killed.
+            # A process that is ending has its exit code after a moment; a process that hangs is killed.
             code = process.wait(timeout=0 if process.poll() is not None else GRACE)
         except subprocess.TimeoutExpired:
             process.kill()
@@ -262,26 +262,29 @@ class _Worker:
         return code
 
 
-def _how(code: int) -> str:
+def _ending(code: int) -> str:
     if code >= 0:
         return f"it ended with exit code {code}"
     try:
         name = signal.Signals(-code).name
     except ValueError:
-        name = f"signal {-code}"
-    return f"it died of {name} ({(signal.strsignal(-code) or 'unknown').lower()})"
+        name = str(-code)
+    return f"it ended with signal {name} ({(signal.strsignal(-code) or 'unknown').lower()})"
 
 
 def _died(code: int) -> LostCheckError:
     if -code in OUTSIDE:
-        message = f"Its process was killed twice: {_how(code)}. Out of memory, or killed from outside. Run it alone."
+        message = (
+            f"The check's process was killed twice: {_ending(code)}. The machine was out of memory, or someone killed "
+            "the process. Run the check alone."
+        )
     else:
-        message = f"Its process did not survive: {_how(code)}. Run it alone to see it."
+        message = f"The check's process crashed: {_ending(code)}. Run the check alone to see the crash."
     return LostCheckError(Verdict.CRASHED, "DIED", message)
 
 
 def _timed_out(limit: float) -> LostCheckError:
-    message = f"No result within {limit:g} s; its process was killed. Raise --limit, or run it alone."
+    message = f"No result within {limit:g} s; the check's process was killed. Raise --limit, or run the check alone."
     return LostCheckError(Verdict.TIMED_OUT, "LIMIT", message)
 
 
@@ -289,7 +292,7 @@ def _timed_out(limit: float) -> LostCheckError:
 def pooled(
     workers: int, *, limit: float | None = None, gpus: Sequence[str] = (), preload: Sequence[str] = ("torch",)
 ) -> Iterator[Engine]:
-    """An engine of processes on this machine; they end with it, whatever they do. Arguments are those of ``Pool``."""
+    """An engine of processes on this machine. They end with the context. The arguments are those of ``Pool``."""
     pool = Pool(workers, limit=limit, gpus=gpus, preload=preload)
     try:
         yield Engine(pool, workers, run_checks, name="The pool of processes")

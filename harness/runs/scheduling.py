@@ -1,8 +1,8 @@
-"""A plan on any ``concurrent.futures.Executor``: results as they finish, and no more under way than there are workers.
+"""A plan on any ``concurrent.futures.Executor``: at most one call per worker runs, and results are yielded at once.
 
-Each worker has one claim under way. Its next checks are sent when those before are back, so they find the same worker
-idle and the claim built; what has finished is never kept waiting by what has not begun, and nothing is queued in a
-worker that may die.
+Each worker handles one claim at a time. Its next checks are sent when the results of the previous ones are back, so
+the same worker is idle and has already built the claim. Finished results are yielded before new checks start. No check
+is queued in a worker that may die.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ..verdict.result import Verdict
 from .checks import CheckOutcome, run_check, unmeasured
 from .plan import Check, Task
 
-#: Seconds after which a call that checks several checks sends back what it has. A record is due once a second; a
-#: twentieth of that keeps what a finished check waits for negligible, and is 50 times what it costs to send a call.
+#: Seconds after which a call of several checks returns its finished results. A record reaches the disk once a second. A
+#: twentieth of that makes the wait of a finished check negligible, and is 50 times the cost of sending a call.
 SLICE = 0.05
 
-#: What an executor is given to do: check some of these checks, the first at least. Its future gives their outcomes.
+#: A call for an executor: it makes some of the given checks, at least the first. Its future returns their outcomes.
 Call = Callable[[Sequence[Check]], Any]
 
 
@@ -37,11 +37,11 @@ class LostCheckError(EquiharnessError):
 
 
 class ExecutorLostError(UsageError):
-    """The executor itself failed: the run ends here, and its record can be continued."""
+    """The executor itself failed. The run ends, and its record can be resumed."""
 
 
 def run_slice(checks: Sequence[Check], run: Callable[[Check], CheckOutcome] = run_check) -> list[CheckOutcome]:
-    """Make checks one after another for as long as a slice lasts: the first at least."""
+    """Make checks one after another until the time of a slice is up, at least the first."""
     begin, outcomes = time.perf_counter(), []
     for check in checks:
         outcomes.append(run(check))
@@ -52,14 +52,14 @@ def run_slice(checks: Sequence[Check], run: Callable[[Check], CheckOutcome] = ru
 
 @dataclass(frozen=True)
 class Engine:
-    """Where a plan runs.
+    """An executor with the parameters for running a plan on it.
 
     Args:
-        executor: takes calls.
-        width: workers: as many calls are under way at once.
-        call: what is submitted, with a tuple of checks.
-        batch: at most so many checks in a call.
-        name: what error messages call it.
+        executor: the executor that takes calls.
+        width: number of workers, and of calls that run at the same time.
+        call: the function to submit, with a tuple of checks.
+        batch: largest number of checks in a call.
+        name: name of the executor in error messages.
     """
 
     executor: Executor
@@ -70,14 +70,14 @@ class Engine:
 
 
 def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tuple[int, CheckOutcome]]:
-    """Outcomes as they finish, each with the position of its check in the plan.
+    """Outcomes in the order in which they finish, each with the position of its check in the plan.
 
     Args:
-        tasks: what is to be done; read as far ahead as there are workers.
-        engine: where; None runs each check here when its outcome is asked for.
+        tasks: the tasks; one task is read ahead for each worker.
+        engine: the engine; None makes each check in this process when its outcome is requested.
 
     Raises:
-        ExecutorLostError: the executor failed. What was yielded before is sound.
+        ExecutorLostError: the executor failed. Outcomes that were yielded before are valid.
     """
     if engine is None:
         for task in tasks:
@@ -93,7 +93,7 @@ def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tupl
             future = engine.executor.submit(engine.call, task.checks[: engine.batch])
         except UsageError:
             raise
-        except Exception as error:  # whatever an engine says when it is gone
+        except Exception as error:  # an executor that has failed may raise anything
             raise _lost(engine, error) from error
         running[future] = task
         future.add_done_callback(finished.put)
@@ -116,7 +116,7 @@ def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tupl
             if lost is not None:
                 raise lost
     except ExecutorLostError:
-        for future, task in running.items():  # what others had finished is sound
+        for future, task in running.items():  # results that other workers have finished are valid
             if future.done() and not future.cancelled() and future.exception() is None:
                 yield from zip(task.positions, future.result(), strict=False)
         raise
@@ -137,6 +137,6 @@ def _outcomes(engine: Engine, future: Future[list[CheckOutcome]], task: Task) ->
 
 
 def _lost(engine: Engine, error: BaseException) -> ExecutorLostError:
-    if isinstance(error, CancelledError):  # nobody here cancelled it
+    if isinstance(error, CancelledError):  # this process cancelled nothing: the executor did
         return ExecutorLostError(f"{engine.name} is gone.")
     return ExecutorLostError(f"{engine.name} failed ({type(error).__name__}: {' '.join(str(error).split())}).")

@@ -1,4 +1,4 @@
-"""A worker process: takes calls, answers each, and ends with the process that started it."""
+"""A worker process: it takes calls, answers each call, and ends with the process that started it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .checks import CheckOutcome
 from .plan import Check
 from .scheduling import run_slice
 
-#: Seconds between two looks at whether the process that started this one still lives.
+#: Seconds between two tests of whether the process that started this one still runs.
 WATCH = 0.5
 
 
 @dataclass(frozen=True)
 class Retiring:
-    """An answer after which the worker is of no more use."""
+    """An answer after which the worker process must be replaced."""
 
     value: Any
 
@@ -34,14 +34,14 @@ class Retiring:
 def start(
     environment: Mapping[str, str], preload: Sequence[str] = ()
 ) -> tuple[subprocess.Popen[bytes], Connection[Any, Any]]:
-    """A fresh process that serves calls, and the connection to it.
+    """Start a fresh process that serves calls, and return it with the connection to it.
 
-    A new interpreter, so that nothing of this process leaks into a check, and no child in the sense of
-    multiprocessing: workers of a cluster, which may have none, start it too.
+    The process is a new interpreter, so that no state of this process reaches a check. It is not a child in the sense
+    of multiprocessing, because the workers of a cluster may not have such children.
 
     Args:
-        environment: variables to set in it, before it loads anything.
-        preload: modules that every call needs: loading them is no part of the first call's time.
+        environment: environment variables to set in the process before it loads anything.
+        preload: modules that every call needs. They are loaded early, so that the first call's time excludes them.
     """
     ours, theirs = Pipe()
     call = f"serve({theirs.fileno()}, {tuple(preload)!r})"
@@ -59,13 +59,13 @@ def start(
 
 
 def serve(handle: int, preload: Sequence[str] = ()) -> None:
-    """Answer calls until there are no more; what a call raises is an answer too."""
+    """Answer calls until the connection closes. An exception is also sent as an answer."""
     calls: Connection[Any, Any] = Connection(handle)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted run ends its workers itself
-    os.dup2(2, 1)  # what a library prints is no result
+    os.dup2(2, 1)  # output that a library prints goes to standard error
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     for name in preload:
-        with suppress(ImportError):  # the call that needs it will say so
+        with suppress(ImportError):  # the call that needs the module raises the error
             importlib.import_module(name)
     calls.send(None)
     while True:
@@ -87,14 +87,14 @@ def _end_with(parent: int) -> None:
 
 
 def run_checks(checks: Sequence[Check]) -> list[CheckOutcome] | Retiring:
-    """Make checks; a worker whose device no longer answers retires."""
+    """Make checks. If their device no longer works, the answer retires the worker process."""
     outcomes = run_slice(checks)
     broken = any(o.result.verdict is Verdict.CRASHED and not answers(o.result.device) for o in outcomes)
     return Retiring(outcomes) if broken else outcomes
 
 
 def answers(device: str) -> bool:
-    """Whether a device still computes. After some errors a CUDA context fails every call until its process ends.
+    """Whether a device still computes. After some errors a CUDA context fails in every call until its process ends.
 
     Example:
         >>> answers("cpu")

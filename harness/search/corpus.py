@@ -1,4 +1,4 @@
-"""The corpus: failures that searches found, one small JSON file each, to be committed and tried first by later ones."""
+"""The corpus: the failures found by searches, one small JSON file each. Commit them; later searches try them first."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Found:
-    """A failure: the trial that shows it, as small as it could be made, and what it concluded when it was found.
+    """A failure: the smallest trial that the search found for it, and the verdict and reason of that trial.
 
     Args:
-        trial: makes the check again.
-        plain: the plainest configuration that the same search could draw; what differs from it is to blame.
-        verdict: of the check.
-        code: of its reason.
-        message: of its reason.
-        library: name and version of what was searched.
+        trial: the trial, which repeats the check.
+        plain: parameters of the simplest trial of the same search. Parameters that differ from these are to blame.
+        verdict: verdict of the check.
+        code: code of its reason.
+        message: message of its reason.
+        library: name and version of the searched library.
     """
 
     trial: Trial
@@ -45,13 +45,13 @@ class Found:
 
     @property
     def blamed(self) -> dict[str, Any]:
-        """Parameters that could not be made plainer without the failure going away."""
+        """Parameters that the failure needs: simpler values made it disappear."""
         return {k: v for k, v in self.trial.parameters.items() if k not in self.plain or self.plain[k] != v}
 
     def explains(self, trial: Trial, result: CheckResult) -> bool:
-        """Whether another failure counts as this one: the same conclusion, and every blamed parameter as here.
+        """Whether another failure counts as this one: the same verdict and code, and the same blamed parameters.
 
-        A larger number of the same parity counts as the same: what fails at size 2 and stride 2 fails at size 4.
+        A larger number of the same parity counts as the same: a layer that fails at size 2 also fails at size 4.
         """
         same = (trial.property, result.verdict, result.reason.code) == (self.trial.property, self.verdict, self.code)
         found = trial.parameters
@@ -72,7 +72,7 @@ def _like(known: Any, value: Any) -> bool:
 
 
 def save(folder: Path, found: Found) -> Path:
-    """Write a failure to its file; the same one again changes nothing.
+    """Write a failure to its file. Saving the same failure again changes nothing.
 
     Raises:
         RecordError: the folder cannot be written.
@@ -92,10 +92,10 @@ def save(folder: Path, found: Found) -> Path:
 
 
 def load(folder: Path, implementation: str) -> list[Found]:
-    """The failures of one implementation, in order of file names; none where there is no folder.
+    """The failures of one implementation, sorted by file name; none if there is no folder.
 
     Raises:
-        RecordError: a file is damaged; the message names it.
+        RecordError: a file is damaged; the message names the file.
     """
     found = []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
@@ -105,7 +105,9 @@ def load(folder: Path, implementation: str) -> list[Found]:
                 raise UsageError("it has another schema version")
             made = Found(**{**data, "trial": Trial.read(json.dumps(data["trial"]))})
         except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
-            raise RecordError(f"{path} is no failure of a search ({error}). Restore it, or remove the file.") from error
+            raise RecordError(
+                f"{path} holds no failure of a search ({error}). Restore the file, or remove it."
+            ) from error
         if made.trial.implementation == implementation:
             found.append(made)
     return found

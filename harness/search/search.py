@@ -1,4 +1,4 @@
-"""The search for failures: known ones first, then rounds of drawn trials until time is up, each failure made small."""
+"""The search for failures: it tries known failures, then draws trials in rounds, and shrinks each new failure."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from .corpus import Found
 from .strategies import profile, trials
 from .trial import Trial, failed, run_trial
 
-#: Seconds that a failure may be made smaller for, once the search's own time is up.
+#: Seconds that the search may still shrink a failure after its own time is up.
 GRACE = 20.0
 
 
 @dataclass
 class SearchProgress:
-    """What a search has done so far."""
+    """The progress of a search so far."""
 
     seconds: float = 0.0
     tried: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
     found: list[Found] = field(default_factory=list)
-    #: Failures of the corpus that fail no longer.
+    #: Failures of the corpus that no longer fail.
     mended: list[Found] = field(default_factory=list)
-    #: Failures of the corpus that still do.
+    #: Failures of the corpus that still fail.
     known: list[Found] = field(default_factory=list)
 
     @property
     def anything(self) -> bool:
-        """Whether any trial said something about the layer."""
+        """Whether any trial was checked, not skipped."""
         return any(n for verdict, n in self.verdicts.items() if verdict != Verdict.SKIPPED)
 
 
@@ -44,13 +44,13 @@ class Search:
 
     Args:
         adapter: the implementation.
-        properties: names of properties to check; those that do not apply are skipped.
+        properties: names of properties to check; properties that do not apply are skipped.
         dtypes: working precisions.
         suite: "module:function" that checks one property of one claim.
-        folder: the corpus; None keeps and replays nothing.
-        seed: the first round's; later rounds count on.
+        folder: folder of the corpus; None for a search without a corpus.
+        seed: seed of the first round; each later round adds one.
         device: torch device.
-        report: called after every trial.
+        report: function to call after every trial.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Search:
         self._plain: Trial | None = None
 
     def run(self, seconds: float) -> SearchProgress:
-        """Replay the corpus, then search for so many seconds, and for one trial at least."""
+        """Replay the corpus, then search for this many seconds, and for at least one trial."""
         self._begin = time.perf_counter()
         self._until = self._begin + seconds
         self.replay()
@@ -92,7 +92,7 @@ class Search:
             (self.progress.known if still else self.progress.mended).append(known)
 
     def round(self, name: str, seed: int = 0) -> Found | None:
-        """One round of a profile's length: the failure it found, made as small as it can be, if there is a new one."""
+        """One round of a profile's length. Returns the new failure it found, shrunk, or None."""
         from hypothesis import find
         from hypothesis.errors import NoSuchExample
 
@@ -116,7 +116,7 @@ class Search:
         return f"{self.adapter.library} {self.adapter.version or ''}".strip()
 
     def _is_new(self, trial: Trial) -> bool:
-        """Whether a trial shows a failure that is not known yet. Once time is up no trial is made but the first."""
+        """Whether a trial shows a failure that is not yet known. After the time is up only the first trial is made."""
         late = self._drawn and time.perf_counter() > self._until + (GRACE if self._shrinking else 0.0)
         if late and trial.text not in self._results:
             return False

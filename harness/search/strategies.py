@@ -1,7 +1,7 @@
-"""Shared hypothesis strategies: configurations, elements, trials; and how long a search with them lasts.
+"""Shared hypothesis strategies for configurations, elements and trials, and the profiles of a search.
 
-hypothesis is imported when a strategy is made, never before: listing and verifying do without it. Every strategy
-shrinks: configurations to the first and smallest values, elements towards the identity and small rotations.
+hypothesis is imported when a strategy is made, because listing and verifying do not need it. Every strategy shrinks:
+configurations to the first and smallest values, elements towards the identity and small rotations.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from ..symmetry.groups import Element, Group
     from .trial import DrawnElement, Trial
 
-#: Profile -> trials of one search. ``ci`` is derandomised: the same trials on every commit. A ``search`` goes on in
-#: rounds of this many, each with a seed of its own, until it is stopped.
+#: Profile -> number of trials of one search. ``ci`` makes the same trials on every commit. ``search`` repeats rounds of
+#: this many trials, each with its own seed, until it is stopped.
 PROFILES: Mapping[str, int] = {"ci": 20, "nightly": 1000, "search": 200}
-#: Seeds of weights and inputs: enough that no two trials of a long search need share one.
+#: Number of seeds of weights and inputs, so many that trials of a long search rarely share a seed.
 SEEDS = 10_000
 
-#: What ``Implementation.strategy`` gives.
+#: The return type of ``Implementation.strategy``.
 Cases: TypeAlias = "SearchStrategy[Case]"
-#: Values of one parameter, the plainest first; or a function of the parameters drawn before it.
+#: Values of one parameter, the simplest first; or a function of the parameters drawn before it.
 Values = Sequence[Value] | Callable[[dict[str, Any]], Sequence[Value]]
 
 
@@ -43,7 +43,7 @@ def _hypothesis() -> Any:
 
 
 def profile(name: str) -> settings:
-    """Hypothesis settings of one profile: no deadline and no database of hypothesis' own.
+    """Hypothesis settings of one profile, without a deadline and without hypothesis' own database.
 
     Args:
         name: ci, nightly or search.
@@ -61,10 +61,10 @@ def profile(name: str) -> settings:
     made: settings = hypothesis.settings(
         max_examples=PROFILES[name],
         derandomize=name == "ci",
-        deadline=None,  # building a layer can cost seconds the first time
+        deadline=None,  # the first build of a layer can take seconds
         database=None,  # failures are kept in the corpus, as files to read and commit
         suppress_health_check=list(hypothesis.HealthCheck),
-        # Without the phase that explains: it tries hundreds of variations of the smallest failure.
+        # Without the "explain" phase, which tries hundreds of variations of the smallest failure.
         phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
         print_blob=False,
     )
@@ -72,12 +72,12 @@ def profile(name: str) -> settings:
 
 
 def cases(valid: Callable[[Case], bool] | None = None, /, **parameters: Values | Value) -> SearchStrategy[Case]:
-    """Configurations: a value for each parameter, drawn in the order given.
+    """Configurations: one value for each parameter, drawn in the given order.
 
     Args:
-        valid: refuses combinations that the layer does not take.
-        parameters: a sequence of values with the plainest first, one value, or a function of the parameters drawn
-            before it that returns a sequence; an empty one gives the configuration up.
+        valid: function that returns False for combinations that the layer does not accept.
+        parameters: a sequence of values with the simplest first, one value, or a function of the parameters drawn
+            before it that returns a sequence. An empty sequence rejects the configuration.
 
     Example:
         >>> made = cases(group=("C4", "D4"), kernel=(1, 3), padding=lambda drawn: range(drawn["kernel"]))
@@ -106,7 +106,7 @@ def cases(valid: Callable[[Case], bool] | None = None, /, **parameters: Values |
 
 
 def listed(fixed: Iterable[Case]) -> SearchStrategy[Case]:
-    """One of a fixed list of configurations: what an adapter that says no more has."""
+    """One of a fixed list of configurations, for adapters without a strategy."""
     strategy: SearchStrategy[Case] = _hypothesis().strategies.sampled_from(list(fixed))
     return strategy
 
@@ -118,12 +118,12 @@ def configurations(adapter: Implementation) -> SearchStrategy[Case]:
 
 
 def draw(adapter: Implementation, count: int, seed: int) -> list[Case]:
-    """Configurations of an adapter drawn at random, without repetition: the same ones from the same seed.
+    """Random configurations of an adapter, without repetition. The same seed gives the same configurations.
 
     Args:
-        adapter: one whose library is installed.
-        count: how many; fewer come back where there are no more.
-        seed: of the draw.
+        adapter: an adapter with an installed library.
+        count: number of configurations; the list is shorter if the adapter has fewer.
+        seed: seed of the draw.
     """
     hypothesis = _hypothesis()
     found: dict[str, Case] = {}
@@ -137,7 +137,7 @@ def draw(adapter: Implementation, count: int, seed: int) -> list[Case]:
 
 
 def drawn_elements() -> SearchStrategy[DrawnElement]:
-    """Elements of any group, as plain data: see ``DrawnElement``. They shrink to the smallest rotation."""
+    """Elements of any group as plain data, see ``DrawnElement``. They shrink to the smallest rotation."""
     from .trial import STEPS, DrawnElement
 
     st = _hypothesis().strategies
@@ -152,7 +152,7 @@ def drawn_elements() -> SearchStrategy[DrawnElement]:
 
 
 def elements(of: Group) -> SearchStrategy[Element]:
-    """Elements of a group, the identity included; they shrink towards it and towards small rotations.
+    """Elements of a group, including the identity. They shrink towards the identity and towards small rotations.
 
     Example:
         >>> from hypothesis import find

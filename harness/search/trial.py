@@ -1,6 +1,6 @@
-"""One trial of a search, as plain data: which configuration, element, input, property, precision and seed.
+"""One trial of a search as plain data: configuration, element, input, property, precision and seed.
 
-A trial is written as one line of JSON; the line makes the same check again on any machine.
+A trial is written as one line of JSON. The line repeats the same check on any machine.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from ..symmetry.groups import Element, Group
 
 
-#: Rotation angles are drawn in this many steps of a half turn, so that a failing one is a readable number.
+#: Number of steps in a half turn. Rotation angles are whole numbers of steps, so that a failing angle is readable.
 STEPS = 1800
 
 
 @dataclass(frozen=True)
 class DrawnElement:
-    """An element other than the identity, before it is known of which group.
+    """An element other than the identity, for a group that is not yet known.
 
     Args:
-        rank: in a finite group, the place among its elements by rotation angle, proper ones first.
-        steps: of a continuous group, the rotation angle in tenths of a degree.
-        axis: of a rotation in space, up to length; zero stands for the first coordinate axis.
-        mirror: take an improper element where the group has them.
+        rank: for a finite group, the position among its elements sorted by rotation angle, proper elements first.
+        steps: for a continuous group, the rotation angle in tenths of a degree.
+        axis: axis of a rotation in space, up to length; zero stands for the first coordinate axis.
+        mirror: whether to take an improper element if the group has any.
     """
 
     rank: int = 0
@@ -43,10 +43,10 @@ class DrawnElement:
     mirror: bool = False
 
     def of(self, group: Group, keep: Any = None) -> Element:
-        """The element of this group; ``keep`` says which ones may be taken.
+        """The corresponding element of a group; ``keep`` is a condition on elements.
 
         Raises:
-            UsageError: there is none.
+            UsageError: no element other than the identity meets the condition.
         """
         if group.order is None:
             made = group.element(self._matrix(group))
@@ -102,17 +102,17 @@ class Trial:
 
     @builtins.property
     def data(self) -> dict[str, Any]:
-        """Numbers and texts alone."""
+        """The trial as numbers and strings."""
         data = asdict(self)
         data["case"] = {"name": self.case.name, "parameters": dict(self.case.parameters)}
         return data
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """The trial that a line of JSON, or what it was read into, says.
+        """Read a trial from a line of JSON.
 
         Raises:
-            UsageError: it is no trial.
+            UsageError: the line is not a trial.
         """
         try:
             data = json.loads(text)
@@ -120,22 +120,22 @@ class Trial:
             return cls(**{**data, "case": Case(data["case"]["name"], data["case"]["parameters"]), "element": element})
         except (ValueError, TypeError, KeyError) as error:
             raise UsageError(
-                f"{text[:60]!r} is no trial ({error}): paste the whole line that the search printed, quotes included."
+                f"{text[:60]!r} is not a trial ({error}): paste the whole line that the search printed, with quotes."
             ) from error
 
     @builtins.property
     def parameters(self) -> Mapping[str, Any]:
-        """Everything but the seed, flat: what a failure can depend on."""
+        """All parameters that a failure can depend on, without the seed, in one flat dict."""
         element = {"rank": self.element.rank, "steps": self.element.steps, "mirror": self.element.mirror}
         return {**self.case.parameters, **element, "inputs": self.inputs, "dtype": self.dtype}
 
 
 def run_trial(adapter: Implementation, trial: Trial, suite: str) -> CheckResult:
-    """Make the check of a trial; whatever is raised becomes CRASHED.
+    """Make the check of a trial. An exception becomes the verdict CRASHED.
 
     Args:
-        adapter: builds the claim.
-        trial: what to check.
+        adapter: the adapter that builds the claim.
+        trial: the trial.
         suite: "module:function" that checks one property of one claim.
     """
     try:
@@ -154,7 +154,7 @@ def run_trial(adapter: Implementation, trial: Trial, suite: str) -> CheckResult:
 
 
 def focused(claim: Claim, trial: Trial) -> Claim:
-    """The claim on the trial's element and inputs."""
+    """The claim restricted to the trial's element and inputs."""
     from ..claim.inputs import structured
 
     inputs = structured(claim, trial.inputs) or claim.inputs
@@ -164,13 +164,13 @@ def focused(claim: Claim, trial: Trial) -> Claim:
 
 
 def _has_exact(claim: Claim) -> bool:
-    of = claim.group
-    listed = list(of) if of.order is not None else list(of.generators)
+    group = claim.group
+    listed = list(group) if group.order is not None else list(group.generators)
     return any(not g.is_identity and claim.exact(g) for g in listed)
 
 
 def failed(result: CheckResult) -> bool:
-    """Whether a trial found a fault. Little power, ties and bad conditioning are the odd input's, not the layer's."""
+    """Whether a trial found a fault. Low power, ties and bad conditioning come from an unusual input, not the layer."""
     if result.verdict not in (Verdict.BROKEN, Verdict.CRASHED, Verdict.TIMED_OUT):
         return False
     return result.verdict is not result.expected_verdict

@@ -5,7 +5,8 @@ With R = Z(alpha) Y(beta) Z(gamma) acting on (x, y, z) and D^l(R) = e^{-i alpha 
     x^l_mn = sum w_j f(beta_j, alpha, gamma) D^l_mn        f = sum (2l+1) x^l_mn conj D^l_mn        |m|, |n| <= l < b
     (g f)(R) = f(g^-1 R)   has the spectrum   D^l(g) x^l
 
-A signal on S2 is one on SO(3) that does not depend on gamma: n = 0 alone. Signals are real, so n >= 0 says all.
+A signal on S2 is a signal on SO(3) that does not depend on gamma, so it has n = 0 only. Signals are real, so the
+coefficients with n >= 0 determine all others.
 
 Source: Kostelec and Rockmore, FFTs on the rotation group, 2008; Sakurai, Modern Quantum Mechanics, section 3.5.
 """
@@ -36,7 +37,7 @@ class Rings:
 
 
 def soft_rings(count: int) -> Rings:
-    """beta_j = pi (2j+1) / (2 count); exact for degrees below ``count``, which is even.
+    """beta_j = pi (2j+1) / (2 count), for even ``count``; exact for degrees below ``count``.
 
     Source: Driscoll and Healy, Advances in Applied Mathematics 15, 1994.
     """
@@ -53,7 +54,7 @@ def gauss_rings(count: int) -> Rings:
 
 
 def equiangular_rings(count: int) -> Rings:
-    """beta_j = pi j / (count - 1), poles included; exact for degrees below ``count``.
+    """beta_j = pi j / (count - 1), including the poles; exact for degrees below ``count``.
 
     Source: Clenshaw and Curtis, Numerische Mathematik 2, 1960; weights from the integrals of cos(k beta) sin(beta).
     """
@@ -88,7 +89,7 @@ def small_d(degree: int, betas: Array) -> Array:
 
 
 def euler_angles(rotation: Matrix) -> tuple[float, float, float]:
-    """(alpha, beta, gamma) of R = Z(alpha) Y(beta) Z(gamma); at the poles, where only their sum is fixed, alpha = 0."""
+    """(alpha, beta, gamma) of R = Z(alpha) Y(beta) Z(gamma). At the poles R only fixes their sum, and alpha = 0."""
     tilt = math.hypot(rotation[0, 2], rotation[1, 2])
     alpha = math.atan2(rotation[1, 2], rotation[0, 2]) if tilt > SAME else 0.0
     c, s = math.cos(alpha), math.sin(alpha)
@@ -99,9 +100,9 @@ def euler_angles(rotation: Matrix) -> tuple[float, float, float]:
 
 @functools.lru_cache(maxsize=16)
 def _wigner_blocks(raw: bytes, b: int, device: str) -> torch.Tensor:
-    """D^l(g) for l < b in the middle of zeros, complex [b, 2b-1, 2b-1]; an improper g = -R has (-1)^l D^l(R).
+    """D^l(g) for l < b, centred and padded with zeros, complex [b, 2b-1, 2b-1]; (-1)^l D^l(R) for an improper g = -R.
 
-    Kept for the elements in use: a check moves many signals by each.
+    The result is cached, because a check applies each of its elements to many signals.
     """
     matrix = np.frombuffer(raw, dtype=np.float64).reshape(3, 3)
     improper = np.linalg.det(matrix) < 0
@@ -117,20 +118,21 @@ def _wigner_blocks(raw: bytes, b: int, device: str) -> torch.Tensor:
 
 
 class Band:
-    """Signals of degrees l < b sampled on rings of equally spaced points; a linear space that rotations map to itself.
+    """Signals of degrees l < b sampled on rings of equally spaced points. Rotations map this linear space to itself.
 
-    Its tables take 16 * rings * b * (2b-1) * columns bytes, columns = b on SO(3) and 1 on S2: 66 MB on SO(3) at b = 32.
+    The tables take 16 * rings * b * (2b-1) * columns bytes, with columns = b on SO(3) and 1 on S2: 66 MB on SO(3) at
+    b = 32.
 
     Attributes:
-        shape: of a spectrum: orders m = -(b-1)..b-1, orders n = 0..b-1 (0 alone on S2), degrees l = 0..b-1.
-        weights: of the rings.
+        shape: shape of a spectrum: orders m = -(b-1)..b-1, orders n = 0..b-1 (only 0 on S2), degrees l = 0..b-1.
+        weights: weights of the rings.
         betas: colatitudes of the rings.
 
     Args:
         rings: colatitudes and their weights.
         angles: number of points alpha = 2 pi k / angles on each ring, and of gamma on SO(3).
         b: bandwidth.
-        on_group: signals on SO(3), [..., beta, alpha, gamma], instead of S2, [..., beta, alpha].
+        on_group: whether signals are on SO(3), [..., beta, alpha, gamma], instead of S2, [..., beta, alpha].
     """
 
     def __init__(self, rings: Rings, angles: int, b: int, *, on_group: bool) -> None:
@@ -149,34 +151,34 @@ class Band:
         synthesis = (analysis * (2 * np.arange(b) + 1)[:, None]).transpose(0, 2, 1)
         tables = torch.from_numpy(analysis * rings.weights), torch.from_numpy(np.ascontiguousarray(synthesis))
         self._tables: dict[str, tuple[torch.Tensor, torch.Tensor]] = {"cpu": tables}
-        #: Columns of the discrete Fourier transform along alpha for the orders -(b-1)..b-1.
+        #: Columns of the discrete Fourier transform along alpha, for the orders -(b-1)..b-1.
         self._orders = torch.arange(-(b - 1), b) % angles
 
     def project(self, x: torch.Tensor) -> torch.Tensor:
-        """The part of a signal with degrees l < b, as the quadrature sees it."""
+        """The part of a signal with degrees l < b, computed by the quadrature."""
         return self.synthesise(self.analyse(x)).to(x.dtype)
 
     def rotate(self, matrix: Matrix, x: torch.Tensor) -> torch.Tensor:
-        """f(g^-1 .) of the projected signal: [..., beta, alpha(, gamma)], in float64, returned as x came.
+        """f(g^-1 .) of the projected signal [..., beta, alpha(, gamma)], computed in float64, in the dtype of x.
 
         Raises:
             TypeError: x is complex or holds integers.
         """
         if not x.is_floating_point():
-            raise TypeError(f"a signal of dtype {x.dtype} cannot be rotated: sample it in floating point")
+            raise TypeError(f"a signal of dtype {x.dtype} cannot be rotated: convert it to real floating point")
         rotated: torch.Tensor = _Rotation.apply(x, self, np.ascontiguousarray(matrix, dtype=np.float64))  # type: ignore[no-untyped-call]
         return rotated
 
-    def turn(self, matrix: Matrix, spectrum: torch.Tensor) -> torch.Tensor:
+    def rotate_spectrum(self, matrix: Matrix, spectrum: torch.Tensor) -> torch.Tensor:
         """D^l(g) x^l, the spectrum of f(g^-1 .)."""
         blocks = _wigner_blocks(matrix.tobytes(), self.b, str(spectrum.device))
         m, n, degrees, items = *self.shape, math.prod(spectrum.shape[3:])
         columns = spectrum.reshape(m, n, degrees, items).permute(2, 0, 1, 3).reshape(degrees, m, n * items)
-        turned = (blocks @ columns).reshape(degrees, m, n, items).permute(1, 2, 0, 3)
-        return turned.reshape(spectrum.shape)
+        rotated = (blocks @ columns).reshape(degrees, m, n, items).permute(1, 2, 0, 3)
+        return rotated.reshape(spectrum.shape)
 
     def analyse(self, x: torch.Tensor) -> torch.Tensor:
-        """x^l_mn of real signals, complex128 [2b-1, columns, b, ...]: zero for l < |m|, n."""
+        """x^l_mn of real signals, complex128 [2b-1, columns, b, ...]; zero for l < |m| and for l < n."""
         lead = x.shape[: -self.axes]
         f = x.double().reshape(-1, *x.shape[-self.axes :])
         if self.on_group:
@@ -219,15 +221,15 @@ class Band:
         degree = torch.arange(degrees, dtype=torch.float64)
         order, right = torch.arange(-(self.b - 1), self.b)[:, None, None], torch.arange(n)[None, :, None]
         there = (order.abs() <= degree) & (right <= degree)
-        # Columns n > 0 stand for -n too, and make their share of the real signal twice.
+        # Columns n > 0 also represent -n, so they contribute to the real signal twice.
         size = there * torch.where(right > 0, 0.5**0.5, 1.0)
         total = (size.square() * torch.where(right > 0, 4.0, 1.0)).sum().sqrt()
-        # sqrt(2l+1) conj D is orthonormal, and f has the factor 2l+1 already.
+        # sqrt(2l+1) conj D is orthonormal, and f already has the factor 2l+1.
         scale = size / total * (2 * degree + 1).rsqrt()
         return torch.view_as_complex(draws) * scale.reshape(m, n, degrees, *[1] * len(lead))
 
     def pure(self, degree: int, lead: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-        """Samples of random harmonics [*lead, ...] of one degree, of mean square about 1, whatever the bandwidth."""
+        """Samples of random harmonics [*lead, ...] of one degree with mean square about 1, for any bandwidth."""
         order = torch.arange(-degree, degree + 1)
         right = order if self.on_group else torch.zeros(1, dtype=torch.int64)
         draws = torch.randn(*lead, len(order), len(right), 2, generator=generator, dtype=torch.float64)
@@ -240,7 +242,7 @@ class Band:
         return (f @ gamma).real if self.on_group else f[..., 0].real
 
     def extended(self, spectrum: torch.Tensor) -> torch.Tensor:
-        """The spectrum of a smaller band, c <= b degrees, as one of this band: zero from degree c on."""
+        """Extend the spectrum of a smaller band, with c <= b degrees, to this band by zeros from degree c on."""
         m, n, degrees = (more - less for more, less in zip(self.shape, spectrum.shape[:3], strict=True))
         wide = torch.nn.functional.pad(torch.view_as_real(spectrum).movedim((0, 1, 2), (-1, -2, -3)), (m // 2, m // 2))
         wide = torch.nn.functional.pad(wide, (0, 0, 0, n, 0, degrees))
@@ -256,16 +258,16 @@ class Band:
 
 
 class _Rotation(torch.autograd.Function):
-    """Rotation of signals with its transpose: in the quadrature's inner product the adjoint is the inverse rotation."""
+    """Rotation of signals with its gradient. In the quadrature's inner product the adjoint is the inverse rotation."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, band: Band, matrix: Matrix) -> torch.Tensor:
         ctx.band, ctx.matrix = band, matrix
-        return band.synthesise(band.turn(matrix, band.analyse(x))).to(x.dtype)
+        return band.synthesise(band.rotate_spectrum(matrix, band.analyse(x))).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        """W a_g^-1 W^-1 v, W the quadrature weights."""
+        """W a_g^-1 W^-1 v, with W the quadrature weights."""
         band: Band = ctx.band
         weights = band.weights.to(gradient.device).reshape(-1, *[1] * (band.axes - 1))
         back = band.rotate(ctx.matrix.T, gradient.double() / weights) * weights

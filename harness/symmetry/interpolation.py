@@ -1,6 +1,6 @@
-"""How an element moves the points of a domain: exactly where it permutes the grid, by interpolation elsewhere.
+"""Actions of an element on the points of a grid: exact where the element permutes the grid, else by interpolation.
 
-Every action is linear, differentiable, and written for torch tensors of any dtype whose last axes are the domain.
+Every action is linear and differentiable. It takes torch tensors of any dtype whose last axes are the domain.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .groups import Matrix
 
-#: Points of the one-dimensional interpolation stencil: six give polynomials of degree 5 exactly, error O(h^6).
+#: Points of the one-dimensional interpolation stencil. Six points are exact for polynomials of degree 5: error O(h^6).
 STENCIL = 6
 
 
@@ -27,8 +27,8 @@ def permuted_shape(matrix: Matrix, shape: Sequence[int]) -> tuple[int, ...]:
 def permute_grid(matrix: Matrix, x: torch.Tensor) -> torch.Tensor:
     """(L_g f)(X) = f(g^-1 X) for a signed permutation g of the last d axes: a transpose and flips, exact in any dtype.
 
-    With g[i, p(i)] = s_i the point g^-1 X has coordinate s_i X_i on axis p(i), so axis i of the result runs along
-    axis p(i) of the source, backwards where s_i = -1.
+    With g[i, p(i)] = s_i, the point g^-1 X has the coordinate s_i X_i on axis p(i). So axis i of the result runs along
+    axis p(i) of the source, backwards if s_i = -1.
     """
     d = len(matrix)
     p = np.abs(matrix).argmax(1)
@@ -52,7 +52,7 @@ def interpolate_grid(matrix: Matrix, x: torch.Tensor) -> torch.Tensor:
 
 @functools.lru_cache(maxsize=32)
 def _stencil(raw: bytes, d: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """Sparse matrix [points, points] with STENCIL^d weights a row: values on the grid to values on the rotated grid."""
+    """Sparse matrix [points, points] from values on the grid to values on the rotated grid; STENCIL^d weights a row."""
     matrix = np.frombuffer(raw, dtype=np.float64).reshape(d, d)
     centre = (np.array(shape) - 1) / 2
     axes = [np.arange(n) - c for n, c in zip(shape, centre, strict=True)]
@@ -68,18 +68,19 @@ def _stencil(raw: bytes, d: int, shape: tuple[int, ...]) -> torch.Tensor:
     rows = np.repeat(np.arange(len(source)), columns.shape[1])
     index = torch.from_numpy(np.stack([rows, columns.ravel()]))
     size = (len(source), len(source))
-    # Row by row with ascending columns, none twice: to sort them would take most of the time in space.
+    # The entries are already sorted by row and column, without repetition: sorting them again would take most of the
+    # time for grids in space.
     return torch.sparse_coo_tensor(
         index, torch.from_numpy(values.ravel()), size, check_invariants=False, is_coalesced=True
     )
 
 
-#: A point this many pixels outside the box still belongs to its edge: rounding of the rotated coordinates.
+#: A point at most this many pixels outside the box counts as on its edge, because rotated coordinates are rounded.
 SLACK = 1e-9
 
 
 def _axis_stencil(position: NDArray[np.float64], length: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Nearest window of STENCIL nodes inside the axis, and the Lagrange basis at ``position``."""
+    """The nearest window of STENCIL nodes inside the axis, and the Lagrange basis at ``position``."""
     width = min(STENCIL, length)
     first = np.clip(np.floor(position).astype(np.int64) - (width // 2 - 1), 0, length - width)
     nodes = first + np.arange(width)[:, None]

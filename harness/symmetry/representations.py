@@ -1,4 +1,4 @@
-"""Representations of a group and the fibres made of them: how an element mixes the channels of a field."""
+"""Representations of a group, and fibres as sums of them. They define how an element mixes the channels of a field."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from .groups import SAME, Element, Group, Matrix, group
+from .groups import SAME, Element, Group, Matrix
+from .groups import group as as_group
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,11 +20,11 @@ class Representation:
     """A homomorphism from a group to matrices of size ``dim``, evaluated in float64.
 
     Args:
-        name: what the field's grammar calls it: trivial, regular, quotient(H), standard, irrep(l).
-        dim: size of its matrices.
-        of: element -> matrix [dim, dim].
-        invariant: row vector [dim] that every element fixes, of sum-of-entries-weighted kind; None where only zero is
-            fixed. The integral of a field is its mean over space projected on it.
+        name: name in the grammar of fibres: trivial, regular, quotient(H), standard, irrep(l).
+        dim: size of the matrices.
+        of: function from an element to its matrix [dim, dim].
+        invariant: row vector [dim] that every element fixes; None if every element fixes only zero. The integral of a
+            field is its mean over space, projected on this vector.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Representation:
 
 @dataclass(frozen=True, eq=False)
 class Fibre:
-    """A direct sum of representations with multiplicities, in channel order: copy after copy, component innermost."""
+    """A direct sum of representations with multiplicities. Channels run over the copies, then over the components."""
 
     terms: tuple[tuple[int, Representation], ...]
 
@@ -63,10 +64,11 @@ class Fibre:
         return " + ".join(f"{count}*{rep.name}" for count, rep in self.terms)
 
 
-def fibre(spec: str | Fibre, of: Group) -> Fibre:
+def fibre(spec: str | Fibre, group: Group) -> Fibre:
     """Parse a sum such as "3*trivial + 8*regular" into a fibre of the group.
 
     Example:
+        >>> from equiharness import group
         >>> fibre("3*trivial + 2*regular", group("C4")).size
         11
     """
@@ -80,71 +82,74 @@ def fibre(spec: str | Fibre, of: Group) -> Fibre:
                 f"Cannot read {term.strip()!r} in the fibre {spec!r}: write for example '3*trivial + regular'."
             )
         if match[1] is not None and int(match[1]) == 0:
-            raise UsageError(f"{term.strip()!r} in the fibre {spec!r} has no copies: leave it out.")
-        terms.append((int(match[1] or 1), representation(match[2], match[3], of)))
+            raise UsageError(f"{term.strip()!r} in the fibre {spec!r} has no copies: leave this term out.")
+        terms.append((int(match[1] or 1), representation(match[2], match[3], group)))
     return Fibre(tuple(terms))
 
 
-def representation(kind: str, argument: str | None, of: Group) -> Representation:
-    """The representation named ``kind`` of the group ``of``: trivial, regular, quotient(H), standard or irrep(l)."""
+def representation(kind: str, argument: str | None, group: Group) -> Representation:
+    """The representation named ``kind`` of ``group``: trivial, regular, quotient(H), standard or irrep(l)."""
     if kind == "trivial":
         return Representation("trivial", 1, lambda g: np.ones((1, 1)), np.ones(1))
     if kind == "standard":
-        return Representation("standard", of.dim, lambda g: g.matrix)
+        return Representation("standard", group.dim, lambda g: g.matrix)
     if kind == "regular":
-        return _permutation_representation("regular", of, [of.identity_index] if _finite(of, kind) else [])
+        return _permutation_representation("regular", group, [group.identity_index] if _finite(group, kind) else [])
     if kind == "quotient":
-        _finite(of, kind)
+        _finite(group, kind)
         if not argument:
             raise UsageError("quotient needs the subgroup, for example 'quotient(C2)'.")
-        return _permutation_representation(f"quotient({argument})", of, of.subgroup(group(argument)))
+        return _permutation_representation(f"quotient({argument})", group, group.subgroup(as_group(argument)))
     if kind == "irrep":
         match = re.fullmatch(r"\s*(\d+)\s*(?:,?\s*([eo]))?\s*", argument or "")
         if match is None:
             raise UsageError("irrep needs its degree, for example 'irrep(1)', or with parity 'irrep(1, e)'.")
-        return _irrep(int(match[1]), match[2], of)
+        return _irrep(int(match[1]), match[2], group)
     raise UsageError(f"Unknown fibre {kind!r}. Known: trivial, regular, quotient(H), standard, irrep(l).")
 
 
-def _finite(of: Group, kind: str) -> bool:
-    if of.order is None:
-        raise UsageError(f"{of.name} is infinite and has no {kind} fibre here. Take irrep(l), standard or trivial.")
+def _finite(group: Group, kind: str) -> bool:
+    if group.order is None:
+        raise UsageError(f"{group.name} is infinite and has no {kind} fibre here. Take irrep(l), standard or trivial.")
     return True
 
 
-def _permutation_representation(name: str, of: Group, subgroup: list[int]) -> Representation:
-    """G acting on its left cosets uH: (rho(g) v)[uH] = v[g^-1 uH]. The trivial H gives the regular representation."""
-    coset = np.full(len(of), -1)
+def _permutation_representation(name: str, group: Group, subgroup: list[int]) -> Representation:
+    """The action of G on its left cosets uH: (rho(g) v)[uH] = v[g^-1 uH]. The trivial H gives the regular one."""
+    coset = np.full(len(group), -1)
     first: list[int] = []
-    for index in range(len(of)):
+    for index in range(len(group)):
         if coset[index] < 0:
-            coset[of.mul[index, subgroup]] = len(first)
+            coset[group.mul[index, subgroup]] = len(first)
             first.append(index)
 
     def matrix(g: Element) -> Matrix:
-        inverse = of.inverse(of.element(g)).index
-        source = coset[of.mul[inverse, first]]
+        inverse = group.inverse(group.element(g)).index
+        source = coset[group.mul[inverse, first]]
         permutation: Matrix = np.eye(len(first))[source]
         return permutation
 
     return Representation(name, len(first), matrix, np.full(len(first), 1 / len(first)))
 
 
-def _irrep(degree: int, parity: str | None, of: Group) -> Representation:
+def _irrep(degree: int, parity: str | None, group: Group) -> Representation:
     name = f"irrep({degree})" if parity is None else f"irrep({degree},{parity})"
-    if of.dim == 2:
+    if group.dim == 2:
         if parity is not None:
-            raise UsageError("Parity belongs to groups of space: on the plane write 'irrep(1)'.")
-        return _planar_irrep(name, degree, of)
-    if of.dim == 3:
+            raise UsageError("An irrep of a group of the plane has no parity: write 'irrep(1)'.")
+        return _planar_irrep(name, degree, group)
+    if group.dim == 3:
         odd = (parity or ("o" if degree % 2 else "e")) == "o"
         invariant = np.ones(1) if degree == 0 and not odd else None
         return Representation(name, 2 * degree + 1, functools.partial(_wigner_of, degree, odd), invariant)
-    raise UsageError(f"irrep(l) is defined for groups of the plane and of space; {of.name} acts in dimension {of.dim}.")
+    raise UsageError(
+        f"irrep(l) is defined for groups of the plane and of space, and {group.name} acts in dimension {group.dim}: "
+        "use trivial, regular or standard."
+    )
 
 
-def _planar_irrep(name: str, degree: int, of: Group) -> Representation:
-    """R(l t) F^f for the element R(t) F^f, F = diag(1, -1); one-dimensional where R(l t) is +-1 throughout."""
+def _planar_irrep(name: str, degree: int, group: Group) -> Representation:
+    """R(l t) F^f for the element R(t) F^f, with F = diag(1, -1); one-dimensional if R(l t) = +-1 for all elements."""
 
     def matrix(g: Element) -> Matrix:
         t = degree * np.arctan2(g.matrix[1, 0], g.matrix[0, 0])
@@ -153,8 +158,8 @@ def _planar_irrep(name: str, degree: int, of: Group) -> Representation:
 
     if degree == 0:
         return Representation(name, 1, lambda g: np.ones((1, 1)), np.ones(1))
-    cyclic = of.order is not None and all(np.linalg.det(g.matrix) > 0 for g in of)
-    if cyclic and (2 * degree) % len(of) == 0:  # C_N at degree N/2: R(l t) = +-1
+    cyclic = group.order is not None and all(np.linalg.det(g.matrix) > 0 for g in group)
+    if cyclic and (2 * degree) % len(group) == 0:  # C_N at degree N/2: R(l t) = +-1
         return Representation(name, 1, lambda g: np.round(matrix(g)[:1, :1]))
     return Representation(name, 2, matrix)
 
@@ -174,8 +179,8 @@ def angular_momentum(degree: int) -> NDArray[np.complex128]:
 def rotation_generators(degree: int) -> NDArray[np.float64]:
     """Generators [3, 2l+1, 2l+1] of rotations about the three axes in the basis of real spherical harmonics.
 
-    The basis runs m = -l..l about the third axis; for l = 1 that is the order (y, z, x). Derived from the angular
-    momenta and the unitary change from complex to real harmonics.
+    The basis is m = -l..l about the third axis; for l = 1 this is the order (y, z, x). The generators follow from the
+    angular momenta and the unitary change from complex to real harmonics.
     """
     jx, jy, jz = angular_momentum(degree)
     to_real = np.zeros((2 * degree + 1, 2 * degree + 1), dtype=complex)
@@ -188,18 +193,18 @@ def rotation_generators(degree: int) -> NDArray[np.float64]:
 
 
 def wigner_matrix(degree: int, rotation: Matrix) -> Matrix:
-    """Real Wigner matrix D^l(R) = exp(angle n . J) of a rotation matrix, float64, basis as ``rotation_generators``."""
+    """Real Wigner matrix D^l(R) = exp(angle n . J) of a rotation, float64, in the basis of ``rotation_generators``."""
     return _wigner_matrix(degree, np.ascontiguousarray(rotation, dtype=np.float64).tobytes())
 
 
 @functools.lru_cache(maxsize=1024)
 def _wigner_matrix(degree: int, raw: bytes) -> Matrix:
-    """Kept for the elements in use, read only: a check moves many signals by each."""
+    """``wigner_matrix`` with a cache of read-only matrices, because a check applies each element to many signals."""
     if degree == 0:
         return np.ones((1, 1))
     axis, angle = _axis_angle(np.frombuffer(raw, dtype=np.float64).reshape(3, 3))
     generator = np.einsum("a,aij->ij", axis, rotation_generators(degree))
-    # exp of a real antisymmetric matrix through the Hermitian i G: unitary to machine precision at every degree.
+    # exp of a real antisymmetric matrix G, by the Hermitian matrix i G: unitary to machine precision at every degree.
     values, vectors = np.linalg.eigh(1j * generator)
     matrix: Matrix = ((vectors * np.exp(-1j * angle * values)) @ vectors.conj().T).real
     matrix.setflags(write=False)
@@ -212,7 +217,7 @@ def _wigner_of(degree: int, odd: bool, g: Element) -> Matrix:
 
 
 def _axis_angle(rotation: Matrix) -> tuple[NDArray[np.float64], float]:
-    """Unit axis and angle of a rotation, by its unit quaternion from the largest row (stable near 0 and pi)."""
+    """Unit axis and angle of a rotation, from its unit quaternion (stable near 0 and pi)."""
     t = np.trace(rotation)
     k = np.empty((4, 4))
     k[0, 0] = t

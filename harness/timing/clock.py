@@ -1,9 +1,9 @@
-"""Timing on CPU and CUDA: calibrated repetitions, interleaved calls, raw samples kept.
+"""Timing on CPU and CUDA with calibrated repetitions and interleaved calls. Raw samples are kept.
 
-A sample is one timed region: ``repeats`` calls in a row, divided by their number. Calls are interleaved A B C, B C A
-and so on in one process, so that whatever slows the machine slows them all. On a CPU time is that of the thread where
-it computes alone, else that on the wall; on CUDA events on the current stream. This file imports nothing of the
-project: ``worker.py`` loads it by its path, so that two revisions are timed by one clock.
+A sample is the time of one timed region of ``repeats`` calls in a row, divided by their number. Calls are interleaved
+A B C, B C A and so on in one process, so that a slow machine slows all of them. On a CPU the clock reads the CPU time
+of the thread if one thread computes, else the wall time. On CUDA it reads events on the current stream. This file
+imports nothing of the project: ``revision_worker.py`` loads it by its path, so that two revisions share one clock.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from pathlib import Path
 
 import torch
 
-#: The harness may add this share to the timed region; a sample is long enough that it adds less.
+#: Largest share of the timed region that the harness may add. Samples are long enough to keep the share below it.
 OVERHEAD = 0.01
-#: Seconds. A sample at least this long spans several ticks of the clock's coarsest part (the CPU time of a thread is
-#: read by a system call of about a microsecond, twice), and is still short beside a scheduler's time slice (3 ms on
-#: Linux), so that most samples see no other process at all.
+#: Least seconds of a sample. This is long compared with the clock's own cost (two system calls of about a microsecond
+#: read the CPU time of a thread), and short compared with a scheduler's time slice (3 ms on Linux), so that most
+#: samples contain no other process.
 SAMPLE = 2e-3
-#: A sample whose wall time exceeds the CPU time of its thread by this factor was shared with another process.
+#: If the wall time of a sample exceeds the CPU time of its thread by this factor, another process ran meanwhile.
 SHARED = 1.02
-#: p90 / p10 beyond which a figure carries a warning: the distance at which a change of 15% drowns in one sample.
+#: p90 / p10 above which a figure gets a warning: one sample then cannot show a change of 15%.
 WIDE = 1.15
-#: Bytes written to flush a cache whose size cannot be read: twice the largest last level of common servers' cores.
+#: Bytes to write to flush a cache of unknown size: twice the largest last-level cache of common server cores.
 FLUSH = 128 << 20
 LARGEST_FLUSH = 512 << 20
 
@@ -39,12 +39,12 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True)
 class Timing:
-    """Raw samples of one call, in seconds; every statistic is derived from them.
+    """Raw samples of one call, in seconds. Every statistic is derived from them.
 
     Args:
-        seconds: time of one call in each sample that was kept.
-        repeats: calls in a sample.
-        discarded: samples left out because another process or a throttled device had part of them.
+        seconds: time of one call, for each kept sample.
+        repeats: number of calls in a sample.
+        discarded: number of samples left out because another process or a throttled device disturbed them.
 
     Example:
         >>> timing = Timing((1.0, 1.1, 1.0, 2.0), repeats=1)
@@ -69,7 +69,7 @@ class Timing:
         return min(self.seconds)
 
     def quantile(self, share: float) -> float:
-        """A quantile, linear between samples."""
+        """A quantile of the samples, with linear interpolation."""
         ordered = sorted(self.seconds)
         place = share * (len(ordered) - 1)
         low = math.floor(place)
@@ -78,12 +78,12 @@ class Timing:
 
     @property
     def spread(self) -> float:
-        """p90 over p10."""
+        """p90 / p10."""
         return self.quantile(0.9) / self.quantile(0.1)
 
     @property
     def warning(self) -> str:
-        """What a reader has to know before believing the median; empty where there is nothing."""
+        """A warning about the reliability of the median; empty if there is none."""
         notes = []
         if self.spread > WIDE:
             notes.append(f"wide spread: p90 is {self.spread:.2f} times p10")
@@ -93,11 +93,11 @@ class Timing:
 
 
 class Clock:
-    """Times calls on a device.
+    """Clock for calls on a device.
 
     Args:
         device: "cpu" or a CUDA device.
-        throttled: says whether the device is throttled now; asked before and after each CUDA sample.
+        throttled: function that returns whether the device is throttled; called before and after each CUDA sample.
     """
 
     def __init__(self, device: str = "cpu", throttled: Callable[[], bool] | None = None) -> None:
@@ -112,16 +112,16 @@ class Clock:
             torch.cuda.synchronize(self.device)
 
     def flush(self) -> None:
-        """Write a buffer of twice the last cache, so that the next call finds nothing of its own there."""
+        """Write a buffer of twice the last-level cache's size, so that the next call finds none of its data there."""
         if self._flushed is None:
             self._flushed = torch.empty(flush_bytes(self.device), dtype=torch.uint8, device=self.device)
         self._flushed.fill_(1)
 
     def calibrate(self, call: Call, shortest: float = SAMPLE) -> int:
-        """Repetitions after which a sample is ``shortest`` seconds long and the clock's own share below OVERHEAD.
+        """Number of calls that make a sample ``shortest`` seconds long and keep the clock's own share below OVERHEAD.
 
-        Warms up on the way: the number doubles until the sample is long enough, and the first samples hold whatever
-        is done once.
+        The calibration is also the warm-up: the number doubles until the sample is long enough, and work that is done
+        once falls into the first samples.
         """
         shortest = max(shortest, self._cost() / OVERHEAD)
         repeats = 1
@@ -132,28 +132,28 @@ class Clock:
             repeats = max(2 * repeats, math.ceil(repeats * min(100.0, shortest / max(seconds, 1e-9))))
 
     def _cost(self) -> float:
-        """Seconds that timing an empty region takes."""
+        """Seconds that the timing of an empty region takes."""
         return statistics.median(self.region(lambda: None, 1)[0] for _ in range(20))
 
     def region(self, call: Call, repeats: int) -> tuple[float, bool]:
-        """Seconds of one call, over one region of ``repeats`` calls, and whether something else was there meanwhile.
+        """Seconds of one call, over one region of ``repeats`` calls, and whether the sample was disturbed.
 
-        On a CPU with one thread these are the thread's own CPU seconds, without what other processes had of the CPU;
-        where the call waited of its own accord (a voluntary switch: a sleep, a lock, a read), or several threads
-        compute, that waiting belongs to the call and it is wall time.
+        On a CPU with one thread these are CPU seconds of the thread, which exclude the time of other processes. If the
+        call waited voluntarily (a sleep, a lock, a read), or several threads compute, these are wall seconds, because
+        the waiting belongs to the call.
         """
-        turns = range(repeats)
+        rounds = range(repeats)
         if self.cuda:
             before = self._throttled()
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
-            for _ in turns:
+            for _ in rounds:
                 call()
             end.record()
             end.synchronize()
             return (1e-3 * start.elapsed_time(end) / repeats, before or self._throttled())
         waits, busy, begin = _waits(), time.thread_time(), time.perf_counter()
-        for _ in turns:
+        for _ in rounds:
             call()
         seconds = time.perf_counter() - begin
         busy = time.thread_time() - busy
@@ -170,14 +170,14 @@ class Clock:
         least: int = 10,
         most: int = 1000,
     ) -> dict[str, Timing]:
-        """Time several calls A B C, B C A, .. in turns.
+        """Time several calls in turns: A B C, B C A, ..
 
         Args:
-            calls: by name; inputs are allocated, tables set up.
+            calls: calls by name, with allocated inputs and prepared tables.
             cold: flush the cache before each sample, outside the timed region; a sample is then one call.
-            seconds: stop when so much time is spent for each call.
-            least: samples of each call at least.
-            most: samples of each call at most.
+            seconds: time to spend on each call.
+            least: least number of samples of each call.
+            most: largest number of samples of each call.
         """
         repeats = {name: self.calibrate(call) for name, call in calls.items()}
         if cold:
@@ -194,17 +194,17 @@ class Clock:
                     if cold:
                         self.flush()
                     else:
-                        calls[name]()  # what the others left in the caches is no part of a hot figure
+                        calls[name]()  # untimed: it evicts the data of the other calls from the caches
                     taken[name].append(self.region(calls[name], repeats[name]))
         return {name: kept(samples, repeats[name]) for name, samples in taken.items()}
 
 
 def kept(samples: Sequence[tuple[float, bool]], repeats: int) -> Timing:
-    """Without the disturbed samples, unless they are the most: then the call itself may be what waits.
+    """The timing without disturbed samples. All samples are kept if most are disturbed: the call itself may wait.
 
     Args:
         samples: seconds of one call, and whether the sample was disturbed.
-        repeats: calls in a sample.
+        repeats: number of calls in a sample.
     """
     sound = tuple(seconds for seconds, disturbed in samples if not disturbed)
     if 2 * len(sound) < len(samples):
@@ -213,7 +213,7 @@ def kept(samples: Sequence[tuple[float, bool]], repeats: int) -> Timing:
 
 
 def _waits() -> int:
-    """How often this thread gave up the CPU of its own accord; always another number where nobody counts."""
+    """Number of voluntary context switches of this thread; a value that never repeats, if the system does not count."""
     if not hasattr(resource, "RUSAGE_THREAD"):
         return time.perf_counter_ns()
     return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
@@ -221,7 +221,7 @@ def _waits() -> int:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No garbage collection within: it would fall into whichever sample comes next."""
+    """Context without garbage collection, which would fall into some of the samples."""
     was = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -233,7 +233,7 @@ def quiet() -> Iterator[None]:
 
 
 def flush_bytes(device: torch.device) -> int:
-    """Twice the last cache: the second level of a GPU, the last level of a CPU where Linux says its size."""
+    """Twice the size of the last-level cache: the L2 cache of a GPU, or a CPU's last level if Linux reports it."""
     if device.type == "cuda":
         return 2 * int(torch.cuda.get_device_properties(device).L2_cache_size)
     sizes = [_bytes(path.read_text()) for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
@@ -241,7 +241,7 @@ def flush_bytes(device: torch.device) -> int:
 
 
 def _bytes(text: str) -> int:
-    """The size that sysfs writes as "36608K"."""
+    """Bytes of a size in the notation of sysfs, such as "36608K"."""
     text = text.strip()
     unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:], 1)
     return int(text.rstrip("KMG") or 0) * unit

@@ -1,4 +1,4 @@
-"""Two revisions of a project, each installed in a folder of its own."""
+"""Installation of revisions of a project, each in its own folder."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..errors import UsageError
 
 
 def install_revision(root: Path, revision: str | None, target: Path) -> str:
-    """Install a project as it was at a revision, without its dependencies, to be put first on PYTHONPATH.
+    """Install a revision of a project without its dependencies, into a folder to put first on PYTHONPATH.
 
     Args:
         root: the project's repository.
-        revision: anything git understands; None for the working tree as it is, changes included.
+        revision: a commit, branch or tag; None for the working tree, including its changes.
         target: an empty folder for the installed packages.
 
     Returns:
         The commit, with "+changes" where the working tree differs from it.
 
     Raises:
-        UsageError: no repository, no such revision, or the project does not install.
+        UsageError: there is no repository or no such revision, or the project does not install.
     """
     sources = target.with_name(f"{target.name}-sources")
     sources.mkdir(parents=True)
@@ -32,7 +32,7 @@ def install_revision(root: Path, revision: str | None, target: Path) -> str:
     if revision is None:
         names = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").decode().split("\0")
         for name in filter(None, names):
-            if (root / name).is_file():  # a deleted file is still listed
+            if (root / name).is_file():  # git still lists deleted files
                 (sources / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(root / name, sources / name)
         commit += "+changes" if _git(root, "status", "--porcelain") else ""
@@ -44,24 +44,24 @@ def install_revision(root: Path, revision: str | None, target: Path) -> str:
 
 
 def _install(sources: Path, target: Path, what: str) -> None:
-    # Without isolation: the build backend of this environment serves both revisions, and nothing is downloaded.
+    # Without isolation both revisions use the build backend of this environment, and nothing is downloaded.
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     command += ["--disable-pip-version-check", "--target", str(target), str(sources)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        report = [line.strip() for line in said if "error" in line.lower()] or said
+        output = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        report = [line.strip() for line in output if "error" in line.lower()] or output
         raise UsageError(
             f"{what} does not install: {' '.join(report[-1:])}. Try `pip install --no-deps --no-build-isolation .` "
-            "there: the environment needs pip and the project's build backend (setuptools>=77)."
+            "in it: the environment needs pip and the project's build backend (setuptools>=77)."
         )
 
 
 def repository_of(folder: Path) -> Path:
-    """The root of the repository that holds a folder.
+    """The root of the repository that contains a folder.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the folder is in no repository.
     """
     return Path(_git(folder, "rev-parse", "--show-toplevel").decode().strip())
 
@@ -70,7 +70,7 @@ def _git(root: Path, *words: str) -> bytes:
     try:
         return subprocess.run(["git", "-C", str(root), *words], capture_output=True, check=True).stdout
     except FileNotFoundError as error:
-        raise UsageError("git is not installed: revisions cannot be read.") from error
+        raise UsageError("git is not installed, and it is needed to read revisions: install git.") from error
     except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise UsageError(f"git {' '.join(words)}: {' '.join(said)}. Give a commit, branch or tag.") from error
+        output = error.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise UsageError(f"git {' '.join(words)}: {' '.join(output)}. Give a commit, branch or tag.") from error

@@ -1,4 +1,4 @@
-"""Peak memory of a call: what its tensors need beside those that were there before."""
+"""Peak memory of a call: memory a call allocates on top of what was already allocated, at its peak."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 
 
 def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
-    """Bytes that a call has allocated at its worst moment; the same in every run on a CPU.
+    """Bytes that a call has allocated at its peak. On a CPU the number is the same in every run.
 
     Args:
-        call: called once.
-        device: "cpu", where torch's profiler sees every allocation of a tensor, or a CUDA device, where its
-            allocator keeps the peak.
+        call: the function to call, once.
+        device: "cpu", where torch's profiler records every allocation of a tensor, or a CUDA device, where the
+            allocator records the peak.
 
     Example:
         >>> peak_bytes(lambda: torch.ones(1000) + torch.ones(1000))
@@ -43,7 +43,7 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """The profiler's native part writes a line to the process's standard error when it starts and stops."""
+    """Context that discards standard error: the profiler's native code writes a line to it at start and at stop."""
     sys.stderr.flush()
     saved = os.dup(2)
     with open(os.devnull, "wb") as nowhere:

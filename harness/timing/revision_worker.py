@@ -1,8 +1,8 @@
-"""A process that times one revision: reads orders as JSON lines, answers each with one.
+"""A process that times one revision. It reads orders as JSON lines and answers each with one JSON line.
 
-Run by its path, with the revision first on PYTHONPATH. The clock and the modules that it needs are loaded from the
-folder of this file under a package name of their own, whatever the revision holds. So both revisions are timed by one
-clock. Of the revision only ``implementations``, ``Case`` and ``build`` are used: they exist in every revision.
+The process runs this file by its path, with the revision first on PYTHONPATH. It loads the clock and the modules that
+the clock needs from the folder of this file, under a separate package name. So one clock times both revisions. Of the
+revision it uses only ``implementations``, ``Case`` and ``build``, which exist in every revision.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import types
 from pathlib import Path
 from typing import Any
 
-#: The package that holds the timing modules in this process. It is not ``equiharness``: that is the revision.
+#: Name of the package with the timing modules in this process. The name ``equiharness`` belongs to the revision.
 PACKAGE = "equiharness_timing"
 
 
 def main() -> None:
-    """Answer orders until there are no more; a fault is an answer too."""
-    # What a library prints must not reach the answers.
+    """Answer orders until there are no more. An exception is also sent as an answer."""
+    # Output that a library prints must not reach the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
     worker: TimingWorker | None = None
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 class TimingWorker:
-    """The layer that is being timed."""
+    """The timed layer of this process, and its orders."""
 
     def __init__(self) -> None:
         self.clock: Any = timing("clock").Clock()
@@ -58,7 +58,7 @@ class TimingWorker:
         batch: int,
         threads: int,
     ) -> dict[str, Any]:
-        """Build a layer; drops the last one."""
+        """Build a layer, which replaces the last one."""
         import equiharness as eh
         import torch
 
@@ -83,19 +83,19 @@ class TimingWorker:
         }
 
     def do_calibrate(self, *, quantity: str, shortest: float) -> dict[str, Any]:
-        """Repetitions for a sample of ``shortest`` seconds."""
+        """Number of calls in a sample of ``shortest`` seconds."""
         with self._mode(quantity):
             return {"repeats": self.clock.calibrate(self._call(quantity), shortest)}
 
     def do_sample(self, *, quantity: str, repeats: int) -> dict[str, Any]:
-        """Seconds of one call, after an untimed one."""
+        """Seconds of one call, after an untimed call."""
         with self._mode(quantity):
             call = self._call(quantity)
             call()
             return {"seconds": self.clock.region(call, repeats)[0]}
 
     def do_memory(self, *, quantity: str) -> dict[str, Any]:
-        """Peak bytes of a call; of a whole step for the backward pass."""
+        """Peak bytes of a call; for the backward pass, of a whole training step."""
         peak = timing("memory").peak_bytes
         with self._mode(quantity):
             call = self.timed_layer.step() if quantity == "backward" else self._call(quantity)
@@ -112,7 +112,7 @@ class TimingWorker:
 
 
 def case_type() -> Any:
-    """``Case`` of the revision: revisions before ``equiharness.adapters`` have it at the top."""
+    """``Case`` of the revision. Revisions without ``equiharness.adapters`` export ``Case`` from the top package."""
     try:
         return importlib.import_module("equiharness.adapters").Case
     except ImportError:

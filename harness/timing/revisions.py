@@ -1,8 +1,7 @@
-"""Two revisions against each other: alternating worker processes, one pair after another until the answer is clear.
+"""Timing of two revisions against each other, with pairs of worker processes until the result is clear.
 
-Each pair is two fresh processes, one for each revision, that time the same layer in turns. What one pair
-gives is one ratio; pairs are what ``comparison.paired`` compares, since processes differ by more than the samples
-within one.
+Each pair consists of two fresh processes, one for each revision, that time the same layer in turns. A pair gives one
+ratio. ``ratios.paired`` compares pairs, because processes differ by more than the samples of one process.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from ..records.lines import Measurement
 from ..records.ratios import LEAST, MOST, Change, Ratio, paired
 
 SIDES = ("old", "new")
-#: Seconds of a sample: long beside an order's way through a pipe (0.1 ms), after which caches and clocks settle again.
+#: Seconds of a sample: long compared with sending an order through a pipe (0.1 ms), which disturbs caches and clocks.
 SHORTEST = 5e-3
-#: Samples of one process for each quantity; odd, so that the median is one of them.
+#: Number of samples of one process for each quantity; odd, so that the median is one of the samples.
 ROUNDS = 31
-#: Memory that is kept and lies in huge pages is the same in every process; without, one unchanged layer's backward pass
-#: took 4.5 ms in some processes and 11 ms in others, for as long as they lived.
+#: Settings of the allocator: keep memory and use huge pages, so that all processes have the same memory. Without these
+#: settings the backward pass of one unchanged layer took 4.5 ms in some processes and 11 ms in all samples of others.
 ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
@@ -41,7 +40,7 @@ WORKER = Path(__file__).with_name("revision_worker.py")
 
 
 class WorkerError(UsageError):
-    """A worker could not carry out an order; the message is its own."""
+    """A worker could not carry out an order. The message is the worker's."""
 
 
 class Worker:
@@ -49,7 +48,7 @@ class Worker:
 
     Args:
         site: folder with the installed revision.
-        threads: for torch and the libraries below it.
+        threads: number of threads of torch and its libraries.
     """
 
     def __init__(self, site: Path, threads: int = 1) -> None:
@@ -67,7 +66,7 @@ class Worker:
         )
 
     def tell(self, do: str, **order: object) -> None:
-        """Give an order; its answer is read by ``answer``."""
+        """Send an order. ``answer`` reads the worker's answer."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps({"do": do, **order}) + "\n")
@@ -91,14 +90,14 @@ class Worker:
         return found
 
     def ask(self, do: str, **order: object) -> dict[str, Any]:
-        """An order and its answer."""
+        """Send an order and read its answer."""
         self.tell(do, **order)
         return self.answer()
 
     def _last_words(self) -> str:
         self._log.seek(0)
-        said = self._log.read().strip().splitlines()[-1:]
-        return f"the worker died: {' '.join(said) or 'it said nothing'}"
+        output = self._log.read().strip().splitlines()[-1:]
+        return f"the worker process ended: {' '.join(output) or 'it printed no error'}"
 
     def close(self) -> None:
         """End the process."""
@@ -117,7 +116,7 @@ class Worker:
 
 @dataclass
 class RevisionComparison:
-    """One quantity of one layer: what pairs gave so far."""
+    """The comparison of one quantity of one layer: the values of all pairs so far."""
 
     timed_case: TimedCase
     dtype: str
@@ -125,15 +124,15 @@ class RevisionComparison:
     unit: str = "s"
     old: list[float] = field(default_factory=list)
     new: list[float] = field(default_factory=list)
-    #: Why one side could not be timed; the side is named.
+    #: For each side that could not be timed, the reason.
     failed: dict[str, str] = field(default_factory=dict)
 
     def ratio(self) -> Ratio | None:
-        """New over old; None before the first pair."""
+        """The ratio new / old; None before the first pair."""
         return paired(self.old, self.new) if self.old else None
 
     def measurement(self, side: str, pair: str, threads: int) -> Measurement:
-        """One side as a line of a record; ``pair`` names the comparison."""
+        """One side as a line of a record; ``pair`` identifies the comparison."""
         samples = tuple(self.old if side == "old" else self.new)
         return Measurement(
             implementation=self.timed_case.implementation,
@@ -155,7 +154,7 @@ class RevisionComparison:
 
     @property
     def settled(self) -> bool:
-        """Whether another pair would not change the answer."""
+        """Whether the result is clear, so that no further pair is needed."""
         if self.failed or self.unit == "B":
             return bool(self.failed or self.old)
         return len(self.old) >= LEAST and paired(self.old, self.new).change is not Change.AMBIGUOUS
@@ -175,14 +174,14 @@ def compare_revisions(
     """Time layers of two installed revisions against each other.
 
     Args:
-        sites: "old" and "new": the folders they are installed in.
+        sites: folders of the installed revisions "old" and "new".
         timed_cases: layers with their cases; the same on both sides.
         dtypes: precisions.
-        backward: whether gradients are timed too.
-        seed: of weights and inputs.
-        threads: of each worker.
-        most: pairs after which an answer that is still open stays AMBIGUOUS.
-        report: called after each pair with its number and all comparisons.
+        backward: whether to time gradients too.
+        seed: seed of weights and inputs.
+        threads: number of threads of each worker.
+        most: largest number of pairs. A comparison that is still unclear after them stays AMBIGUOUS.
+        report: function to call after each pair, with the number of pairs and all comparisons.
 
     Returns:
         One comparison for each layer, precision and quantity.
@@ -214,7 +213,7 @@ def compare_revisions(
 
 @contextmanager
 def _workers(sites: Mapping[str, Path], threads: int, *, swap: bool) -> Iterator[dict[str, Worker]]:
-    """Two fresh processes; which one starts first alternates."""
+    """Two fresh processes; with ``swap`` the process of the new revision starts first."""
     names = SIDES[::-1] if swap else SIDES
     made: dict[str, Worker] = {}
     try:
@@ -240,7 +239,7 @@ def _time_both(
         "batch": timed_case.batch,
         "threads": threads,
     }
-    for worker in workers.values():  # both at once: importing the libraries takes longest
+    for worker in workers.values():  # both build at the same time: importing the libraries takes longest
         worker.tell("build", **order)
     built, failed = {}, {}
     for name, worker in workers.items():
@@ -261,7 +260,7 @@ def _time_both(
 
 
 def _compare_memory(workers: Mapping[str, Worker], comparison: RevisionComparison) -> None:
-    """Peak memory: the same in every process, one pair tells all."""
+    """Compare peak memory. It is the same in every process, so one pair is enough."""
     quantity = "forward" if comparison.quantity == "memory" else "backward"
     found = {name: float(worker.ask("memory", quantity=quantity)["bytes"]) for name, worker in workers.items()}
     comparison.old.append(found["old"])
@@ -269,9 +268,10 @@ def _compare_memory(workers: Mapping[str, Worker], comparison: RevisionCompariso
 
 
 def _compare_times(workers: Mapping[str, Worker], comparison: RevisionComparison) -> None:
-    """Samples A B, B A, ..: neighbours in time share whatever else the machine does, so their ratios are compared.
+    """Compare times, from samples A B, B A, .. Two successive samples share the state of the machine.
 
-    The pair gives the old side's median, and beside it that median times the median ratio of neighbours.
+    The value of the old side is its median. The value of the new side is that median times the median ratio of
+    successive samples.
     """
     quantity, names = comparison.quantity, list(workers)
     repeats = max(w.ask("calibrate", quantity=quantity, shortest=SHORTEST)["repeats"] for w in workers.values())

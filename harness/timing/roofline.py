@@ -1,4 +1,4 @@
-"""What the machine reaches, calibrated in the same run: the floor that no implementation can be faster than."""
+"""The speed that the machine reaches, measured in the same run. It gives the floor: the least time of the work."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .clock import Clock, flush_bytes
 if TYPE_CHECKING:
     from ..adapters.adapter import Cost
 
-#: Side of the square matrices on a CPU and on a GPU: three of them outgrow a core's own caches, so that the product is
-#: blocked as large ones are, and half a second of products suffices.
+#: Side of the square matrices on a CPU and on a GPU. Three matrices are larger than a core's own caches, so the product
+#: is blocked as large products are, and half a second of products is enough.
 SIDE = {"cpu": 1024, "cuda": 8192}
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Bytes a second of a large copy (read plus written), operations a second of a large matrix product."""
+    """Bytes per second of a large copy (read plus written), and operations per second of a large matrix product."""
 
     bytes_per_second: float
     flops_per_second: float
 
     def floor(self, flops: float, moved: float) -> float:
-        """Seconds that the work takes at least: max(flops / rate, bytes / bandwidth).
+        """Least seconds of the work: max(flops / rate, bytes / bandwidth).
 
         Example:
             >>> Ceilings(bytes_per_second=10.0, flops_per_second=100.0).floor(flops=50.0, moved=20.0)
@@ -41,16 +41,16 @@ class Ceilings:
 
 
 def measure_ceilings(clock: Clock, dtype: str = "float32", *, seconds: float = 0.5) -> Ceilings:
-    """The fastest of several large copies and large products on random data, with torch's present thread count.
+    """Measure the fastest of several large copies and large products on random data, with torch's current threads.
 
     Args:
-        clock: of the device.
+        clock: clock of the device.
         dtype: "tf32" for float32 products in TF32, else a torch dtype.
-        seconds: for each of the two.
+        seconds: time for the copies, and again for the products.
     """
     kind = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
     device = clock.device
-    size = max(64 << 20, 2 * flush_bytes(device))  # in no cache
+    size = max(64 << 20, 2 * flush_bytes(device))  # larger than every cache
     source = torch.rand(size // 4, device=device)
     target = torch.empty_like(source)
     side = SIDE["cuda" if clock.cuda else "cpu"]
@@ -63,7 +63,7 @@ def measure_ceilings(clock: Clock, dtype: str = "float32", *, seconds: float = 0
 
 
 def cost_of_batch(cost: Cost, batch: int) -> Cost:
-    """The work of a batch: what is done once for each call (weights, filters) is not multiplied."""
+    """The work of a batch. Work that is done once for each call (weights, filters) is not multiplied."""
     per_flops, per_bytes = cost.flops - cost.call_flops, cost.bytes - cost.call_bytes
     flops, moved = cost.call_flops + batch * per_flops, cost.call_bytes + batch * per_bytes
     growth_flops = cost.backward_flops / cost.flops if cost.flops else 0.0
@@ -74,7 +74,7 @@ def cost_of_batch(cost: Cost, batch: int) -> Cost:
 
 @contextmanager
 def tf32(*, allowed: bool) -> Iterator[None]:
-    """Allow TF32 in products and convolutions within, or forbid it."""
+    """Context in which TF32 is allowed in products and convolutions, or forbidden."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
     try:

@@ -1,4 +1,4 @@
-"""One implementation ready to be timed: built, inputs allocated, forward and backward as calls without arguments."""
+"""Timed layers: a built layer with allocated inputs, and its forward and backward passes as calls without arguments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .roofline import tf32
 if TYPE_CHECKING:
     from ..claim.claim import Claim
 
-#: How a layer can run. Channels last and compilation help some libraries and hurt others: each is a setting of its own.
+#: Settings of a layer. Channels last and compilation make some libraries faster and others slower.
 SETTINGS = ("eager", "channels_last", "compiled")
 
 
@@ -28,10 +28,10 @@ class TimedLayer:
 
     Args:
         claim: the layer with its fields.
-        x: its inputs in the working precision.
-        function: what is called on them.
-        build_seconds: one-off costs of building.
-        first_seconds: one-off costs of the first call: tables, autotuning, compilation.
+        x: inputs in the working precision.
+        function: the function to call on the inputs.
+        build_seconds: time of building the layer.
+        first_seconds: time of the first call, which includes tables, autotuning and compilation.
     """
 
     claim: Claim
@@ -48,7 +48,7 @@ class TimedLayer:
             return any(v.requires_grad for _, v in leaves(self.forward_training()()))
 
     def forward(self) -> Call:
-        """Inference: no graph, on the inputs."""
+        """The forward pass for inference, without a graph."""
 
         def call() -> object:
             with torch.no_grad():
@@ -57,19 +57,19 @@ class TimedLayer:
         return call
 
     def forward_training(self) -> Call:
-        """The forward pass that keeps what the backward pass needs."""
+        """The forward pass for training, which keeps the tensors for the backward pass."""
         x, _ = self._differentiable()
         return lambda: self.function(x)
 
     def backward(self) -> Call:
-        """Gradients of inputs and parameters from one kept graph."""
+        """The backward pass: gradients of inputs and parameters from one kept graph."""
         x, wanted = self._differentiable()
         outputs = [v for _, v in leaves(self.function(x)) if v.requires_grad]
         cotangents = [torch.randn_like(v) for v in outputs]
         return lambda: torch.autograd.grad(outputs, wanted, cotangents, retain_graph=True, allow_unused=True)
 
     def step(self) -> Call:
-        """Forward and backward, as one step of training has them: for the peak of memory."""
+        """A forward and a backward pass, as in one training step, to measure peak memory."""
         x, wanted = self._differentiable()
 
         def call() -> object:
@@ -84,7 +84,7 @@ class TimedLayer:
         return x, [*inputs, *self.parameters().values()]
 
     def parameters(self) -> Mapping[str, torch.Tensor]:
-        """Parameters that require a gradient, each once."""
+        """Parameters that require a gradient, without repetition."""
         found: dict[int, tuple[str, torch.Tensor]] = {}
         for module in self.claim.modules:
             for name, parameter in module.named_parameters():
@@ -93,14 +93,14 @@ class TimedLayer:
         return {f"{i} {name}": p for i, (name, p) in enumerate(found.values())}
 
     def backend(self) -> str:
-        """The ways to compute that layers took in their last call, of layers that have several and tell."""
+        """The algorithms of the last call, for layers that have several and report the one in use."""
         layers = (layer for root in self.claim.modules for layer in root.modules())
         names = (str(getattr(layer, "backend_ran", "")) for layer in layers)
         return ", ".join(dict.fromkeys(filter(None, names)))
 
     @contextmanager
     def mode(self, *, training: bool) -> Iterator[None]:
-        """Every module in training or evaluation mode within: libraries cache filters in the latter."""
+        """Context with every module in training or evaluation mode; in evaluation mode libraries cache filters."""
         before = [(m, m.training) for root in self.claim.modules for m in root.modules()]
         for root in self.claim.modules:
             root.train(training)
@@ -114,11 +114,11 @@ class TimedLayer:
 
 
 def prepare(make: Callable[[], Claim], *, batch: int, setting: str = "eager", allow_tf32: bool = False) -> TimedLayer:
-    """Build a layer, allocate its inputs, call it once.
+    """Build a layer, allocate its inputs and call it once.
 
     Args:
-        make: builds the claim in its working precision.
-        batch: samples in a call.
+        make: function that builds the claim in its working precision.
+        batch: number of samples in a call.
         setting: one of SETTINGS.
         allow_tf32: whether float32 products may round to TF32.
 
@@ -131,7 +131,7 @@ def prepare(make: Callable[[], Claim], *, batch: int, setting: str = "eager", al
     if setting not in SETTINGS:
         raise UsageError(f"Unknown setting {setting!r}: use {', '.join(SETTINGS)}.")
     if not claim.batched:
-        raise UsageError("the layer takes no batches.")
+        raise UsageError("the layer takes no batches (batched=False): time an implementation that takes batches.")
     with torch.random.fork_rng(devices=[]):
         x = tree_map(lambda v: v.to(claim.dtype) if v.is_floating_point() else v, claim.draw(batch))
     function = claim.bind(claim.function)
@@ -150,7 +150,7 @@ def prepare(make: Callable[[], Claim], *, batch: int, setting: str = "eager", al
 
 
 def _channels_last(claim: Claim, x: Tree) -> Tree:
-    """Inputs and weights with their channels last in memory."""
+    """The inputs in channels-last memory format; the weights are converted in place."""
     from ..fields.domains import Grid
     from ..fields.field import Field
 
@@ -159,7 +159,7 @@ def _channels_last(claim: Claim, x: Tree) -> Tree:
     plain = all(isinstance(f, Field) and isinstance(f.domain, Grid) for f in fields)
     dims = {v.dim() for _, v in leaves(x)}
     if not plain or len(dims) != 1 or claim.group.dim + 2 not in dims:
-        raise UsageError("channels_last needs signals [batch, channels, *space].")
+        raise UsageError("channels_last needs signals [batch, channels, *space]: use another setting for this layer.")
     layout = formats[claim.group.dim + 2]
     for module in claim.modules:
         module.to(memory_format=layout)  # type: ignore[call-overload]  # torch documents it and does not type it

@@ -1,4 +1,4 @@
-"""The verdict on one leaf of an exact claim: the reasons in the order in which they are weighed."""
+"""The verdict on one leaf of an exact claim. The possible reasons are tested in a fixed order."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import math
 from ..precisions import EPS, LOST_BITS, claim_eps
 from .result import Data, Reason, Verdict
 
-#: S: the margin between the largest rounding error seen on a sample and the bound. Sound layers of known truth sit
-#: 15 to 50 times under bound = S * kappa * eps; the rounding errors of two evaluations add at most a factor 2 and a
-#: maximum over tens of draws is exceeded by another few, so 16 = 2 * 8.
+#: S: the margin between the largest rounding error observed on a sample and the bound. The errors of layers that are
+#: known to be correct lie 15 to 50 times below bound = S * kappa * eps. Two evaluations add at most a factor 2 of
+#: rounding error, and new draws exceed the maximum over tens of draws by another small factor, so 16 = 2 * 8.
 SAFETY = 16.0
 
 
 class Evidence(Data):
-    """Everything ``decide`` looks at, for one leaf of one claim. Norms are relative, in float64.
+    """The input of ``decide`` for one leaf of one claim. Norms are relative, in float64.
 
-    ``unit_bound`` is S * kappa: the bound is unit_bound * (eps + defect). ``hidden_error`` is the error without its
-    mean over samples and ``hidden_bound`` what rounding every constant to float32 explains of it: a constant part of
-    the output (a large bias) has a large rounding error, which must not hide a fault in the part beside it.
-    ``wrong`` is W, the smallest error over
-    elements that a wrong target action would have given.
+    ``unit_bound`` is S * kappa, and the bound is unit_bound * (eps + defect). ``hidden_error`` is the error without
+    its mean over samples, and ``hidden_bound`` is the largest such error that rounding every constant to float32
+    explains. A constant part of the output (a large bias) has a large rounding error, and that error must not hide a
+    fault in the rest of the output. ``wrong`` is W: the error that a wrong target action would have given, the
+    smallest over elements.
     """
 
     dtype: str
@@ -45,21 +45,21 @@ class Evidence(Data):
         return self.unit_bound * (eps + self.defect)
 
     def power(self, eps: float) -> float:
-        """W over the bound: both taken at the fibre summand where the wrong action shows best."""
+        """W / bound, both at the fibre summand where the wrong action is most visible."""
         unit = self.wrong_unit if self.wrong_unit is not None else self.unit_bound
         scale = unit * (eps + self.defect)
         value = self.wrong / scale if scale > 0 else (math.inf if self.wrong > 0 else 0.0)
         return 0.0 if math.isnan(value) else value
 
 
-#: A larger float64 defect of an action is a mistake in the action; no irrep or permutation comes near it.
+#: An action with a larger float64 defect is wrong: the defects of irreps and permutations are far smaller.
 LARGEST_DEFECT = 1e-12
-#: Below this power a check passes too easily to be called proof.
+#: A check with a smaller power passes too easily to count as evidence.
 LEAST_POWER = 100.0
 
 
 def tightest_eps(evidence: Evidence) -> float:
-    """Epsilon of the tightest bound the error meets: float64's where it can, else the claim's own."""
+    """Epsilon of the tightest bound that the error meets: float64's if the error meets it, else the claim's own."""
     if evidence.estimated:  # nothing was computed in float64
         return claim_eps(evidence.dtype)
     return EPS["float64"] if evidence.error <= evidence.bound(EPS["float64"]) else claim_eps(evidence.dtype)
@@ -82,8 +82,8 @@ def decide(evidence: Evidence) -> tuple[Verdict, Reason]:
     if not (evidence.hidden_error <= evidence.hidden_bound):
         return Verdict.BROKEN, Reason(
             code="HIDDEN",
-            message=f"beside a large constant part, the input-dependent error is {evidence.hidden_error:.2g} and "
-            f"rounding of the layer's constants explains {evidence.hidden_bound:.2g}.",
+            message=f"the output has a large constant part. The error of the rest is {evidence.hidden_error:.2g}, and "
+            f"rounding of the layer's constants explains {evidence.hidden_bound:.2g}: look for a fault in that rest.",
         )
     if evidence.jitter_passes and evidence.error > SAFETY * eps:
         return Verdict.AMBIGUOUS, _tie()
@@ -132,8 +132,8 @@ def _unfit_to_judge(evidence: Evidence) -> tuple[Verdict, Reason] | None:
     if evidence.defect > LARGEST_DEFECT:
         return Verdict.BROKEN, Reason(
             code="ACTION",
-            message=f"the action itself fails to be a group action by {evidence.defect:.1e}: mend act_in, act_out or "
-            "the adapter before judging the layer.",
+            message=f"the action violates the group law by {evidence.defect:.1e}: correct act_in, act_out or the "
+            "adapter before judging the layer.",
         )
     return None
 
@@ -156,14 +156,15 @@ def _beyond_bound(evidence: Evidence, eps: float, bound: float) -> tuple[Verdict
     if evidence.estimated and error <= SAFETY * bound:
         return Verdict.AMBIGUOUS, Reason(
             code="ESTIMATED",
-            message="no float64 reference could be had, and the error is near the estimated rounding floor.",
+            message="no float64 reference could be computed, and the error is near the estimated rounding error: "
+            "write the layer so that it runs in float64.",
         )
     if bound >= 1:
         return Verdict.AMBIGUOUS, _ill_conditioned(evidence)
     if bound > 0 and math.isfinite(error):
         text = f"the error {error:.2g} is {error / bound:.2g} times what rounding explains ({bound:.2g})."
     elif math.isfinite(error):
-        text = f"the error is {error:.2g} and rounding explains none."
+        text = f"the error is {error:.2g} and rounding explains none of it."
     else:
         text = "the output does not depend on the input, yet f(g x) and g f(x) differ."
     return Verdict.BROKEN, Reason(code="ERROR", message=text)
@@ -172,7 +173,7 @@ def _beyond_bound(evidence: Evidence, eps: float, bound: float) -> tuple[Verdict
 def _tie() -> Reason:
     return Reason(
         code="TIE",
-        message="fails on tied inputs and passes when they are moved by 1e-4: the layer jumps (max, top-k, sign).",
+        message="fails on tied inputs and passes when they are changed by 1e-4: the layer jumps (max, top-k, sign).",
     )
 
 

@@ -1,8 +1,9 @@
-"""Verdicts: what a check concludes, why, and in which order the reasons are weighed.
+"""Verdicts: what a check concludes, why, and in which order the possible reasons are tested.
 
-The order is that of the evidence: a layer that crashed has no error, one that gives NaN has no meaningful error, one
-that changes between calls has no single error, a broken action blames the layer for nothing, an error beyond its
-bound is a fault, a check that could not have failed is no proof. ``decide`` is that order and nothing else.
+Each reason is tested only where the earlier ones do not apply. A layer that crashed has no error. A layer that returns
+NaN has no meaningful error. A layer that changes between calls has no single error. With a wrong action the error is
+not the layer's. An error beyond its bound is a fault. A check that could not have failed proves nothing. ``decide``
+implements this order.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ class Verdict(StrEnum):
 
     @property
     def label(self) -> str:
-        """What a newcomer reads: PASS, WARN, UNSURE, FAIL or SKIP."""
+        """The verdict in one plain word: PASS, WARN, UNSURE, FAIL or SKIP."""
         return _LABELS[self]
 
     @property
     def fails(self) -> bool:
-        """Whether a check with this verdict fails a run (IMPRECISE only where strictness is asked for)."""
+        """Whether a check with this verdict fails a run. IMPRECISE fails a run only with ``strict``."""
         return self.label in ("FAIL", "UNSURE")
 
 
-#: What a newcomer reads of a check, from best to worst.
+#: Labels of checks, from best to worst.
 LABELS = ("SKIP", "PASS", "EXPECTED", "WARN", "UNSURE", "FAIL")
 
 _LABELS = {
@@ -61,13 +62,13 @@ _LABELS = {
 
 
 class Data(BaseModel):
-    """Frozen, strict about unknown names, with infinities and NaN kept in JSON."""
+    """Base of the data classes: frozen, refuses unknown names, keeps infinities and NaN in JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class Reason(Data):
-    """Why a verdict was given: a stable code for machines, a sentence for people."""
+    """The reason for a verdict: a stable code for programs and a sentence for people."""
 
     code: str
     message: str
@@ -77,7 +78,7 @@ class Reason(Data):
 
 
 class ElementResult(Data):
-    """Errors at one group element, worst over samples, leaves and fibre summands."""
+    """Errors at one group element: the largest over samples, leaves and fibre summands."""
 
     element: str
     error: float
@@ -89,7 +90,7 @@ class ElementResult(Data):
 
 
 class Resolution(Data):
-    """One resolution of an approximate claim: its error, the action's own, an unconstrained layer's."""
+    """One resolution of an approximate claim: the layer's error, the action's error, an unconstrained layer's error."""
 
     size: int
     error: float
@@ -101,9 +102,10 @@ class CheckResult(Data):
     """One verdict for (implementation, case, property, dtype, seed), with all the numbers behind it.
 
     error is E_*, the structural error in float64 relative to the part of the output that depends on the input; bound
-    is what rounding explains; ratio = error / bound; power = how many bounds a wrong action misses by; seen is E_p,
-    the error in the working precision; precision is P, the loss of that precision alone. Where the adapter declares
-    a deviation for this check, ``expected_verdict`` is what it declares and ``expected`` why.
+    is the largest error that rounding explains; ratio = error / bound; power = error of the best wrong action / bound;
+    seen is E_p, the error in the working precision; precision is P, the loss of that precision alone. Where the
+    adapter declares a deviation for this check, ``expected_verdict`` is the declared verdict and ``expected`` is the
+    declared reason.
     """
 
     property: str
@@ -144,31 +146,31 @@ class CheckResult(Data):
 
     @builtins.property  # a field of this class is called property
     def ratio(self) -> float | None:
-        """Error / bound; None where nothing was measured."""
+        """error / bound; None where nothing was measured."""
         if self.error is None or self.bound is None:
             return None
         return ratio(self.error, self.bound)
 
     @builtins.property
     def contradiction(self) -> str:
-        """Both verdicts, where another one was declared than was found; a skipped check contradicts nothing."""
+        """Declared and found verdict where the two differ, else empty. A skipped check contradicts no declaration."""
         if self.expected_verdict in (None, self.verdict) or self.verdict is Verdict.SKIPPED:
             return ""
         return (
-            f"declared {self.expected_verdict} ({self.expected}) and found {self.verdict}: mend the layer, or the "
+            f"declared {self.expected_verdict} ({self.expected}) and found {self.verdict}: correct the layer, or the "
             "declaration in its adapter."
         )
 
     @builtins.property
     def label(self) -> str:
-        """What a newcomer reads: the verdict's label; EXPECTED as declared, FAIL where it was declared otherwise."""
+        """The verdict's label; EXPECTED where the adapter declares this verdict, FAIL where it declares another."""
         if self.contradiction:
             return "FAIL"
         return "EXPECTED" if self.verdict is self.expected_verdict else self.verdict.label
 
     @builtins.property
     def fails(self) -> bool:
-        """Whether this check fails a run: a declared deviation does not, and its absence does."""
+        """Whether this check fails a run. A declared deviation does not fail it; the absence of that deviation does."""
         return self.label in ("FAIL", "UNSURE")
 
     @builtins.property
@@ -178,7 +180,7 @@ class CheckResult(Data):
 
     @builtins.property
     def passed(self) -> bool:
-        """EXACT, APPROXIMATE, IMPRECISE (which warns), or a deviation as declared."""
+        """Whether the check passed: EXACT, APPROXIMATE, IMPRECISE (with a warning), or a declared deviation."""
         return self.label in ("PASS", "WARN", "EXPECTED")
 
     def __str__(self) -> str:
@@ -187,18 +189,18 @@ class CheckResult(Data):
 
 
 def ratio(error: float, bound: float) -> float:
-    """Error / bound with 0/0 = 0."""
+    """error / bound with 0/0 = 0."""
     if error == 0:
         return 0.0
     return error / bound if bound > 0 else math.inf
 
 
-#: Of equally bad parts these are shown: the ones that the claim is about.
+#: Properties that state the claim itself. Among equally bad parts the report shows these.
 CENTRAL = ("equivariance", "rotations")
 
 
 def worst(results: Iterable[CheckResult]) -> CheckResult:
-    """The result with the worst verdict; among equals equivariance itself. SKIPPED never outweighs a verdict.
+    """The result with the worst verdict; among equals the one for equivariance. Any verdict outweighs SKIPPED.
 
     Raises:
         ValueError: there are no results.
@@ -209,7 +211,7 @@ def worst(results: Iterable[CheckResult]) -> CheckResult:
 
 
 def headline(result: CheckResult, *, named: bool = True) -> str:
-    """One line: label, verdict, what was checked (of whom, unless the reader knows), the decisive number."""
+    """One line: label, verdict, property, implementation (if ``named``) and the decisive number."""
     subject = " ".join(part for part in (result.implementation, result.case) if part) or "layer"
     text = f"{result.label}  {result.verdict}  {result.property}" + (f" of {subject}" if named else "")
     if result.error is not None and result.bound is not None:

@@ -56,8 +56,8 @@ def test_species_are_drawn_in_their_range():
     [
         (eh.Energy(), torch.zeros(4, 3), "one number per sample"),
         (eh.Energy(), torch.tensor(1.0), "batched=False"),
-        (eh.Index(3), torch.tensor([[0, 3]]), "points 0 to 2"),
-        (eh.Index(3), torch.zeros(1, 2), "by integers"),
+        (eh.Index(3), torch.tensor([[0, 3]]), "from 0 to 2"),
+        (eh.Index(3), torch.zeros(1, 2), "whole numbers"),
     ],
 )
 def test_what_does_not_fit_a_leaf_is_refused_with_advice(leaf, x, message):

@@ -171,8 +171,8 @@ def test_accepting_keeps_what_the_run_had_no_business_with_and_drops_what_vanish
     [
         (None, "baseline update --baseline"),
         ("", "is empty"),
-        ('{"equiharness_baseline": 99}\n', "no baseline of schema 1"),
-        ('{"equiharness_baseline": 1}\nnot json\n', "line 2: no entry"),
+        ('{"equiharness_baseline": 99}\n', "not a baseline of schema 1"),
+        ('{"equiharness_baseline": 1}\nnot json\n', "line 2: not an entry"),
         ('{"equiharness_baseline": 1}\n{"check": "a", "verdict": "FINE", "code": ""}\n', "line 2"),
         ("[1]\n", "line 1"),
     ],

@@ -18,8 +18,11 @@ def worker(**changes):
     ("changes", "says"),
     [
         ({"versions": {"torch": "2.12.0", "equiharness": "0.1.0"}}, r"tcp://b:2 has torch 2\.12\.0.*torch==2\.13\.0"),
-        ({"versions": {"torch": "2.13.0", "equiharness": "0.2.0"}}, r"has equiharness 0\.2\.0, and here.*0\.1\.0"),
-        ({"versions": {"torch": "2.13.0"}}, "has equiharness missing"),
+        (
+            {"versions": {"torch": "2.13.0", "equiharness": "0.2.0"}},
+            r"has equiharness 0\.2\.0, and this machine.*0\.1\.0",
+        ),
+        ({"versions": {"torch": "2.13.0"}}, "has no equiharness"),
         ({"source": "other"}, "other sources of equiharness"),
     ],
 )

@@ -91,7 +91,7 @@ def test_two_results_of_one_check_that_differ_are_refused(tmp_path, write):
         ({"versions": {"torch": "2.12.0"}}, r"torch 2\.13\.0.*2\.12\.0"),
         ({"plan": {**identity(PLAN, WHOLE, {}, "source"), "digest": "x"}}, "different plans"),
         ({"plan": {**identity(PLAN, WHOLE, {}, "other")}}, "different sources"),
-        ({"plan": None}, "does not say what was planned"),
+        ({"plan": None}, "contains no plan"),
     ],
 )
 def test_records_of_different_runs_are_not_merged(tmp_path, changes, says, write):

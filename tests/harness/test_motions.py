@@ -76,6 +76,6 @@ def test_motions_are_sampled_and_never_listed():
         assert of.order is None
         with pytest.raises(UsageError, match="infinite"):
             list(of)
-    with pytest.raises(UsageError, match="no element of the permutations"):
+    with pytest.raises(UsageError, match="not an element of the permutations"):
         GROUPS["permutations"].element(np.eye(3))
     assert Renumberings(1).generators == ()

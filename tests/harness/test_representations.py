@@ -195,7 +195,7 @@ def test_parity_says_what_the_inversion_does():
         ("C4", "quotient", "needs the subgroup"),
         ("C4", "quotient(C3)", "no element"),
         ("C4", "irrep", "needs its degree"),
-        ("C4", "irrep(1, e)", "Parity"),
+        ("C4", "irrep(1, e)", "no parity"),
         ("SO2", "regular", "infinite"),
         ("SO3", "quotient(C4)", "infinite"),
     ],

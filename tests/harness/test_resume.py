@@ -145,15 +145,15 @@ def changed(**changes):
     [
         (
             changed(versions={**VERSIONS, "torch": "2.12.0"}),
-            r"torch 2\.12\.0.*here is torch 2\.13\.0.*pip install torch",
+            r"torch 2\.12\.0.*this machine has torch 2\.13\.0.*pip install torch",
         ),
-        (changed(versions={**VERSIONS, "escnn": "1.0.11"}), r"escnn 1\.0\.11.*here is escnn missing"),
+        (changed(versions={**VERSIONS, "escnn": "1.0.11"}), r"escnn 1\.0\.11.*this machine has no escnn"),
         (changed(versions={**VERSIONS, "equiharness": "0.0.9"}), r"equiharness 0\.0\.9"),
         (changed(plan={**OURS, "source": "other"}), r"other sources.*0123456789ab.*Restore"),
         (changed(plan={**OURS, "digest": "other"}), r"cases of its implementations have changed"),
         (changed(plan={**OURS, "digest": "other", "asked": {}}), r"another plan, that of `equiharness verify x`"),
         (changed(plan={**OURS, "shard": "1/2"}), r"is shard 1/2.*Leave --shard out"),
-        (changed(plan=None), r"another equiharness.*Verify again"),
+        (changed(plan=None), r"another version of equiharness.*Verify again"),
     ],
 )
 def test_a_record_of_something_else_is_refused_with_what_to_do(path, header, says):

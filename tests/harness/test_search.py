@@ -178,7 +178,7 @@ def test_a_trial_survives_being_written_and_gives_the_same_numbers(found):
 
 @pytest.mark.parametrize("text", ["", "{}", '{"case": 1}', "[1]"])
 def test_what_is_no_trial_is_refused(text):
-    with pytest.raises(UsageError, match="no trial"):
+    with pytest.raises(UsageError, match="not a trial"):
         Trial.read(text)
 
 

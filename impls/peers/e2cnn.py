@@ -1,7 +1,7 @@
-"""Adapter of e2cnn, escnn's predecessor on the plane: the same conventions, its own groups and types.
+"""Adapter of e2cnn, escnn's predecessor on the plane, with the same conventions and its own groups and types.
 
-The last axis is +X and the one before -Y; element k of C_N turns counter-clockwise by 2 pi k / N, element (f, k) of D_N
-does so after the reflection X -> -X to the power f. A channel is field * size + component.
+The last axis is +X and the axis before it is -Y. Element k of C_N rotates counter-clockwise by 2 pi k / N; element
+(f, k) of D_N does so after f reflections X -> -X. A channel is field * size + component.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ...harness.symmetry.groups import Group
     from ...harness.symmetry.representations import Fibre
 
-#: Found by the robustness property on every layer that regroups channels by fields.
+#: The robustness property finds this on every layer that regroups channels by fields.
 EMPTY_BATCH = Expected(
     "robustness", Verdict.BROKEN, "e2cnn infers a size from the batch and cannot reshape an empty one."
 )
@@ -35,16 +35,18 @@ class TypeReader:
     """Group and fibres of an e2cnn module or ``FieldType``."""
 
     def layer(self, layer: Any) -> TypedLayer | None:
-        """Everything an ``EquivariantModule`` says of itself."""
+        """Group and fibres of an ``EquivariantModule``; None for other layers."""
         if not hasattr(layer, "in_type") or not hasattr(layer, "out_type"):
             return None
-        of = group_of(layer.in_type.gspace)
-        return TypedLayer(on_tensors(layer), of, fibre_of(layer.in_type, of), fibre_of(layer.out_type, of))
+        symmetry = group_of(layer.in_type.gspace)
+        return TypedLayer(
+            on_tensors(layer), symmetry, fibre_of(layer.in_type, symmetry), fibre_of(layer.out_type, symmetry)
+        )
 
     def fibre(self, spec: Any, of: Group | None) -> tuple[Group, Fibre]:
         """Group and fibre of a ``FieldType``."""
         if not hasattr(spec, "representations"):
-            raise UsageError(f"{spec!r} is no e2cnn FieldType: pass in_type or out_type, or '8*regular'.")
+            raise UsageError(f"{spec!r} is not an e2cnn FieldType: pass in_type or out_type, or '8*regular'.")
         of = of or group_of(spec.gspace)
         return of, fibre_of(spec, of)
 
@@ -61,16 +63,16 @@ def on_tensors(layer: Any) -> Callable[[Any], Any]:
 
 
 def group_of(gspace: Any) -> Group:
-    """C<n> or D<n> of the harness.
+    """The harness's group C<n> or D<n>.
 
     Raises:
-        UsageError: the group is continuous, or one the harness does not name.
+        UsageError: the group is continuous, or has no name in the harness.
     """
     from ...harness.symmetry.groups import group
 
     name, order = gspace.fibergroup.name, gspace.fibergroup.order()
     if order <= 0 or name[0] not in "CD":
-        raise UsageError(f"Fields of {name} cannot be read from e2cnn: use C_N or D_N, or escnn for the others.")
+        raise UsageError(f"Fields of {name} cannot be read from e2cnn: use C_N or D_N, or escnn for other groups.")
     return group(f"{name[0]}{order // (2 if name[0] == 'D' else 1)}")
 
 
@@ -79,14 +81,14 @@ def array_matrix(gspace: Any, element: Any) -> Any:
     import numpy as np
 
     flip, k = element if isinstance(element, tuple) else (0, element)
-    turns = gspace.fibergroup.order() // (2 if gspace.fibergroup.name[0] == "D" else 1)
-    c, s = math.cos(2 * math.pi * k / turns), math.sin(2 * math.pi * k / turns)
+    rotations = gspace.fibergroup.order() // (2 if gspace.fibergroup.name[0] == "D" else 1)
+    c, s = math.cos(2 * math.pi * k / rotations), math.sin(2 * math.pi * k / rotations)
     found = np.array([[c, -s], [s, c]]) @ np.diag([1.0, -1.0 if flip else 1.0])
     return np.where(np.abs(found - np.round(found)) < 1e-9, np.round(found), found)
 
 
-def fibre_of(field_type: Any, of: Group) -> Fibre:
-    """The direct sum of a ``FieldType`` in float64 matrices, permutations made exact."""
+def fibre_of(field_type: Any, symmetry: Group) -> Fibre:
+    """The direct sum of a ``FieldType`` in float64 matrices; permutation matrices are rounded to exact ones."""
     import numpy as np
 
     from ...harness.symmetry.groups import SAME
@@ -94,11 +96,11 @@ def fibre_of(field_type: Any, of: Group) -> Fibre:
 
     gspace = field_type.gspace
     elements = list(gspace.fibergroup.elements)
-    index = {of.element(array_matrix(gspace, g)).index: i for i, g in enumerate(elements)}
+    index = {symmetry.element(array_matrix(gspace, g)).index: i for i, g in enumerate(elements)}
 
     def read(rep: Any) -> Representation:
         if rep.is_trivial():
-            return representation("trivial", None, of)
+            return representation("trivial", None, symmetry)
         matrices = np.array([np.asarray(rep(g), dtype=np.float64) for g in elements])
         rounded = np.round(matrices)
         matrices = rounded if np.abs(matrices - rounded).max() < SAME else matrices
@@ -106,7 +108,7 @@ def fibre_of(field_type: Any, of: Group) -> Fibre:
         return Representation(
             rep.name,
             rep.size,
-            lambda g: matrices[index[of.element(g).index]],
+            lambda g: matrices[index[symmetry.element(g).index]],
             matrices.mean(0)[0] if permutes else None,
         )
 
@@ -115,14 +117,14 @@ def fibre_of(field_type: Any, of: Group) -> Fibre:
 
 
 class E2cnn(layers.SteerableLayer, Implementation):
-    """What the e2cnn layers share."""
+    """The base class of the e2cnn layers."""
 
     library = "e2cnn"
     family = Family.PLANAR
     install = INSTALL
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
-        """The layer on random weights, in training mode unless it is a norm."""
+        """The claim of the layer with random weights, in training mode unless the layer is a norm."""
         import torch
 
         from ...harness.claim.claim import Claim
@@ -132,7 +134,7 @@ class E2cnn(layers.SteerableLayer, Implementation):
         self.require()
         torch.manual_seed(seed)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of numpy and torch names that e2cnn still uses
+            warnings.simplefilter("ignore")  # about names of numpy and torch that e2cnn still uses
             from e2cnn import gspaces, nn
 
             kind = gspaces.Rot2dOnR2 if case["group"][0] == "C" else gspaces.FlipRot2dOnR2
@@ -156,7 +158,7 @@ class E2cnn(layers.SteerableLayer, Implementation):
         return replace(claim, twins=self.twins(layer, claim, case), modules=claim.modules)
 
     def twins(self, layer: Any, claim: Claim, case: Case) -> tuple[Any, ...]:
-        """Pairs for the parity property: none unless the layer is one of ours too."""
+        """Pairs for the parity property: none unless we have the same layer."""
         return ()
 
 
@@ -166,7 +168,7 @@ class R2Conv(layers.Convolution, E2cnn):
     name = "e2cnn.R2Conv"
 
     def twins(self, layer: Any, claim: Claim, case: Case) -> tuple[Any, ...]:
-        """Ours on their weights, and theirs on ours where their basis spans every filter."""
+        """Our layer with their weights and, if their basis spans every filter, their layer with our weights."""
         from ..twins import steerable
 
         gspace = layer.in_type.gspace

@@ -1,6 +1,6 @@
-"""Adapter of escnn: its conventions, read element by element, and the layers that are checked.
+"""Adapter of escnn: its conventions, read element by element, and its checked layers.
 
-escnn's last axis is +X and the one before -Y, so array-axis coordinates are (-Y, X); a channel is
+escnn's last axis is +X and the axis before it is -Y, so array-axis coordinates are (-Y, X); a channel is
 field * size + component. Elements are matched by matrix, never by index.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ...harness.symmetry.groups import Group
     from ...harness.symmetry.representations import Fibre, Representation
 
-#: escnn's own dependency py3nj needs a Fortran compiler that only its SO(3) bases use, hence --no-deps.
+#: With --no-deps, because escnn's dependency py3nj, which only its SO(3) bases use, needs a Fortran compiler.
 INSTALL = "pip install 'numpy<2' lie_learn==0.0.2 joblib pymanopt autograd scipy && pip install --no-deps escnn==1.0.11"
 
 
@@ -30,16 +30,18 @@ class TypeReader:
     """Group and fibres of an escnn module or ``FieldType``."""
 
     def layer(self, layer: Any) -> TypedLayer | None:
-        """Everything an ``EquivariantModule`` says of itself."""
+        """Group and fibres of an ``EquivariantModule``; None for other layers."""
         if not hasattr(layer, "in_type") or not hasattr(layer, "out_type"):
             return None
-        of = group_of(layer.in_type.gspace)
-        return TypedLayer(on_tensors(layer), of, fibre_of(layer.in_type, of), fibre_of(layer.out_type, of))
+        symmetry = group_of(layer.in_type.gspace)
+        return TypedLayer(
+            on_tensors(layer), symmetry, fibre_of(layer.in_type, symmetry), fibre_of(layer.out_type, symmetry)
+        )
 
     def fibre(self, spec: Any, of: Group | None) -> tuple[Group, Fibre]:
         """Group and fibre of a ``FieldType``."""
         if not hasattr(spec, "representations"):
-            raise UsageError(f"{spec!r} is no escnn FieldType: pass in_type or out_type, or '8*regular'.")
+            raise UsageError(f"{spec!r} is not an escnn FieldType: pass in_type or out_type, or '8*regular'.")
         of = of or group_of(spec.gspace)
         return of, fibre_of(spec, of)
 
@@ -84,7 +86,7 @@ def group_of(gspace: Any) -> Group:
     return group(name) if name else Group(matrices, str(fibre_group.name))
 
 
-def fibre_of(field_type: Any, of: Group) -> Fibre:
+def fibre_of(field_type: Any, symmetry: Group) -> Fibre:
     """The direct sum of a ``FieldType``, field by field, in the harness's own representations."""
     from ...harness.symmetry.representations import Fibre
 
@@ -92,7 +94,7 @@ def fibre_of(field_type: Any, of: Group) -> Fibre:
     terms: list[tuple[int, Representation]] = []
     for rep in field_type.representations:
         if rep.name not in cache:
-            cache[rep.name] = _representation(field_type.gspace, rep, of)
+            cache[rep.name] = _representation(field_type.gspace, rep, symmetry)
         if terms and terms[-1][1] is cache[rep.name]:
             terms[-1] = (terms[-1][0] + 1, terms[-1][1])
         else:
@@ -100,57 +102,59 @@ def fibre_of(field_type: Any, of: Group) -> Fibre:
     return Fibre(tuple(terms))
 
 
-def _representation(gspace: Any, rep: Any, of: Group) -> Representation:
-    """One escnn representation as float64 matrices, its permutations made exact."""
+def _representation(gspace: Any, rep: Any, symmetry: Group) -> Representation:
+    """One escnn representation as float64 matrices; permutation matrices are rounded to exact ones."""
     import numpy as np
 
     from ...harness.symmetry.groups import SAME
     from ...harness.symmetry.representations import Representation, representation
 
     if rep.is_trivial():
-        return representation("trivial", None, of)
-    if of.order is None:
-        return _continuous(gspace, rep, of)
+        return representation("trivial", None, symmetry)
+    if symmetry.order is None:
+        return _continuous(gspace, rep, symmetry)
     elements = list(gspace.fibergroup.elements)
     matrices = np.array([np.asarray(rep(g), dtype=np.float64) for g in elements])
     rounded = np.round(matrices)
     if np.abs(matrices - rounded).max() < SAME:
         matrices = rounded
-    index = {of.element(array_matrix(gspace, g)).index: i for i, g in enumerate(elements)}
+    index = {symmetry.element(array_matrix(gspace, g)).index: i for i, g in enumerate(elements)}
     mean = matrices.mean(0)
     permutes = bool((matrices.sum(-1) == 1).all() and (matrices >= 0).all())
     return Representation(
         rep.name,
         rep.size,
-        lambda g: matrices[index[of.element(g).index]],
+        lambda g: matrices[index[symmetry.element(g).index]],
         mean[0] if permutes else None,
     )
 
 
-def _continuous(gspace: Any, rep: Any, of: Group) -> Representation:
-    """A representation of SO(2) or SO(3): our own float64 irreps, in escnn's basis.
+def _continuous(gspace: Any, rep: Any, symmetry: Group) -> Representation:
+    """A representation of SO(2) or SO(3): our own float64 irreps in escnn's basis.
 
     With escnn's change of basis Q and an intertwiner U_l of each irrep, rho(g) = Q (+)_l U_l D^l(g) U_l^-1 Q^-1.
 
     Raises:
-        UsageError: the group has reflections; its irreps are not mapped.
+        UsageError: the group has reflections, whose irreps cannot be mapped.
     """
     import numpy as np
 
     from ...harness.symmetry.representations import Representation, representation
 
-    if of.name not in ("SO2", "SO3"):
-        raise UsageError(f"{rep.name} of {of.name}: fields of SO(2) and SO(3) can be read, use one of these subgroups.")
+    if symmetry.name not in ("SO2", "SO3"):
+        raise UsageError(
+            f"{rep.name} of {symmetry.name}: only fields of SO(2) and SO(3) can be read: use one of these subgroups."
+        )
     degrees = [int(irrep[-1]) for irrep in rep.irreps]
-    irreps = [representation("irrep", str(degree), of) for degree in degrees]
-    maps = [_intertwiner(gspace, irrep_id, ours, of) for irrep_id, ours in zip(rep.irreps, irreps, strict=True)]
+    irreps = [representation("irrep", str(degree), symmetry) for degree in degrees]
+    maps = [_intertwiner(gspace, irrep_id, ours, symmetry) for irrep_id, ours in zip(rep.irreps, irreps, strict=True)]
     basis = np.asarray(rep.change_of_basis, dtype=np.float64) @ _block_diagonal(maps)
     inverse = np.linalg.inv(basis)
     return Representation(rep.name, rep.size, lambda g: basis @ _block_diagonal([d.of(g) for d in irreps]) @ inverse)
 
 
-def _intertwiner(gspace: Any, irrep_id: Any, ours: Representation, of: Group) -> Any:
-    """U with theirs(g) U = U ours(g) for all g: the null space of that equation for a few g, by Schur a line."""
+def _intertwiner(gspace: Any, irrep_id: Any, ours: Representation, symmetry: Group) -> Any:
+    """U with theirs(g) U = U ours(g) for all g: the null space for a few g, which is a line by Schur's lemma."""
     import numpy as np
 
     theirs = gspace.fibergroup.irrep(*irrep_id)
@@ -158,12 +162,14 @@ def _intertwiner(gspace: Any, irrep_id: Any, ours: Representation, of: Group) ->
     rows = []
     for _ in range(4):
         g = gspace.fibergroup.sample()
-        element = of.element(array_matrix(gspace, g))
+        element = symmetry.element(array_matrix(gspace, g))
         rows.append(np.kron(np.asarray(theirs(g), dtype=np.float64), one) - np.kron(one, ours.of(element).T))
     _, values, vectors = np.linalg.svd(np.concatenate(rows))
     found = vectors[-1].reshape(ours.dim, ours.dim)
-    if values[-1] > 1e-6:  # far above the rounding of escnn's matrices, far below any other representation's
-        raise UsageError(f"escnn's irrep {irrep_id} of {of.name} is not our {ours.name}: please report it.")
+    if (
+        values[-1] > 1e-6
+    ):  # far above the rounding of escnn's matrices, and far below the value for another representation
+        raise UsageError(f"escnn's irrep {irrep_id} of {symmetry.name} is not our {ours.name}: please report it.")
     return found / np.sqrt(np.abs(found @ found.T).trace() / ours.dim)
 
 
@@ -178,21 +184,21 @@ def _block_diagonal(blocks: list[Any]) -> Any:
     return joined
 
 
-#: Found by the robustness property on every layer that regroups channels by fields.
+#: The robustness property finds this on every layer that regroups channels by fields.
 EMPTY_BATCH = Expected(
     "robustness", Verdict.BROKEN, "escnn infers a size from the batch and cannot reshape an empty one."
 )
 
 
 class Escnn(layers.SteerableLayer, Implementation):
-    """What the escnn layers share."""
+    """The base class of the escnn layers."""
 
     library = "escnn"
     family = Family.PLANAR
     install = INSTALL
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
-        """The layer on random weights, in training mode unless it is a norm."""
+        """The claim of the layer with random weights, in training mode unless the layer is a norm."""
         import torch
 
         from ...harness.claim.claim import Claim
@@ -201,8 +207,8 @@ class Escnn(layers.SteerableLayer, Implementation):
 
         self.require()
         torch.manual_seed(seed)
-        # Built in float32 and converted: under another default dtype escnn's global caches of bases are filled with
-        # tensors that break the next layer.
+        # The layer is built in float32 and then converted: under another default dtype escnn fills its global caches
+        # of bases with tensors that break the next layer.
         layer = self.make(case).to(device, getattr(torch, dtype))
         typed = TypeReader().layer(layer)
         assert typed is not None
@@ -223,7 +229,7 @@ class Escnn(layers.SteerableLayer, Implementation):
         return replace(claim, twins=self.twins(layer, claim, case), modules=claim.modules)
 
     def make(self, case: Case) -> Any:
-        """The module, escnn's warnings about optional dependencies left out."""
+        """Build the module without escnn's warnings about optional dependencies."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import escnn.nn
@@ -231,7 +237,7 @@ class Escnn(layers.SteerableLayer, Implementation):
             return self.layer(escnn.nn, gspace_of(case["group"]), case)
 
     def twins(self, layer: Any, claim: Claim, case: Case) -> tuple[Any, ...]:
-        """Pairs for the parity property: none unless the layer is one of ours too."""
+        """Pairs for the parity property: none unless we have the same layer."""
         return ()
 
 
@@ -246,10 +252,10 @@ def gspace_of(name: str) -> Any:
 
 
 class _WithTwins(Escnn):
-    """A convolution that ours has too."""
+    """A convolution that we have too."""
 
     def twins(self, layer: Any, claim: Claim, case: Case) -> tuple[Any, ...]:
-        """Ours on their weights, and theirs on ours where their basis spans every filter."""
+        """Our layer with their weights and, if their basis spans every filter, their layer with our weights."""
         from ..twins import steerable
 
         gspace = layer.in_type.gspace
@@ -273,14 +279,14 @@ class R3Conv(layers.VolumeConvolution, _WithTwins):
 
 
 class R3ConvTrivial(layers.TrivialOutput, Escnn):
-    """``escnn.nn.R3Conv`` of SO(3) from irreps to scalars: one road to invariance."""
+    """``escnn.nn.R3Conv`` of SO(3) from irreps to scalars: one way to invariant outputs."""
 
     name = "escnn.R3Conv to scalars"
     family = Family.OCTAHEDRAL
 
 
 class QuotientFourierPointwise(layers.QuotientNonlinearity, Escnn):
-    """``escnn.nn.QuotientFourierPointwise`` of SO(3) on the sphere, its scalars kept: the other road to invariance."""
+    """``escnn.nn.QuotientFourierPointwise`` of SO(3) on the sphere with scalar output: another way to invariants."""
 
     name = "escnn.QuotientFourierPointwise"
     family = Family.OCTAHEDRAL

@@ -141,7 +141,7 @@ def _library_layer(library: str, kind: str, geometry: Geometry) -> Claim:
     from ..harness.fields.field import Field
 
     torch.manual_seed(0)
-    reader = importlib.import_module(f".{library}", __package__).TypeReader()
+    reader = importlib.import_module(f".peers.{library}", __package__).TypeReader()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         nn = importlib.import_module(f"{library}.nn")

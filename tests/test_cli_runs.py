@@ -172,7 +172,7 @@ def test_a_check_that_was_cut_off_runs_again_and_the_rest_is_kept(night):
         (["--resume", "out", "--shard", "1/2"], "is shard 1/1 and not 1/2"),
         (["--resume", "nowhere"], "There is no record"),
         (["--shard", "3/2"], "--shard 1/3"),
-        (["--limit", "0"], "Give seconds"),
+        (["--limit", "0"], "Give a number of seconds"),
     ],
 )
 def test_what_cannot_be_run_or_continued_exits_2_and_says_what_to_do(night, words, says):

@@ -1,6 +1,6 @@
 """Is your layer really equivariant? What does it cost? Did it get worse?
 
-Importing this package costs milliseconds: names are loaded when first used, torch with the first that needs it.
+Importing this package takes milliseconds. Each name is loaded on first use, and torch with the first that needs it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What authors of adapters import: the base class, its data, twins, and strategies of configurations.
+"""The public names for authors of adapters: the base class, its data, twins, and strategies of configurations.
 
-An adapter makes one layer of one library known to every command. ``docs/adapter.md`` holds a complete one.
-Importing this module loads no torch: names are loaded when first used.
+An adapter makes one layer of one library available to every command. ``docs/adapter.md`` holds a complete one.
+Importing this module loads no torch: each name is loaded on first use.
 """
 
 from __future__ import annotations

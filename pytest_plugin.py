@@ -1,9 +1,9 @@
-"""The pytest plugin: the fixture ``equivariance``, a marker, options, baselines, a summary that is silent when unused.
+"""The pytest plugin: the fixture ``equivariance``, a marker, options, baselines, and a summary if checks were made.
 
-Registered under the entry point ``pytest11``, so it is loaded by every pytest run beside it: nothing but the standard
-library is imported before a test asks for a check. What a session knows is kept in ``config.stash``. Results travel
-from test to session on the test's own report, so that they arrive under pytest-xdist too, where the workers write no
-file but pictures.
+The plugin is registered under the entry point ``pytest11``, so every pytest run in the same environment loads it. It
+imports only the standard library until a test needs a check. The state of a session is stored in ``config.stash``. The
+report of a test carries the test's results to the session. This also works under pytest-xdist, whose worker processes
+write only pictures.
 """
 
 from __future__ import annotations
@@ -40,40 +40,42 @@ BASELINE = pytest.StashKey["dict[str, Entry]"]()
 ITEM = pytest.StashKey[pytest.Item]()
 CALLS = pytest.StashKey[int]()
 PENDING = pytest.StashKey[list[dict[str, Any]]]()
-#: Options that run a part of the tests, so that a check that is missing has not vanished.
+#: Options that select a part of the tests: with one of them, an absent check does not count as missing.
 SELECTIONS = ("keyword", "markexpr", "lf", "stepwise", "deselect", "ignore", "ignore_glob", "maxfail")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options and ini keys, all with the project's name in front."""
+    """Add the options and ini keys; all of them start with the project's name."""
     group = parser.getgroup("equiharness", "equivariance checks (equiharness)")
     for name, text in OPTIONS.items():
         group.addoption(
             f"--equiharness-{name}", dest=f"equiharness_{name}", default=None, metavar=name.upper(), help=text
         )
         parser.addini(f"equiharness_{name}", text, default="")
-    against = "compare with this baseline: worse verdicts, grown errors and vanished checks fail"
+    against = "compare with this baseline: worse verdicts, larger errors and missing checks fail"
     group.addoption("--equiharness-against", dest="equiharness_baseline", metavar="BASELINE", help=against)
     parser.addini("equiharness_baseline", against, default="")
-    update = "accept this run: write its checks to the baseline"
+    update = "accept the results of this run: write them to the baseline"
     group.addoption("--equiharness-update-baseline", dest="equiharness_update", action="store_true", help=update)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The marker, and empty places for what the session will know."""
+    """Register the marker and, in the main process, the session; validate the options."""
     marker = "equivariance(group=None, source=None, target=None, **options): check the layer that the test returns"
     config.addinivalue_line("markers", marker)
-    if not hasattr(config, "workerinput") and not config.option.collectonly:  # workers of xdist only report
+    if (
+        not hasattr(config, "workerinput") and not config.option.collectonly
+    ):  # worker processes of xdist only send reports
         config.pluginmanager.register(_Session(config), "equiharness-session")
     named = [getattr(config.option, f"equiharness_{name}", None) for name in (*OPTIONS, "baseline")]
-    if any(named):  # what was asked for on the command line is looked at before any test runs
+    if any(named):  # options of the command line are validated before any test runs
         _settings(config)
         if config.option.equiharness_baseline and not config.option.equiharness_update:
             _baseline(config)
 
 
 def _settings(config: pytest.Config) -> Settings:
-    """From pyproject.toml, then the ini file, then the command line."""
+    """The settings of pyproject.toml, the ini file and the command line; later sources take precedence."""
     if SETTINGS not in config.stash:
         from .harness.config import read_settings
         from .harness.errors import UsageError
@@ -89,7 +91,7 @@ def _settings(config: pytest.Config) -> Settings:
 
 
 def _baseline(config: pytest.Config) -> dict[str, Entry]:
-    """What was accepted; nothing where no baseline is named, or a new one is being written."""
+    """The accepted results; empty if no baseline is named, or if this run writes a new one."""
     if BASELINE not in config.stash:
         from .harness.errors import RecordError
         from .harness.records.baseline import read_baseline
@@ -105,7 +107,7 @@ def _baseline(config: pytest.Config) -> dict[str, Entry]:
 
 @pytest.fixture(scope="session")
 def equivariance(request: pytest.FixtureRequest) -> Checker:
-    """Checks of layers under the session's options: ``check``, ``assert_equivariant``, ``assert_invariant``."""
+    """Checks of layers with the session's options: ``check``, ``assert_equivariant``, ``assert_invariant``."""
     return _checker(request.config)
 
 
@@ -117,13 +119,13 @@ def _checker(config: pytest.Config) -> Checker:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Remember which test is running: the fixture serves the whole session."""
+    """Remember the running test: the fixture has one value for the whole session."""
     item.config.stash[ITEM] = item
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Marked tests return a layer, which is checked; expanded checks get the session's settings."""
+    """Check the layer that a marked test returns; give the session's settings to a ``PropertyCheck``."""
     marker = pyfuncitem.get_closest_marker("equivariance")
     if "equiharness.testing" in sys.modules:
         from .testing import PropertyCheck
@@ -138,14 +140,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     layer = pyfuncitem.obj(**arguments)
     if not callable(layer) and type(layer).__name__ != "Claim":
         pytest.fail(
-            f"A test marked equivariance returns the layer to check; this one returned {layer!r}.", pytrace=False
+            f"A test marked equivariance must return the layer to check; this test returned {layer!r}.", pytrace=False
         )
     _checker(pyfuncitem.config).assert_equivariant(layer, *marker.args, **marker.kwargs)
     return True
 
 
 class _Recorder:
-    """Keeps what a check found beside the running test, draws its picture, compares it with the baseline."""
+    """Stores the results of a check with the running test, draws a picture and compares with the baseline."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -172,7 +174,7 @@ class _Recorder:
         return Recorded(shown, notes, worse)
 
     def _name(self, item: pytest.Item) -> str:
-        """The test, and the number of the call where it makes several; repeated examples of one test are one check."""
+        """The test, with the number of the call from the second on; the examples of a hypothesis test are one check."""
         count = item.stash.get(CALLS, 0) + 1
         item.stash[CALLS] = count
         if count == 1 or getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
@@ -180,7 +182,7 @@ class _Recorder:
         return f"{item.nodeid} #{count}"
 
     def _picture(self, name: str, picture: Attachment) -> tuple[str, ...]:
-        """Where the commuting diagram was saved: in pytest's own cache folder."""
+        """Save the commuting diagram in pytest's cache folder, and return the line that names the file."""
         from .harness.errors import MissingDependencyError, RecordError
 
         cache = getattr(self.config, "cache", None)
@@ -197,7 +199,7 @@ class _Recorder:
 
 
 def _named(outcome: Outcome, item: pytest.Item, name: str) -> CheckResult:
-    """The result under the test's name, with the line that runs the test again and the name of its picture."""
+    """The result under the test's name, with the command that repeats the test and the name of its picture."""
     result = outcome.result
     options = [f"--equiharness-seed={result.seed}", f"--equiharness-dtype={result.dtype}"]
     options += [f"--equiharness-device={result.device}"] if result.device != "cpu" else []
@@ -212,7 +214,7 @@ def _named(outcome: Outcome, item: pytest.Item, name: str) -> CheckResult:
 
 
 def _brief(name: str, result: CheckResult) -> str:
-    """The numbers of one check as JSON, for JUnit XML and whatever else reads a test's properties."""
+    """The numbers of one check as JSON, for JUnit XML and other readers of a test's properties."""
     wanted = ("property", "verdict", "group", "dtype", "seed", "error", "bound", "power", "element", "leaf")
     values = json.loads(result.model_dump_json(include=set(wanted)))
     found = {"name": name, **{key: values[key] for key in wanted}, "code": result.reason.code}
@@ -223,7 +225,7 @@ def _brief(name: str, result: CheckResult) -> str:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Hand what the test's checks found to its report, which is sent to the controller."""
+    """Attach the results of the test's checks to its report, which xdist sends to the main process."""
     report = yield
     pending = item.stash.get(PENDING, None)
     if pending:
@@ -233,7 +235,7 @@ def pytest_runtest_makereport(
 
 
 class _Session:
-    """The session as its controller sees it: gathers reports, then compares, writes and sums up."""
+    """The session in the main process: it collects the reports, compares, writes files and prints the summary."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -243,12 +245,12 @@ class _Session:
         self.started = datetime.datetime.now(datetime.UTC)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what a test's checks found."""
+        """Store the results of a test's checks."""
         self.ran.add(report.nodeid)
         self.found += getattr(report, "equiharness", [])
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Compare with the baseline or write it; write the report."""
+        """Compare with the baseline or write it, and write the report."""
         if not self.found and not self._is_configured():
             return
         from .harness.errors import HarnessError, MissingDependencyError, UsageError
@@ -265,14 +267,14 @@ class _Session:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
     def _is_configured(self) -> bool:
-        """Whether a baseline is named anywhere; a project's own file is parsed only if it speaks of this plugin."""
+        """Whether a baseline may be named; pyproject.toml is parsed only if it has a table for this plugin."""
         if self.config.option.equiharness_baseline or self.config.getini("equiharness_baseline"):
             return True
         path = self.config.rootpath / "pyproject.toml"
         return path.is_file() and "[tool.equiharness]" in path.read_text(encoding="utf-8", errors="replace")
 
     def _results(self) -> dict[str, CheckResult]:
-        """One result for each check, in the order of keys: tests may have run in any order."""
+        """One result for each check, sorted by key because tests may run in any order."""
         from .harness.records.baseline import worst_by_key
         from .harness.verdict.result import CheckResult
 
@@ -280,7 +282,7 @@ class _Session:
         return worst_by_key((key, CheckResult.model_validate_json(text)) for key, text in listed)
 
     def _compared(self, settings: Settings, session: pytest.Session, exitstatus: int) -> bool:
-        """Whether something got worse; accepts the run instead where that was asked for."""
+        """Whether a check got worse; with the option to update the baseline, write it instead."""
         from .harness.config import BASELINE as DEFAULT
         from .harness.records.baseline import compare, read_baseline, updated, write_baseline
 
@@ -299,7 +301,7 @@ class _Session:
         return bool(worse)
 
     def _should_run(self, key: str, session: pytest.Session, exitstatus: int) -> bool:
-        """Whether a baseline's check belongs to this session: its test ran, or all of its file was asked for."""
+        """Whether a check of the baseline belongs to this session: its test ran, or its whole file was selected."""
         node = key.split(" | ", maxsplit=1)[0].split(" #", maxsplit=1)[0]
         if node in self.ran:
             return True
@@ -308,9 +310,9 @@ class _Session:
         if any(chosen) or exitstatus not in (0, 1, 5) or session.shouldstop or session.shouldfail:
             return False
         file = (self.config.rootpath / node.split("::")[0]).resolve()
-        asked = [(self.config.invocation_params.dir / arg.split("::")[0]).resolve() for arg in self.config.args]
+        selected = [(self.config.invocation_params.dir / arg.split("::")[0]).resolve() for arg in self.config.args]
         single = any("::" in arg for arg in self.config.args)
-        return not single and any(file.is_relative_to(place) for place in asked)
+        return not single and any(file.is_relative_to(place) for place in selected)
 
     def _write_report(self, path: Path, settings: Settings) -> None:
         from .harness.records.environment import capture
@@ -336,7 +338,7 @@ class _Session:
         self.closing.append(f"report: {path}")
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """The checks nearest to their bounds or beyond; nothing where none was made."""
+        """Print the checks with the largest ratios; print nothing if no check was made."""
         if not self.found and not self.closing:
             return
         from .reports.terminal import summary

@@ -1,7 +1,7 @@
-"""Assertions for tests of equivariant layers, and checks expanded into one test for each property.
+"""Assertions for tests of equivariant layers, and a decorator that makes one test of each property.
 
-The pytest plugin adds the fixture ``equivariance``, which applies the session's options and records every result;
-``assert_equivariant`` here is the same check without pytest.
+The pytest plugin adds the fixture ``equivariance``, which applies the session's options and records every result.
+``assert_equivariant`` of this module makes the same check without pytest.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What became of one check: the result to show, lines to show below it, and why it is worse than accepted."""
+    """The recorded result of one check: the result, notes to print below it, and why it is worse than the baseline."""
 
     result: CheckResult
     notes: tuple[str, ...] = ()
     worse: tuple[str, ...] = ()
 
     def require(self, *, strict: bool) -> CheckResult:
-        """The result, if it passes and is no worse than the baseline.
+        """Return the result if it passes and is no worse than the baseline.
 
         Raises:
-            AssertionError: it fails, or got worse.
+            AssertionError: the result fails, or is worse than the baseline.
         """
         __tracebackhide__ = True
         text = "\n".join([str(self.result), *self.notes, *(f"  worse    {line}" for line in self.worse)])
@@ -41,19 +41,19 @@ class Recorded:
         return require(self.result, strict=strict, text=text)
 
 
-#: Takes what one check found over precisions and seeds, and keeps it.
+#: A recorder receives the outcomes of one check, over precisions and seeds, and stores them.
 Recorder = Callable[[Sequence["Outcome"]], Recorded]
 
 
 def keep_nothing(outcomes: Sequence[Outcome]) -> Recorded:
-    """The recorder outside pytest: the worst result, and no trace."""
+    """The recorder outside pytest: return the worst result and store nothing."""
     from .harness.verdict.result import worst
 
     return Recorded(worst(outcome.result for outcome in outcomes))
 
 
 class ImpreciseWarning(UserWarning):
-    """A layer whose structure holds, in a precision lower than its dtype's."""
+    """A layer is equivariant, but computes less precisely than its dtype allows."""
 
 
 def assert_equivariant(
@@ -66,14 +66,15 @@ def assert_equivariant(
         group: a group or its name.
         source: field or tree of fields of the input.
         target: field or tree of fields of the output.
-        strict: IMPRECISE fails too, instead of warning.
-        options: as for ``check``.
+        strict: IMPRECISE fails instead of warning.
+        options: options of ``check``.
 
     Returns:
         The passing result.
 
     Raises:
-        AssertionError: BROKEN, VACUOUS, AMBIGUOUS or CRASHED, with error, bound, element, seed and a line to paste.
+        AssertionError: the verdict is BROKEN, VACUOUS, AMBIGUOUS or CRASHED. The message holds error, bound, element,
+            seed and a line of code that repeats the check.
 
     Example:
         >>> import torch, equiharness as eh
@@ -90,14 +91,14 @@ def assert_equivariant(
 def assert_invariant(
     layer: Any, group: Any = None, source: Any = None, *, strict: bool = False, **options: Any
 ) -> CheckResult:
-    """Check that no element changes a layer's output, and raise unless it holds.
+    """Check that no element changes a layer's output, and raise if one does.
 
     Args:
         layer: a module or callable that returns one tensor, [batch, ...].
         group: a group or its name.
         source: field or tree of fields of the input.
-        strict: IMPRECISE fails too, instead of warning.
-        options: as for ``check``.
+        strict: IMPRECISE fails instead of warning.
+        options: options of ``check``.
 
     Returns:
         The passing result.
@@ -118,15 +119,15 @@ def assert_invariant(
 
 
 def require(result: CheckResult, *, strict: bool = False, text: str = "") -> CheckResult:
-    """The result, if it passes; warns where it is IMPRECISE.
+    """Return the result if it passes, and warn if it is IMPRECISE.
 
     Args:
-        result: of a check.
-        strict: IMPRECISE fails too.
-        text: what to say; the whole report by default.
+        result: result of a check.
+        strict: IMPRECISE fails instead of warning.
+        text: the message; by default the printed result.
 
     Raises:
-        AssertionError: it fails.
+        AssertionError: the result fails.
     """
     __tracebackhide__ = True
     if result.fails or (strict and result.label == "WARN"):
@@ -138,11 +139,11 @@ def require(result: CheckResult, *, strict: bool = False, text: str = "") -> Che
 
 @dataclass(frozen=True)
 class Checker:
-    """What the fixture ``equivariance`` gives: checks under the session's settings, each of them recorded.
+    """The value of the fixture ``equivariance``: it makes checks with the session's settings and records each result.
 
     Args:
-        settings: precisions, seeds, device and strictness where a call does not name its own.
-        record: keeps each result.
+        settings: precisions, seeds, device and strictness for calls that do not give their own.
+        record: the recorder of the results.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -154,14 +155,14 @@ class Checker:
     def check(
         self, layer: Any, group: Any = None, source: Any = None, target: Any = None, **options: Any
     ) -> CheckResult:
-        """The worst result over the session's precisions and seeds; nothing is raised.
+        """Return the worst result over the session's precisions and seeds; raise nothing.
 
         Args:
             layer: a module, a callable, or a ``Claim``.
             group: a group or its name.
             source: field or tree of fields of the input.
             target: field or tree of fields of the output.
-            options: as for ``equiharness.check``; what is named here wins over the session's options.
+            options: options of ``equiharness.check``; they take precedence over the session's options.
         """
         return self._recorded(layer, group, source, target, options).result
 
@@ -175,7 +176,7 @@ class Checker:
         strict: bool | None = None,
         **options: Any,
     ) -> CheckResult:
-        """``check``, and raise unless the claim holds; ``strict`` as in ``equiharness.assert_equivariant``."""
+        """Run ``check`` and raise unless the claim holds; ``strict`` as in ``equiharness.assert_equivariant``."""
         __tracebackhide__ = True
         recorded = self._recorded(layer, group, source, target, options)
         return recorded.require(strict=self.settings.strict if strict is None else strict)
@@ -183,7 +184,7 @@ class Checker:
     def assert_invariant(
         self, layer: Any, group: Any = None, source: Any = None, *, strict: bool | None = None, **options: Any
     ) -> CheckResult:
-        """``check`` against an output that no element changes, and raise unless it holds."""
+        """Check that no element changes the output, and raise if one does."""
         __tracebackhide__ = True
         from .harness.fields.field import Invariant
 
@@ -198,7 +199,7 @@ class Checker:
         return self.record([examine(claim, modes) for claim in claims])
 
     def _choices(self, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Precision, seed and device of each check, as far as the call leaves them open."""
+        """Precision, seed and device of each check; a value that the call gives is left out."""
         open_dtype, open_seed = "dtype" not in options, "seed" not in options
         for dtype in self.settings.precisions if open_dtype else [None]:
             for seed in self.settings.seeds if open_seed else [None]:
@@ -208,7 +209,7 @@ class Checker:
 
 @dataclass(frozen=True)
 class PropertyCheck:
-    """One property of one claim as a test: call it. The plugin gives it the session's settings and its recorder."""
+    """A callable that tests one property of one claim. The plugin supplies the session's settings and recorder."""
 
     name: str
     run: Callable[[Settings], Iterable[Outcome]]
@@ -216,7 +217,7 @@ class PropertyCheck:
     record: Recorder = keep_nothing
 
     def __call__(self) -> CheckResult:
-        """Run it; skips where it does not apply, raises AssertionError where it fails."""
+        """Run the check: skip the test if the property does not apply, raise AssertionError if the check fails."""
         __tracebackhide__ = True
         import pytest
 
@@ -228,16 +229,16 @@ class PropertyCheck:
         return recorded.require(strict=self.settings.strict)
 
     def bound(self, settings: Settings, record: Recorder) -> PropertyCheck:
-        """The same check under a session's settings."""
+        """The same check with the settings and the recorder of a session."""
         return replace(self, settings=settings, record=record)
 
 
 def parametrize_with_checks(subjects: Iterable[Any], *, argument: str = "check") -> Any:
-    """Decorator that expands a test into one for each property of each subject; the test calls its argument.
+    """Decorator that repeats a test for each property of each subject; the test calls its argument.
 
     Args:
-        subjects: claims; modules that carry their types; tuples (layer, group, source, target); implementations, or
-            names and glob patterns of registered ones.
+        subjects: claims; modules that declare their types; tuples (layer, group, source, target); implementations, or
+            names and glob patterns of registered implementations.
         argument: name of the test's argument.
 
     Raises:
@@ -282,7 +283,7 @@ def _of_registered(pattern: str) -> Iterator[PropertyCheck]:
 
 
 def _of_implementation(implementation: Any) -> Iterator[PropertyCheck]:
-    """Every case and property; what does not apply to a case skips."""
+    """One check for each case and property; a property that does not apply to a case is skipped."""
     from .suites.properties import PLANNED
 
     for case in implementation.cases():
@@ -309,7 +310,7 @@ def _of_layer(arguments: Sequence[Any]) -> Iterator[PropertyCheck]:
     layer = arguments[0]
     if not callable(layer) and not isinstance(layer, Claim):
         raise UsageError(
-            f"{layer!r} cannot be checked: give a claim, a module that carries its types, an implementation or its "
+            f"{layer!r} cannot be checked. Give a claim, a module that declares its types, an implementation or its "
             "name, or a tuple (layer, group, source, target)."
         )
 

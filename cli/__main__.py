@@ -1,4 +1,4 @@
-"""`python -m equiharness.cli`: the command where scripts are not on the path."""
+"""`python -m equiharness.cli`: the command line for environments whose scripts are not on the path."""
 
 from . import main
 

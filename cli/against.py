@@ -1,4 +1,4 @@
-"""``equiharness bench --against REV``: this working tree against another revision, by alternating processes."""
+"""``equiharness bench --against REV``: time this working tree and another revision in alternating processes."""
 
 from __future__ import annotations
 
@@ -27,16 +27,19 @@ def against(
     threads: int,
     out: Path,
 ) -> Changes:
-    """Install both, time them in turns, write old.jsonl and new.jsonl and their comparison.
+    """Install both revisions, time them alternately, and write old.jsonl, new.jsonl and their comparison.
 
     Args:
-        revision: anything git understands.
+        revision: a revision in any form that git accepts.
         timed_cases: layers with their cases.
-        dtypes: precisions.
-        backward: whether gradients are timed too.
-        seed: of weights and inputs.
-        threads: of each worker.
+        dtypes: precisions to time.
+        backward: whether to time gradients too.
+        seed: seed of weights and inputs.
+        threads: torch threads of each worker process.
         out: folder for the records.
+
+    Returns:
+        The comparison.
     """
     from ..harness.records.comparing import changes
     from ..harness.records.lines import EndLine
@@ -57,10 +60,8 @@ def against(
         screen.print(f"old {commits['old']}\nnew {commits['new']}", markup=False)
 
         def report(pair: int, comparisons: Sequence[RevisionComparison]) -> None:
-            waiting = sum(not comparison.settled for comparison in comparisons)
-            screen.print(
-                f"pair {pair}: {len(comparisons) - waiting} of {len(comparisons)} figures are clear", markup=False
-            )
+            settled = sum(comparison.settled for comparison in comparisons)
+            screen.print(f"pair {pair}: {settled} of {len(comparisons)} comparisons are settled", markup=False)
 
         comparisons = compare_revisions(
             sites, timed_cases, dtypes=dtypes, backward=backward, seed=seed, threads=threads, report=report

@@ -1,4 +1,4 @@
-"""The commands, and how their errors become exit codes."""
+"""The commands of the command line, and the exit codes of their errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-baseline = typer.Typer(help="What a project's checks gave when they were last accepted.", no_args_is_help=True)
+baseline = typer.Typer(
+    help="Manage the baseline: the verdicts and error levels that a project has accepted.", no_args_is_help=True
+)
 app.add_typer(baseline, name="baseline")
 app.command()(bench)
 app.command()(compare)
@@ -42,14 +44,15 @@ app.command()(trend)
 app.command()(report)
 app.command()(search)
 
-#: A report holds every result at once. Reading a record takes 22 kB a check at its peak (3,864 checks, all libraries),
-#: so this many, some more than the nightly profile of everything that is registered has (33,804), are 880 MB.
+#: The most checks for which `verify` writes a report by itself. A report holds every result in memory. Reading a record
+#: takes 22 kB a check at its peak (measured with 3,864 checks of all libraries), so 40,000 checks take 880 MB. The
+#: nightly profile of all registered implementations has 33,804 checks.
 REPORTED = 40_000
 
 
 @app.command("list")
 def list_() -> None:
-    """Every registered implementation, installed or not.
+    """List every registered implementation, installed or not.
 
     Example: `equiharness list`
     """
@@ -70,43 +73,48 @@ def list_() -> None:
 
 
 def _families(adapter: Implementation) -> str:
-    """The families of an adapter's cases, in their order."""
+    """The families of an adapter's cases, in the order of the cases."""
     return ", ".join(dict.fromkeys(adapter.family_of(case) for case in adapter.cases())) or adapter.family
 
 
 @app.command()
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Implementations or glob patterns; all by default.")] = None,
-    prop: Annotated[list[str] | None, typer.Option("--property", help="Only this property (repeatable).")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names or glob patterns of implementations; all by default.")
+    ] = None,
+    prop: Annotated[list[str] | None, typer.Option("--property", help="Check only this property (repeatable).")] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="float32 or float64 (repeatable; both by default).")] = None,
     case: Annotated[str, typer.Option(help="Glob pattern on case names, e.g. 'group=C4*'.")] = "*",
     device: Annotated[str | None, typer.Option(help="torch device; cpu by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, inputs and elements; 0 by default.")] = None,
     profile: Annotated[
-        str | None, typer.Option(help="ci, or nightly: five seeds, and configurations that nobody listed.")
+        str | None, typer.Option(help="ci, or nightly: five seeds, and generated configurations too.")
     ] = None,
     threads: Annotated[int, typer.Option(help="torch threads per process; 0 leaves torch's default.")] = 1,
-    jobs: Annotated[int, typer.Option(help="Processes; 0: one per core, or this one alone for a short plan.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Worker processes; 0: one per core, or none for a short plan.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for run.jsonl, report.html and report.md.")] = Path("out"),
     html: Annotated[
-        bool | None, typer.Option("--html/--no-html", help="Write the HTML report; by default where its libraries are.")
+        bool | None,
+        typer.Option("--html/--no-html", help="Write the HTML report; by default if its libraries are installed."),
     ] = None,
-    strict: Annotated[bool, typer.Option(help="IMPRECISE fails too.")] = False,
+    strict: Annotated[bool, typer.Option(help="IMPRECISE counts as a failure.")] = False,
     against: Annotated[
-        Path | None, typer.Option(help="Baseline: worse verdicts, grown errors and vanished checks fail.")
+        Path | None, typer.Option(help="Baseline file: worse verdicts, larger errors and missing checks fail.")
     ] = None,
     limit: Annotated[
-        float | None, typer.Option(help="Seconds for one check; its process is then killed and the rest goes on.")
+        float | None, typer.Option(help="Seconds allowed for one check; a slower one is killed, the others continue.")
     ] = None,
-    scheduler: Annotated[str, typer.Option(help="A Dask scheduler, tcp://host:port; local starts one here.")] = "",
-    shard: Annotated[str, typer.Option(help="i/n: this part of the plan alone; see merge.")] = "",
+    scheduler: Annotated[
+        str, typer.Option(help="Address of a Dask scheduler, tcp://host:port; local starts one on this machine.")
+    ] = "",
+    shard: Annotated[str, typer.Option(help="i/n: run only part i of n parts of the plan; see merge.")] = "",
     resume: Annotated[
-        Path | None, typer.Option(help="Continue this run.jsonl where it lies, with what it was asked for.")
+        Path | None, typer.Option(help="Continue this run.jsonl in place, with the options that it was started with.")
     ] = None,
 ) -> None:
     """Check that layers are equivariant and write the record and the report.
 
-    Settings that are not named here come from [tool.equiharness] in this folder's pyproject.toml.
+    Settings that are not given here come from [tool.equiharness] in this folder's pyproject.toml.
 
     Examples: `equiharness verify 'equiharness.*' --dtype float64 --out out`; `equiharness verify --resume out`
     """
@@ -115,7 +123,7 @@ def verify(
 
     settings = read_settings(Path()).merged({"profile": profile, "device": device, "seed": seed}, "the command line")
     against = against or (Path(settings.baseline) if settings.baseline else None)
-    accepted = read_baseline(against) if against is not None else {}  # before the run: a wrong path costs no time
+    accepted = read_baseline(against) if against is not None else {}  # before the run: a wrong path fails at once
     how = Manner(jobs, scheduler, limit)
     if resume is None:
         record = out / "run.jsonl"
@@ -130,7 +138,7 @@ def verify(
     if tally.checks <= REPORTED or html:
         _write_reports(record, record.parent, html=html, worse=worse, against=str(against))
     else:
-        text = f"No report of more than {REPORTED} checks is written unasked: equiharness report {record}"
+        text = f"Report skipped: more than {REPORTED:,} checks. Write it with `equiharness report {record}`."
         _console().print(text, markup=False)
     for line in worse or ():
         _console().print(f"worse than {against}: {line}", markup=False)
@@ -139,19 +147,23 @@ def verify(
 
 @baseline.command("update")
 def baseline_update(
-    names: Annotated[list[str] | None, typer.Argument(help="Implementations or glob patterns; all by default.")] = None,
-    path: Annotated[Path | None, typer.Option("--baseline", help="The file; as in [tool.equiharness].")] = None,
-    record: Annotated[Path | None, typer.Option(help="Accept this run.jsonl in place of a new run.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names or glob patterns of implementations; all by default.")
+    ] = None,
+    path: Annotated[
+        Path | None, typer.Option("--baseline", help="Baseline file; by default that of [tool.equiharness].")
+    ] = None,
+    record: Annotated[Path | None, typer.Option(help="Accept the results of this run.jsonl; run no checks.")] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="float32 or float64 (repeatable; both by default).")] = None,
     case: Annotated[str, typer.Option(help="Glob pattern on case names.")] = "*",
     seed: Annotated[int | None, typer.Option(help="Seed; 0 by default.")] = None,
     threads: Annotated[int, typer.Option(help="torch threads per process; 0 leaves torch's default.")] = 1,
-    jobs: Annotated[int, typer.Option(help="Processes; 0: one per core, or this one alone for a short plan.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Worker processes; 0: one per core, or none for a short plan.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for run.jsonl.")] = Path("out"),
 ) -> None:
-    """Accept what checks give now: write their verdicts and levels to a small file to commit.
+    """Accept the current results: write verdicts and error levels to a small file that you commit.
 
-    Lines whose levels lie within their interval stay as they are, on whatever machine it runs.
+    Lines whose levels lie within their interval stay unchanged, whichever machine runs the checks.
 
     Example: `equiharness baseline update 'e3nn.*' --baseline equiharness-baseline.jsonl`
     """
@@ -182,7 +194,7 @@ def _by_key(record: Path) -> dict[str, CheckResult]:
 
 
 def _worse(accepted: dict[str, Entry], record: Path, chosen: Selection) -> list[Worse]:
-    """Each check that got worse; what a run was not asked for has not vanished."""
+    """Checks that are worse than the baseline. Checks outside the selection do not count as missing."""
     from ..harness.records import baseline as baselines
 
     return baselines.compare(accepted, _by_key(record), chosen.expects)
@@ -190,7 +202,7 @@ def _worse(accepted: dict[str, Entry], record: Path, chosen: Selection) -> list[
 
 @app.command()
 def doctor() -> None:
-    """What is installed, what for, and the exact command for what is missing.
+    """List the installed libraries, what uses them, and the install command of each missing one.
 
     Example: `equiharness doctor`
     """
@@ -235,7 +247,7 @@ def _devices() -> str:
 
 
 def _write_reports(record: Path, out: Path, *, html: bool | None, worse: list[Worse] | None, against: str) -> None:
-    """The reports of a run, with what got worse than its baseline where it has one."""
+    """Write the reports of a run; with a baseline they list the checks that got worse."""
     from ..harness.records.reading import read_run
     from ..reports.html import Extras
     from .report import write_reports
@@ -246,7 +258,7 @@ def _write_reports(record: Path, out: Path, *, html: bool | None, worse: list[Wo
 
 
 def main() -> None:
-    """Entry point: usage errors become one line and exit code 2."""
+    """Entry point: print usage errors as one line and exit with code 2."""
     try:
         app()
     except (UsageError, MissingDependencyError) as error:
@@ -256,5 +268,5 @@ def main() -> None:
         _console(stderr=True).print(f"internal error: {error}", markup=False)
         sys.exit(2)
     except KeyboardInterrupt:
-        _console(stderr=True).print("Interrupted: the record holds what was finished.", markup=False)
+        _console(stderr=True).print("Interrupted: the record holds every finished check.", markup=False)
         sys.exit(130)

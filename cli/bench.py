@@ -1,4 +1,4 @@
-"""``equiharness bench``: what layers cost, side by side, or this working tree against another revision."""
+"""``equiharness bench``: time layers side by side, or this working tree against another revision."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTINGS = ("eager", "channels_last", "compiled")
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a run was asked for."""
+    """The options of a timing run."""
 
     dtypes: tuple[str, ...]
     settings: tuple[str, ...]
@@ -37,11 +37,13 @@ class _Plan:
 
 
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help="Implementations or glob patterns; all by default.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names or glob patterns of implementations; all by default.")
+    ] = None,
     operator: Annotated[str, typer.Option(help="Glob pattern on operators, e.g. 'group convolution*'.")] = "*",
     case: Annotated[str, typer.Option(help="Glob pattern on case names.")] = "*",
     dtype: Annotated[
-        list[str] | None, typer.Option(help="float32 (default), float64, bfloat16, float16, tf32.")
+        list[str] | None, typer.Option(help="float32 (default), float64, bfloat16, float16, tf32 (repeatable).")
     ] = None,
     setting: Annotated[
         list[str] | None, typer.Option(help="eager (default), channels_last, compiled (repeatable).")
@@ -49,20 +51,20 @@ def bench(
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of weights and inputs.")] = 0,
     threads: Annotated[int, typer.Option(help="torch threads; 0 leaves torch's default.")] = 1,
-    seconds: Annotated[float, typer.Option(help="Time for each figure of each implementation.")] = 1.0,
-    cold: Annotated[bool, typer.Option(help="Figures with flushed caches too.")] = True,
-    backward: Annotated[bool, typer.Option(help="Training too.")] = True,
-    errors: Annotated[bool, typer.Option(help="Errors beside the times.")] = True,
+    seconds: Annotated[float, typer.Option(help="Seconds for each measurement of each implementation.")] = 1.0,
+    cold: Annotated[bool, typer.Option(help="Also time calls with flushed caches.")] = True,
+    backward: Annotated[bool, typer.Option(help="Also measure training.")] = True,
+    errors: Annotated[bool, typer.Option(help="Also measure errors.")] = True,
     against: Annotated[
         str | None, typer.Option(metavar="REV", help="Time this working tree against a revision of its repository.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for bench.jsonl and bench.md.")] = Path("out"),
 ) -> None:
-    """Time layers: forward, backward, memory, errors and the share of what the hardware allows.
+    """Measure layers: forward and backward time, memory, errors, and the share of the hardware limit.
 
-    Implementations of one operator are timed in turns in one process. Raw samples are kept in the record. With
-    --against both revisions are installed and timed in turns by pairs of fresh processes; exit code 1 where this tree
-    is worse.
+    Implementations of one operator are timed alternately in one process. The record keeps the raw samples. With
+    --against, both revisions are installed and timed alternately in pairs of fresh processes; the exit code is 1 if
+    this tree is worse.
 
     Example: `equiharness bench --operator 'group convolution C4' --seconds 2`
     """
@@ -81,7 +83,7 @@ def bench(
         from .against import against as compare_revisions
 
         if device != "cpu" or settings != ("eager",):
-            raise UsageError("--against times eager layers on the CPU: leave --device and --setting out.")
+            raise UsageError("--against times only eager layers on the CPU: leave --device and --setting out.")
         timed_cases = [timed_case for group in chosen for timed_case in group]
         found = compare_revisions(
             against, timed_cases, dtypes=dtypes, backward=backward, seed=seed, threads=threads or 1, out=out
@@ -101,7 +103,7 @@ def _require_known(kind: str, given: Sequence[str], known: Sequence[str]) -> Non
 
 
 def _timed(chosen: Sequence[tuple[TimedCase, ...]], plan: _Plan, path: Path) -> Run:
-    """Run every comparison in every precision; the record grows as figures come."""
+    """Run every comparison in every precision, and record each measurement at once."""
     import torch
 
     from ..harness.records.lines import EndLine

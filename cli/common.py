@@ -1,4 +1,4 @@
-"""What the commands share: the console, a record that is opened, a device that is there."""
+"""Helpers of the commands: the console, the test of a device, a new record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Plain text, wrapped by the terminal alone."""
+    """A console that prints plain text; only the terminal wraps lines."""
     return Console(stderr=stderr, soft_wrap=True, highlight=False)
 
 
@@ -33,7 +33,7 @@ def require_device(device: str) -> None:
 
 
 def keep_previous(path: Path) -> None:
-    """A new run never destroys the last one: its record is set aside."""
+    """Rename the record of the previous run, so that a new run does not overwrite it."""
     from ..harness.records.lines import attachments_path
 
     for old in (path, attachments_path(path)):
@@ -45,13 +45,13 @@ def keep_previous(path: Path) -> None:
 
 
 def open_record(path: Path, *, seed: int, planned: int, more: dict[str, Any] | None = None) -> RecordWriter:
-    """A new record that says where, when and by which command it is made.
+    """A new record; its first line holds the environment, the time and the command.
 
     Args:
-        path: the file; one that is there is set aside.
-        seed: of the run.
-        planned: checks or measurements to come.
-        more: what else the environment holds.
+        path: the file; an existing record is renamed.
+        seed: seed of the run.
+        planned: number of planned checks or measurements.
+        more: further entries of the environment.
     """
     from ..harness.records.environment import capture
     from ..harness.records.lines import RunLine

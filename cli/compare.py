@@ -1,4 +1,4 @@
-"""``equiharness compare``: what changed between two records."""
+"""``equiharness compare``: the differences between two records."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def compare(
-    old: Annotated[Path, typer.Argument(help="A record of before: run.jsonl or bench.jsonl.")],
-    new: Annotated[Path, typer.Argument(help="A record of now.")],
+    old: Annotated[Path, typer.Argument(help="The earlier record: run.jsonl or bench.jsonl.")],
+    new: Annotated[Path, typer.Argument(help="The later record.")],
     out: Annotated[Path | None, typer.Option(help="Folder for compare.md and compare.json; none by default.")] = None,
 ) -> None:
-    """Verdicts, errors, checks that vanished; time and memory where the samples were taken in pairs.
+    """Compare verdicts, errors and missing checks of two records, and time and memory measured in pairs.
 
-    Each line is SAME, BETTER, WORSE or AMBIGUOUS. Exit code 1 only where something got worse beyond doubt.
+    Each line is SAME, BETTER, WORSE or AMBIGUOUS. The exit code is 1 only if something is certainly worse.
 
     Example: `equiharness compare yesterday/run.jsonl out/run.jsonl`
     """
@@ -34,7 +34,7 @@ def compare(
 
 
 def write_changes(found: Changes, old: str, new: str, out: Path | None) -> None:
-    """Print the Markdown, and write it beside the JSON where a folder is given."""
+    """Print the comparison as Markdown; if a folder is given, write it there as Markdown and JSON."""
     from ..harness.records.writing import write_atomically
     from ..reports.changes import render_changes
 

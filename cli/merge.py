@@ -1,4 +1,4 @@
-"""``equiharness merge``: the records of the parts of one plan, as the record of the whole."""
+"""``equiharness merge``: join the records of the shards of one plan."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 def merge(
     records: Annotated[list[Path], typer.Argument(help="The run.jsonl of each shard.")],
     out: Annotated[Path, typer.Option(help="The merged record, or a folder for run.jsonl.")] = Path("out"),
-    strict: Annotated[bool, typer.Option(help="IMPRECISE fails too.")] = False,
+    strict: Annotated[bool, typer.Option(help="IMPRECISE counts as a failure.")] = False,
 ) -> None:
-    """Make one record of the records of `verify --shard i/n`; exit codes are those of the whole run.
+    """Merge the records of `verify --shard i/n` into one record; the exit code is that of the whole run.
 
     Example: `equiharness merge shard-1/run.jsonl shard-2/run.jsonl --out out`
     """
@@ -42,8 +42,10 @@ def merge(
     summarise(record, merged.tally, merged.seconds)
     if merged.missing:
         raise UsageError(
-            f"{merged.missing} of {merged.planned} planned checks are in none of the records: a shard is missing, or "
-            f"was interrupted. {record} holds the others. Go on: equiharness verify --resume {record}"
+            f"{merged.missing} of {merged.planned} planned checks are in none of the records: a shard is missing or "
+            f"was interrupted. {record} holds the other checks. Continue: equiharness verify --resume {record}"
         )
-    console().print(f"{record}: {merged.tally.checks} checks. Render it: equiharness report {record}", markup=False)
+    console().print(
+        f"{record}: {merged.tally.checks} checks. Write the report: equiharness report {record}", markup=False
+    )
     raise typer.Exit(merged.tally.exit_code(strict=strict))

@@ -1,4 +1,4 @@
-"""``equiharness report``: a record as a page, as Markdown, as figures and tables, as marks on a change."""
+"""``equiharness report``: render a record as HTML, Markdown, figures, tables and annotations."""
 
 from __future__ import annotations
 
@@ -17,26 +17,32 @@ if TYPE_CHECKING:
 
 def report(
     record: Annotated[Path, typer.Argument(help="A run.jsonl written by verify.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for report.html and report.md; beside the record.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for report.html and report.md; by default that of the record.")
+    ] = None,
     html: Annotated[bool, typer.Option(help="Write the HTML report (needs equiharness[report]).")] = True,
     before: Annotated[
-        list[Path] | None, typer.Option(help="Records of earlier runs, or folders of them (repeatable): since when?")
+        list[Path] | None,
+        typer.Option(help="Earlier records or folders of them (repeatable), to find out since when a check fails."),
     ] = None,
-    bench: Annotated[Path | None, typer.Option(help="A bench.jsonl: what the layers cost.")] = None,
-    maps: Annotated[Path | None, typer.Option(help="Validity maps, from benchmarks/validity_map.py.")] = None,
+    bench: Annotated[Path | None, typer.Option(help="A bench.jsonl: times, memory and errors of the layers.")] = None,
+    maps: Annotated[Path | None, typer.Option(help="Validity maps, written by benchmarks/validity_map.py.")] = None,
     trend: Annotated[Path | None, typer.Option(help="asv's results folder, e.g. .asv/results.")] = None,
     figures: Annotated[
         Path | None,
-        typer.Option(help="Folder for every picture as PNG and SVG, and every table as CSV, LaTeX, Markdown."),
+        typer.Option(help="Folder for every picture as PNG and SVG, and every table as CSV, LaTeX and Markdown."),
     ] = None,
     only: Annotated[
-        str, typer.Option(help="Glob pattern on implementations, for --figures: four files are drawn a second.")
+        str,
+        typer.Option(
+            help="Glob pattern on implementations, for --figures; drawing takes a quarter of a second a file."
+        ),
     ] = "*",
     annotations: Annotated[
-        bool, typer.Option("--annotations", help="Print failures and warnings as GitHub's workflow commands.")
+        bool, typer.Option("--annotations", help="Print failures and warnings as workflow commands of GitHub.")
     ] = False,
 ) -> None:
-    """Render a record: HTML and Markdown, and where asked for figures, tables and annotations.
+    """Render a record as HTML and Markdown; options add figures, tables and annotations.
 
     Example: `equiharness report out/run.jsonl --before yesterday/run.jsonl --figures out/figures`
     """
@@ -52,11 +58,11 @@ def report(
 
         console().print(render_annotations(run), end="", markup=False)
     if run.truncated:
-        raise UsageError(f"{run.truncated} The report says so; verify again for a whole one.")
+        raise UsageError(f"{run.truncated} The report is marked as incomplete. Verify again for a complete one.")
 
 
 def write_reports(run: Run, record: Path, out: Path, *, html: bool | None, extras: Extras | None = None) -> None:
-    """Render a record; ``html=None`` writes the page where its libraries are installed, and says what is missing."""
+    """Render a record; ``html=None`` writes the page if its libraries are installed, and else names the missing one."""
     from ..harness.records.writing import write_atomically
     from ..reports.markdown import render_markdown
 
@@ -83,7 +89,7 @@ def _extras(
     maps: Path | None,
     trend: Path | None,
 ) -> Extras:
-    """Everything that was given beside the record; the newest earlier run is the one to compare with."""
+    """The optional inputs of a report; the run is compared with the newest of the earlier runs."""
     from ..harness.records.comparing import changes
     from ..harness.records.reading import read_run
     from ..harness.records.validity import read_maps
@@ -107,10 +113,10 @@ def _extras(
 
 
 def _records(given: tuple[Path, ...] | list[Path]) -> list[Path]:
-    """Records as given, and those of folders.
+    """The given records, and the records in the given folders.
 
     Raises:
-        UsageError: a folder without any.
+        UsageError: a folder holds no record.
     """
     found: list[Path] = []
     for path in given:

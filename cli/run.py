@@ -1,4 +1,4 @@
-"""A verification run: what was asked for, where it runs, its record as it grows, and its summary."""
+"""A verification run: which checks it makes, where they run, its record and its summary."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a plan is made from."""
+    """The options from which a plan is made."""
 
     names: tuple[str, ...]
     properties: tuple[str, ...]
@@ -38,13 +38,13 @@ class Selection:
     threads: int
 
     def expects(self, key: str) -> bool:
-        """Whether a baseline's check belongs to it."""
+        """Whether a check of a baseline belongs to this selection."""
         from ..harness.records.baseline import in_selection
 
         return in_selection(key, self.names, self.properties, self.dtypes, self.cases)
 
     def plan(self) -> Plan:
-        """Its checks."""
+        """The plan of the selected checks."""
         from ..harness.runs.checks import check_declarations, plan
         from ..suites.properties import PLANNED, planned
 
@@ -62,15 +62,15 @@ class Selection:
         )
 
     def data(self) -> dict[str, Any]:
-        """As JSON data, for the record."""
+        """The selection as JSON data, for the record."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> Self:
-        """The one that ``data`` gave.
+        """The selection that ``data`` describes.
 
         Raises:
-            TypeError: another version gave it.
+            TypeError: another version of equiharness wrote the data.
         """
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
         return cls(**fields)
@@ -84,7 +84,7 @@ def selection(
     settings: Settings,
     threads: int,
 ) -> Selection:
-    """What options and settings ask for.
+    """The selection that options and settings describe.
 
     Raises:
         UsageError: a property or dtype that does not exist.
@@ -103,12 +103,12 @@ def selection(
 
 @dataclass(frozen=True)
 class Manner:
-    """Where and how patiently a plan runs.
+    """Where a plan runs, and how long one check may take.
 
     Args:
-        jobs: processes; 0: one per GPU or core, or this one alone for a short plan.
-        scheduler: of Dask; "local" starts one here.
-        limit: seconds for a check; None: any.
+        jobs: worker processes; 0: one per GPU or core, or none for a short plan, which runs in this process.
+        scheduler: address of a Dask scheduler; "local" starts one on this machine.
+        limit: seconds allowed for one check; None: no limit.
     """
 
     jobs: int = 0
@@ -116,11 +116,13 @@ class Manner:
     limit: float | None = None
 
     def engine(self, checks: int, device: str) -> AbstractContextManager[Engine | None]:
-        """Where so many checks run; None is this process."""
+        """The engine that runs this number of checks; None: they run in this process."""
         from ..harness.runs.pool import gpus_for, pooled, workers_for
 
         if self.limit is not None and self.limit <= 0:
-            raise UsageError(f"--limit {self.limit:g} leaves no time. Give seconds, or leave it out.")
+            raise UsageError(
+                f"--limit {self.limit:g} leaves no time for a check. Give a number of seconds above 0, or no limit."
+            )
         if self.scheduler:
             from ..harness.runs.cluster import clustered
 
@@ -139,7 +141,7 @@ def _gpu_count() -> int:
 
 
 def verified(chosen: Selection, record: Path, how: Manner, *, shard: str = "") -> Tally:
-    """Plan, run, record, and sum up on the terminal."""
+    """Plan the checks, run and record them, and print the summary."""
     from ..harness.records.environment import source_digest
     from ..harness.runs.plan import WHOLE, Shard
     from ..harness.runs.resume import identity
@@ -151,16 +153,17 @@ def verified(chosen: Selection, record: Path, how: Manner, *, shard: str = "") -
 
 
 def resumed(chosen: Selection | None, record: Path, how: Manner, *, shard: str = "") -> tuple[Selection, Tally]:
-    """Go on with a record: what it holds is kept, the rest is checked.
+    """Continue a record: keep the checks that it holds, and run the others.
 
     Args:
-        chosen: what options ask for; None: what the record says.
+        chosen: the selection of the options; None: the selection that the record holds.
         record: the record.
-        how: where and how patiently.
-        shard: as an option; the record knows its own.
+        how: where the checks run, and how long one may take.
+        shard: the option --shard; empty: the shard that the record holds.
 
     Raises:
-        RecordError: it cannot be continued: it is damaged, or of another plan, version or torch.
+        RecordError: the record cannot be continued: it is damaged, or belongs to another plan, another version of
+            equiharness or another version of torch.
     """
     from ..harness.records.environment import capture, source_digest
     from ..harness.runs.plan import Shard
@@ -172,14 +175,14 @@ def resumed(chosen: Selection | None, record: Path, how: Manner, *, shard: str =
             chosen = Selection.read(state.header.environment["plan"]["asked"])
         except (KeyError, TypeError) as error:
             raise RecordError(
-                f"{record} does not say what was planned: another equiharness wrote it. Verify again."
+                f"{record} holds no plan: another version of equiharness wrote it. Verify again without --resume."
             ) from error
     part = Shard.read(shard) if shard else shard_of(state.header)
     plan = chosen.plan()
     require_same(record, state.header, identity(plan, part, chosen.data(), source_digest()), capture()["versions"])
     run = _PlannedRun(plan, part, chosen.device, record, how)
     if state.ended:
-        console().print(f"{record} is whole: nothing is left to do.", markup=False)
+        console().print(f"{record} is complete: no check is left to run.", markup=False)
         summarise(run.record, state.tally, state.seconds)
         return chosen, state.tally
     return chosen, _finished(run, reopen(record, state), state)
@@ -187,7 +190,7 @@ def resumed(chosen: Selection | None, record: Path, how: Manner, *, shard: str =
 
 @dataclass(frozen=True)
 class _PlannedRun:
-    """A plan, the part of it that is run, and where."""
+    """A plan, the shard of it to run, and where to run it."""
 
     plan: Plan
     shard: Shard
@@ -197,7 +200,7 @@ class _PlannedRun:
 
 
 def _finished(run: _PlannedRun, writer: RecordWriter, before: RecordState | None) -> Tally:
-    """Check what is left, write each result as it comes, and sum up; what was written before an interruption stays."""
+    """Run the checks that are left, record each result at once, and print the summary."""
     from ..harness.records.lines import EndLine
     from ..harness.records.tally import Tally
     from ..harness.runs.scheduling import stream
@@ -217,9 +220,9 @@ def _finished(run: _PlannedRun, writer: RecordWriter, before: RecordState | None
         if not tally.checks:
             raise
         held = f"{run.record} holds {tally.checks} of {total} checks"
-        raise UsageError(f"{error} {held}. Go on: equiharness verify --resume {run.record}") from error
+        raise UsageError(f"{error} {held}. Continue: equiharness verify --resume {run.record}") from error
     except KeyboardInterrupt:
-        console(stderr=True).print(f"Go on: equiharness verify --resume {run.record}", markup=False)
+        console(stderr=True).print(f"Continue: equiharness verify --resume {run.record}", markup=False)
         raise
     finally:
         writer.close()
@@ -228,7 +231,7 @@ def _finished(run: _PlannedRun, writer: RecordWriter, before: RecordState | None
 
 
 def _write(writer: RecordWriter, outcome: CheckOutcome, position: int) -> int:
-    """Append a result with its picture; the offset of its line."""
+    """Append a result and its picture to the record, and return the offset of its line."""
     from ..harness.records.lines import CheckLine
 
     result = outcome.result
@@ -240,13 +243,13 @@ def _write(writer: RecordWriter, outcome: CheckOutcome, position: int) -> int:
 def _with_progress(
     outcomes: Iterator[tuple[int, CheckOutcome]], total: int, done: int
 ) -> Iterator[tuple[int, CheckOutcome]]:
-    """Results behind a progress bar on a terminal, as plain lines elsewhere."""
+    """Yield the results and show progress: a bar on a terminal, plain lines elsewhere."""
     from ..harness.verdict.result import headline
 
     screen = console(stderr=True)
     if not screen.is_terminal:
         for number, (position, outcome) in enumerate(outcomes, done + 1):
-            # Not through the console: laying a line out costs as much as the cheapest check.
+            # Written without the console, whose layout of a line takes as long as the cheapest check.
             sys.stderr.write(f"[{number}/{total}] {headline(outcome.result)}\n")
             yield position, outcome
         return
@@ -263,7 +266,7 @@ def _with_progress(
 
 
 def summarise(record: Path, tally: Tally, seconds: float) -> None:
-    """The failures of a record in the order of its plan, and its counts."""
+    """Print the failures of a record in the order of its plan, and the counts."""
     from ..harness.records.lines import CheckLine
     from ..harness.records.reading import line_at
     from ..harness.verdict.result import explain
@@ -282,7 +285,7 @@ def summarise(record: Path, tally: Tally, seconds: float) -> None:
 
 
 def results_of(record: Path) -> Iterator[CheckResult]:
-    """The results of a record one by one, as they were written."""
+    """Yield the results of a record in the order in which they were written."""
     from ..harness.records.lines import CheckLine
     from ..harness.records.reading import lines_of
 

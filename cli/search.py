@@ -1,4 +1,4 @@
-"""The command ``equiharness search``: look for a configuration, an element and an input on which a layer fails."""
+"""``equiharness search``: search for a configuration, an element and an input on which a layer fails."""
 
 from __future__ import annotations
 
@@ -20,27 +20,29 @@ if TYPE_CHECKING:
     from ..harness.search.search import SearchProgress
     from ..harness.search.trial import Trial
 
-#: What is searched unless properties are named: the statements that hold on every input.
+#: The properties that are searched by default: those that must hold on every input.
 SEARCHED = ("equivariance", "adjoint", "parameter_gradient")
-#: Seconds between two lines of progress where there is no terminal.
+#: Seconds between two lines of progress if the output is not a terminal.
 PACE = 10.0
 
 
 def search(
     implementation: Annotated[str, typer.Argument(help="Name of one implementation; see `equiharness list`.")],
-    minutes: Annotated[float, typer.Option(help="How long; 0 searches until it is interrupted.")] = 1.0,
-    prop: Annotated[list[str] | None, typer.Option("--property", help="Only this property (repeatable).")] = None,
+    minutes: Annotated[float, typer.Option(help="Minutes to search; 0 searches until you interrupt it.")] = 1.0,
+    prop: Annotated[
+        list[str] | None, typer.Option("--property", help="Search only this property (repeatable).")
+    ] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="float32 or float64 (repeatable; both by default).")] = None,
-    corpus: Annotated[Path, typer.Option(help="Folder of failures: tried first, and added to.")] = Path(
-        "equiharness-corpus"
-    ),
+    corpus: Annotated[
+        Path, typer.Option(help="Folder of failures: known ones are tried first, new ones are added.")
+    ] = Path("equiharness-corpus"),
     seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
-    trial: Annotated[str, typer.Option(help="Make this one trial again, as printed by a search.")] = "",
+    trial: Annotated[str, typer.Option(help="Repeat this one trial, as printed by a search.")] = "",
 ) -> None:
-    """Search for failures of one implementation: configurations, elements and inputs that nobody listed.
+    """Search generated configurations, elements and inputs for failures of one implementation.
 
-    Failures are made as small as they can be, printed with a line that reproduces each, and kept in the corpus.
+    Each failure is made as simple as possible, printed with a command that reproduces it, and kept in the corpus.
 
     Example: `equiharness search equiharness.LiftingConv --minutes 5`
     """
@@ -58,24 +60,26 @@ def search(
     properties, dtypes = tuple(prop or SEARCHED), tuple(dtype or ("float32", "float64"))
     _require_known(properties, dtypes)
     with _shown(implementation, minutes * 60) as report:
-        hunt = Search(adapter, properties, dtypes, suite=SUITE, folder=corpus, seed=seed, device=device, report=report)
+        searcher = Search(
+            adapter, properties, dtypes, suite=SUITE, folder=corpus, seed=seed, device=device, report=report
+        )
         try:
-            hunt.run(minutes * 60 if minutes > 0 else float("inf"))
+            searcher.run(minutes * 60 if minutes > 0 else float("inf"))
         except KeyboardInterrupt:
-            _console(stderr=True).print("Interrupted: failures found until now are in the corpus.", markup=False)
-    _summarise(hunt.progress, corpus)
-    raise typer.Exit(exit_code(hunt.progress))
+            _console(stderr=True).print("Interrupted: the corpus holds the failures found so far.", markup=False)
+    _summarise(searcher.progress, corpus)
+    raise typer.Exit(exit_code(searcher.progress))
 
 
 def exit_code(progress: SearchProgress) -> int:
-    """0 nothing fails; 1 something does, a known failure included; 3 nothing was checked."""
+    """0 if nothing fails; 1 if there is a failure, new or known; 3 if nothing was checked."""
     if progress.found or progress.known:
         return 1
     return 0 if progress.anything else 3
 
 
 def reproduction(trial: Trial) -> str:
-    """The line that makes a trial again."""
+    """The command that repeats a trial."""
     return shlex.join(["equiharness", "search", trial.implementation, "--trial", trial.text])
 
 
@@ -86,7 +90,9 @@ def _again(adapter: Implementation, text: str) -> int:
 
     made = Trial.read(text)
     if made.implementation != adapter.name:
-        raise UsageError(f"The trial is one of {made.implementation}, not of {adapter.name}: name that implementation.")
+        raise UsageError(
+            f"The trial belongs to {made.implementation}, not to {adapter.name}: name {made.implementation}."
+        )
     result = run_trial(adapter, made, SUITE)
     _console().print(explain(result.model_copy(update={"reproduce": reproduction(made)})), markup=False)
     return int(failed(result))
@@ -114,7 +120,7 @@ def _status(progress: SearchProgress) -> str:
 
 @contextmanager
 def _shown(name: str, seconds: float) -> Iterator[Callable[[SearchProgress], None]]:
-    """Progress on one line of a terminal, and as a line every few seconds elsewhere."""
+    """Show progress on one line of a terminal, and elsewhere as a line every few seconds."""
     console = _console(stderr=True)
     if console.is_terminal:
         with console.status(f"{name}: building the first layer") as status:
@@ -134,17 +140,20 @@ def _shown(name: str, seconds: float) -> Iterator[Callable[[SearchProgress], Non
 def _summarise(progress: SearchProgress, corpus: Path) -> None:
     console = _console()
     for known in progress.mended:
-        console.print(f"mended    {known.path} fails no longer; it stays in {corpus} to be tried again.", markup=False)
+        console.print(
+            f"fixed     {known.path} no longer fails; it stays in {corpus} and is tried again in every search.",
+            markup=False,
+        )
     for title, failures in (("known", progress.known), ("FAIL", progress.found)):
         for found in failures:
             console.print(_described(title, found), markup=False)
-    console.print(_status(progress) + f"; {len(progress.known)} known ones still fail.", markup=False)
+    console.print(_status(progress) + f"; {len(progress.known)} known failures still fail.", markup=False)
     if not progress.anything:
         console.print("Nothing was checked: every trial was skipped.", markup=False)
 
 
 def _described(title: str, found: Found) -> str:
-    blamed = ", ".join(f"{k}={v}" for k, v in found.blamed.items()) or "nothing: the plainest configuration fails"
+    blamed = ", ".join(f"{k}={v}" for k, v in found.blamed.items()) or "nothing: the simplest configuration fails"
     return (
         f"{title:9} {found.trial.property} is {found.verdict} ({found.code}) for {found.trial.case.name}, "
         f"{found.trial.dtype}\n  {found.message}\n  depends on {blamed}\n  reproduce {reproduction(found.trial)}"

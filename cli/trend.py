@@ -1,4 +1,4 @@
-"""``equiharness trend``: what many runs measured, on one page."""
+"""``equiharness trend``: the measurements of many runs on one page."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .common import console
 def trend(
     records: Annotated[list[Path] | None, typer.Argument(help="run.jsonl and bench.jsonl files.")] = None,
     results: Annotated[Path | None, typer.Option(help="asv's results folder, e.g. .asv/results.")] = None,
-    out: Annotated[Path, typer.Option(help="The page.")] = Path("out/trend.html"),
+    out: Annotated[Path, typer.Option(help="File of the page.")] = Path("out/trend.html"),
 ) -> None:
-    """Error, time and memory by commit and machine, with change points, as one HTML page.
+    """Show error, time and memory by commit and machine, with change points, on one HTML page.
 
     Example: `equiharness trend --results .asv/results .asv/records/*.jsonl --out out/trend.html`
     """

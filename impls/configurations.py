@@ -1,6 +1,6 @@
-"""What each family of layers takes: the configurations that a property-based search draws from, the plainest first.
+"""The configurations of each family of layers for a property-based search, the simplest first.
 
-A strided layer keeps the symmetry of a box where (n + 2 p - k) mod s = 0 on every axis: sizes are drawn among those.
+A strided layer keeps the symmetry of a box if (n + 2 p - k) mod s = 0 on every axis: sizes are drawn from those.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 #: Groups of the project's own grid layers.
 GRID_GROUPS = ("C4", "D4", "O", "Oh")
-#: Planar groups of escnn and e2cnn: those of the grid, subgroups, and others of which some elements need no
-#: interpolation.
+#: Planar groups of escnn and e2cnn: groups of the grid, their subgroups, and groups of which only some elements map the
+#: grid onto itself.
 PLANAR_GROUPS = ("C4", "D4", "C2", "D2", "C8", "C6", "D6")
-#: Grids that kernels of the project's spherical convolutions are sampled on.
+#: Grids for the kernels of the project's spherical convolutions.
 KERNEL_GRIDS = ("near identity", "equatorial", "soft")
 
 Drawn = dict[str, Any]
 
 
 def volumes(drawn: Drawn) -> bool:
-    """Whether the group drawn acts on a box of three axes."""
+    """Whether the drawn group acts on a box with three axes."""
     return str(drawn["group"]).startswith("O")
 
 
 def fields(drawn: Drawn) -> Sequence[int]:
-    """Numbers of fields: few in space, where a regular field has 24 or 48 channels."""
+    """Numbers of fields; few in space, where a regular field has 24 or 48 channels."""
     return (1, 2) if volumes(drawn) else (1, 2, 3)
 
 
@@ -45,12 +45,12 @@ def boxes(lengths: Sequence[int], drawn: Drawn) -> list[int | str]:
 
 
 def any_box(drawn: Drawn) -> list[int | str]:
-    """Boxes of every size, small in space."""
+    """Boxes of every size; small boxes in space."""
     return boxes(range(1, 5 if volumes(drawn) else 12), drawn)
 
 
 def aligned(drawn: Drawn) -> list[int]:
-    """Lengths on which a stride keeps the symmetry; a circular border wraps around at most once."""
+    """Lengths for which the stride keeps the symmetry and a circular border wraps around at most once."""
     k, s, p = drawn["kernel"], drawn["stride"], drawn["padding"]
     longest = 6 if volumes(drawn) else 13
     least = p if drawn.get("padding_mode") == "circular" else 1
@@ -81,7 +81,7 @@ def grid_convolution(**more: Any) -> Cases:
 
 
 def grid_transposed(**more: Any) -> Cases:
-    """The project's own transposed convolutions: the finer grid has the same centre, whatever the size."""
+    """The project's own transposed convolutions: the finer grid has the same centre for every size."""
 
     def fits(case: Case) -> bool:
         return all((n - 1) * case["stride"] + case["kernel"] > 2 * case["padding"] for n in map(int, _sides(case)))
@@ -137,7 +137,7 @@ def grid_upsampling() -> Cases:
 
 
 def steerable_convolution(valid: Callable[[Case], bool] | None = None) -> Cases:
-    """``R2Conv`` between regular fields; their default basis has no filter of two by two."""
+    """``R2Conv`` between regular fields; the libraries' default basis has no filter of two by two."""
     return cases(
         valid,
         group=PLANAR_GROUPS,
@@ -151,7 +151,7 @@ def steerable_convolution(valid: Callable[[Case], bool] | None = None) -> Cases:
 
 
 def steerable_transposed() -> Cases:
-    """``R2ConvTransposed``: any size, as every point of the output is centred with output padding 0."""
+    """``R2ConvTransposed`` at any size: with output padding 0 the output is always centred."""
     return cases(
         lambda case: (case["size"] - 1) * case["stride"] + case["kernel"] > 2 * case["padding"],
         group=PLANAR_GROUPS,
@@ -194,18 +194,18 @@ def spherical_resampling() -> Cases:
 
 
 def _irreps(*, copies: int = 2, degree: int = 3) -> list[str]:
-    """Sums of irreps, from one scalar to several kinds of both parities."""
+    """Sums of irreps, from one scalar to two kinds of both parities."""
     kinds = [f"{order}{p}" for order in range(degree + 1) for p in "eo"]
     single = [f"{n}x{kind}" for n in range(1, copies + 1) for kind in kinds]
     return [*single, *(f"1x{a}+{copies}x{b}" for a in kinds for b in kinds if a != b)]
 
 
 def e3nn_linear() -> Cases:
-    """Irreps that share at least one kind: a map from others is zero by Schur's lemma, which proves nothing."""
+    """Irreps that share at least one kind: without one the map is zero by Schur's lemma, which proves nothing."""
 
     def related(case: Case) -> bool:
         reads, writes = _kinds(case["irreps_in"]), _kinds(case["irreps_out"])
-        # e3nn 0.6 raises on building a layer with a bias on scalars that no input reaches.
+        # e3nn 0.6 raises an error for a layer with a bias on output scalars that have no input.
         unreached = case["biases"] and bool({(0, 1)} & (writes - reads))
         return bool(reads & writes) and not unreached
 
@@ -229,7 +229,7 @@ def e3nn_product() -> Cases:
 
 
 def e3nn_gate() -> Cases:
-    """As many gates as gated irreps."""
+    """Gated irreps with one gate for each."""
     return cases(
         scalars=("1x0e", "2x0e", "1x0o", "1x0e+2x0o"),
         gated=("1x1o", "1x1e", "2x1o", "1x1o+1x2e", "2x2o+1x3e"),

@@ -15,14 +15,14 @@ INSTALL = "pip install git+https://github.com/jonkhler/s2cnn lie_learn==0.0.2 (u
 
 
 def load() -> Any:
-    """The library.
+    """Import the library.
 
     Raises:
-        MissingDependencyError: it is missing, or does not import under these versions of torch and numpy.
+        MissingDependencyError: the library is missing, or cannot be imported with these versions of torch and numpy.
     """
     try:
         return importlib.import_module("s2cnn")
-    except Exception as error:  # what an unmaintained library raises on import is anybody's guess
+    except Exception as error:  # an unmaintained library may raise any error on import
         raise MissingDependencyError(
             f"s2cnn cannot be imported ({type(error).__name__}: {error}). Install it: {INSTALL}"
         ) from error
@@ -31,7 +31,7 @@ def load() -> Any:
 def twin(ours: Any) -> Callable[[], Twin]:
     """Our convolution and s2cnn's of the same geometry, on one set of weights.
 
-    Aliases are part of s2cnn's layers: where the bandwidth grows by two or more the two differ by them.
+    Aliases are part of s2cnn's layers: if the bandwidth grows by two or more, the two layers differ by the aliases.
     """
 
     def build() -> Twin:
@@ -53,7 +53,7 @@ def twin(ours: Any) -> Callable[[], Twin]:
 
 
 def theirs_like(ours: Any) -> Any:
-    """S2cnn's layer with the channels, bandwidths and grid of ours."""
+    """s2cnn's layer with the channels, bandwidths and grid of our layer."""
     library = load()
     kind = library.S2Convolution if ours.axes_in == 2 else library.SO3Convolution
     grid = tuple(tuple(float(angle) for angle in point) for point in ours.grid.points)

@@ -1,12 +1,12 @@
-"""One operator twice: the project's layers beside their formulas, and beside the same operator in another library.
+"""Pairs of implementations of one operator: a layer and its formula, or our layer and that of another library.
 
-A steerable convolution of escnn or e2cnn between trivial and regular fields is a lifting or regular convolution whose
-filters a basis spans. With B the linear map from the library's weights theta to its expanded filter F,
+A steerable convolution of escnn or e2cnn between trivial and regular fields is a lifting or regular convolution with
+filters from a basis. With B the linear map from the library's weights theta to its expanded filter F,
 
     ours from theirs    w[o, i, u, t] = F[(o, e), (i, u), t],  F = B theta
     theirs from ours    theta = B^+ F,  F[(o, g), (i, h), t] = w[o, i, g^-1 h, g^-1 t]
 
-with elements matched by their matrices. The second exists where the basis spans every equivariant filter.
+with elements matched by their matrices. The second map exists if the basis spans every equivariant filter.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from ..harness.errors import UsageError
 Builder = Callable[[], Twin]
 Parameters = Mapping[str, Tensor]
 
-#: A basis sampled in float32 misses a filter that it spans by about 1e-7 of its norm; one that it does not span, by
-#: the share of the missing directions.
+#: Largest relative error of a filter that a basis spans: about 1e-7 for a basis sampled in float32. For a filter that
+#: the basis does not span, the error is the share of the missing directions.
 SPANS = 1e-4
 
 
 def of_layer(layer: nn.Module) -> tuple[Builder, ...]:
-    """The pairs of one of the project's grid layers: its formula; of a separable layer, what it factorises."""
+    """The pairs of one of the project's grid layers: its formula and, for a separable layer, the regular layer."""
     pairs: list[Builder] = []
     if hasattr(layer, "backend"):
         pairs.append(functools.partial(formula, layer))
@@ -45,7 +45,7 @@ def of_layer(layer: nn.Module) -> tuple[Builder, ...]:
 
 
 def formula(layer: Any) -> Twin:
-    """The layer's fast path and its definition, summed tap by tap."""
+    """The layer's fast path, and its definition as a sum over taps."""
     brute = copy.deepcopy(layer)
     brute.backend = "reference"
 
@@ -82,7 +82,7 @@ def factorised(layer: Any) -> Twin:
         return _call(layer, theta, x)
 
     def product(theta: Parameters, x: Tensor) -> Any:
-        weight = _call(layer, theta, of=lambda m: m.factorised_weight())
+        weight = _call(layer, theta, compute=lambda m: m.factorised_weight())
         shared = {name: theta[name] for name in ("bias", "relaxation") if name in theta}
         return _call(regular, {"weight": weight, **shared}, x)
 
@@ -92,7 +92,7 @@ def factorised(layer: Any) -> Twin:
 def on_the_grid(layer: Any) -> Twin:
     """A steerable layer of a group of the grid, and the layer that permutes the taps of its filter.
 
-    Elements are matched by their matrices: one counts them by angle, the other in the order of the kernels.
+    Elements are matched by their matrices, because the two layers may list them in different orders.
     """
     kind = kernels.GroupConv if layer.in_fibre else kernels.LiftingConv
     other = kind(
@@ -112,21 +112,21 @@ def on_the_grid(layer: Any) -> Twin:
 
     def permuted(theta: Parameters, x: Tensor) -> Any:
         bias = {"bias": theta["bias"]} if "bias" in theta else {}
-        return _call(other, {"weight": _call(layer, theta, of=lambda m: m.filter()), **bias}, x)
+        return _call(other, {"weight": _call(layer, theta, compute=lambda m: m.filter()), **bias}, x)
 
     return Twin("sampled and permuted filters", sampled, permuted, dict(layer.named_parameters()))
 
 
 @dataclass(frozen=True)
 class Steerable:
-    """A convolution of another library between trivial or regular fields, with what the mapping needs of it.
+    """A convolution of another library between trivial or regular fields, with the data for the mapping.
 
     Attributes:
-        name: of the library's layer.
+        name: name of the library's layer.
         module: the library's layer in training mode, with ``weights``, ``basisexpansion`` and ``bias_expansion``.
         on_tensors: (module, x) -> y on plain tensors, channel = field * size + component.
         order: for each element of ours, the library's index of the element with the same matrix.
-        ours: the project's LiftingConv or GroupConv of the same geometry; only its shapes matter.
+        ours: the project's LiftingConv or GroupConv of the same geometry; only its shapes are used.
     """
 
     name: str
@@ -142,11 +142,11 @@ class Steerable:
 
     @functools.cached_property
     def back(self) -> list[int]:
-        """For each index of theirs, ours of the same element."""
+        """For each index of the library, our index of the same element."""
         return [list(self.order).index(k) for k in range(len(self.order))]
 
     def spans(self) -> bool:
-        """Whether the library's basis can express any weights of ours."""
+        """Whether the library's basis can express all our weights."""
         with torch.no_grad():
             generator = torch.Generator().manual_seed(0)
             weight = torch.randn(self.ours.weight.shape, generator=generator, dtype=torch.float64)
@@ -155,7 +155,7 @@ class Steerable:
         return float(missed.norm() / filters.norm()) < SPANS
 
     def ours_from_theirs(self) -> Twin:
-        """Shared parameters are the library's."""
+        """The pair whose shared parameters are the library's."""
 
         def mapped(theta: Parameters, x: Tensor) -> Any:
             fields = self._our_order(self._expanded(theta["weights"]))
@@ -169,13 +169,13 @@ class Steerable:
         return Twin(f"{self.name} and ours on its weights", self._theirs, mapped, theta)
 
     def theirs_from_ours(self) -> Twin:
-        """Shared parameters are ours.
+        """The pair whose shared parameters are ours.
 
         Raises:
             UsageError: the library's basis does not span every filter.
         """
         if not self.spans():
-            raise UsageError(f"{self.name} cannot express every filter of ours: raise its frequencies_cutoff.")
+            raise UsageError(f"{self.name} cannot express every filter of our layer: raise its frequencies_cutoff.")
 
         def mapped(theta: Parameters, x: Tensor) -> Any:
             filters = self._their_order(theta["weight"]).flatten()
@@ -188,10 +188,10 @@ class Steerable:
         return Twin(f"ours and {self.name} on our weights", self._ours, mapped, dict(self.ours.named_parameters()))
 
     def _theirs(self, theta: Parameters, x: Tensor) -> Any:
-        return _call(self.module, theta, x, of=self.on_tensors)
+        return _call(self.module, theta, x, compute=self.on_tensors)
 
     def _ours(self, theta: Parameters, x: Tensor) -> Any:
-        """Our layer between the library's layouts."""
+        """Run our layer with input and output in the library's layout."""
         if not self.lifting:
             x = x.unflatten(1, (-1, len(self.order)))[:, :, list(self.order)]
         return _call(self.ours, theta, x)[:, :, self.back].flatten(1, 2)
@@ -211,8 +211,8 @@ class Steerable:
         return fields if self.lifting else fields[:, :, :, list(self.order)]
 
     def _their_order(self, weight: Tensor) -> Tensor:
-        """Our bank of a weight as F."""
-        bank: Tensor = _call(self.ours, {"weight": weight}, of=lambda m: m.filter_bank())
+        """Our filter bank of a weight as F."""
+        bank: Tensor = _call(self.ours, {"weight": weight}, compute=lambda m: m.filter_bank())
         g = len(self.order)
         fields = bank.unflatten(1, (-1, 1 if self.lifting else g)).unflatten(0, (-1, g))[:, self.back]
         ordered: Tensor = fields if self.lifting else fields[:, :, :, self.back]
@@ -238,21 +238,21 @@ class Steerable:
 
 
 class _Through(nn.Module):
-    """Anything computed from a module, in the form that ``functional_call`` replaces parameters in."""
+    """A module whose output is any function of another module, for ``functional_call``."""
 
-    def __init__(self, module: nn.Module, of: Callable[..., Tensor]) -> None:
+    def __init__(self, module: nn.Module, compute: Callable[..., Tensor]) -> None:
         super().__init__()
-        self.module, self.of = module, of
+        self.module, self.compute = module, compute
 
     def forward(self, *args: Any) -> Tensor:
-        return self.of(self.module, *args)
+        return self.compute(self.module, *args)
 
 
-def _call(module: nn.Module, theta: Parameters, *args: Any, of: Callable[..., Any] | None = None) -> Any:
-    """The module, or what ``of`` computes from it, on other parameters."""
-    if of is None:
+def _call(module: nn.Module, theta: Parameters, *args: Any, compute: Callable[..., Any] | None = None) -> Any:
+    """The output of the module, or of ``compute`` on the module, with other parameters."""
+    if compute is None:
         return torch.func.functional_call(module, dict(theta), args)
-    return torch.func.functional_call(_Through(module, of), {f"module.{n}": p for n, p in theta.items()}, args)
+    return torch.func.functional_call(_Through(module, compute), {f"module.{n}": p for n, p in theta.items()}, args)
 
 
 def steerable(
@@ -268,16 +268,16 @@ def steerable(
     """The pairs of an escnn or e2cnn convolution between regular fields (from trivial ones: ``lifting``) and ours.
 
     Args:
-        name: of the library's layer.
+        name: name of the library's layer.
         layer: the library's module.
-        claim: its claim; the group tells whether ours has the layer.
+        claim: the claim of the layer; its group decides whether we have the same layer.
         case: fields_in, fields_out, kernel, stride, padding.
-        matrices: of the library's elements, in its order, on array axes.
+        matrices: matrices of the library's elements, in the library's order, on array axes.
         lifting: whether the input fields are trivial.
-        spans: whether the library's basis spans every filter, so that our weights can be put in theirs too.
+        spans: whether the library's basis spans every filter, so that our weights can be converted to theirs.
 
     Returns:
-        No pairs where an element leaves the grid: ours has no layer of that group.
+        The pairs; none if an element does not map the grid onto itself, because we have no layer of that group.
     """
     if not all(g.is_signed_permutation for g in claim.group):
         return ()
@@ -300,7 +300,7 @@ def steerable(
 
 
 def _on_tensors(module: Any, x: Tensor) -> Any:
-    """Either library's module on plain tensors: its own geometric tensor is found beside its field type."""
+    """The module of either library on plain tensors; the library is that of the module's field type."""
     package = type(module.in_type).__module__.partition(".")[0]
     geometric = importlib.import_module(f"{package}.nn").GeometricTensor
     return module(geometric(x, module.in_type)).tensor

@@ -17,7 +17,7 @@ from ..harness.records.validity import Geometry
 if TYPE_CHECKING:
     from ..harness.claim.claim import Claim
 
-#: The parameters that a family of layers has beside the size of the box, and values for those it has few of.
+#: Values of the parameters of each family of layers; None if a family does not have the parameter.
 WINDOW = {"kernels": (1, 2, 3, 4, 5), "strides": (1, 2, 3), "paddings": (0, 1)}
 TRANSPOSED = {**WINDOW, "sizes": (4, 5), "output_paddings": (0, 1, 2)}
 BLUR = {"kernels": (None,), "strides": (1, 2, 3), "paddings": (None,)}
@@ -35,7 +35,7 @@ class MappedLayer:
 
 
 def layers() -> Iterator[MappedLayer]:
-    """Every layer of ours, escnn and e2cnn whose outputs depend on a geometry; a library's only if it is installed."""
+    """Every layer of ours, escnn and e2cnn whose output depends on a geometry; only installed libraries are used."""
     yield from _ours()
     from ..harness.installed import distribution_version
 
@@ -74,28 +74,34 @@ def _ours() -> Iterator[MappedLayer]:
     yield MappedLayer("Upsample", "equiharness", FACTOR, functools.partial(_our_resampling, "Upsample"))
 
 
-def _our_convolution(kind: str, reads: str, writes: str, options: dict[str, Any], at: Geometry) -> Claim:
+def _our_convolution(kind: str, reads: str, writes: str, options: dict[str, Any], geometry: Geometry) -> Claim:
     import torch
 
     from .. import kernels
 
     torch.manual_seed(0)
-    given = {"stride": at.stride, "padding": at.padding, "output_padding": at.output_padding}
+    given = {"stride": geometry.stride, "padding": geometry.padding, "output_padding": geometry.output_padding}
     layer = getattr(kernels, kind)(
-        "C4", 1, 1, at.kernel, allow_misaligned=True, **options, **{k: v for k, v in given.items() if v is not None}
+        "C4",
+        1,
+        1,
+        geometry.kernel,
+        allow_misaligned=True,
+        **options,
+        **{k: v for k, v in given.items() if v is not None},
     )
-    return _claim(layer, layer.group, reads, writes, at.size)
+    return _claim(layer, layer.group, reads, writes, geometry.size)
 
 
-def _our_resampling(kind: str, at: Geometry) -> Claim:
+def _our_resampling(kind: str, geometry: Geometry) -> Claim:
     from .. import kernels
 
-    options = {"stride": at.stride} if kind == "AntialiasedPool" else {"scale_factor": at.stride}
-    return _claim(getattr(kernels, kind)("C4", **options), "C4", "regular", "regular", at.size)
+    options = {"stride": geometry.stride} if kind == "AntialiasedPool" else {"scale_factor": geometry.stride}
+    return _claim(getattr(kernels, kind)("C4", **options), "C4", "regular", "regular", geometry.size)
 
 
-def _claim(layer: Any, of: Any, reads: str, writes: str, size: int) -> Claim:
-    """The claim between fields of one kind each, the target on whatever grid the layer makes."""
+def _claim(layer: Any, symmetry: Any, reads: str, writes: str, size: int) -> Claim:
+    """The claim between fields of one kind each; the target has the grid of the layer's output."""
     import torch
 
     from ..harness.claim.claim import Claim
@@ -103,7 +109,7 @@ def _claim(layer: Any, of: Any, reads: str, writes: str, size: int) -> Claim:
     from ..harness.fields.field import Field
     from ..harness.symmetry.groups import Group, group
 
-    found = group(of) if isinstance(of, str) else Group(of.elements, of.name)
+    found = group(symmetry) if isinstance(symmetry, str) else Group(symmetry.elements, symmetry.name)
     source = Field(Grid(size, size), found, reads, split=True)
     with torch.no_grad():
         y = layer(torch.zeros(source.tensor_shape(1)))
@@ -126,7 +132,7 @@ def _steerable(library: str) -> Iterator[MappedLayer]:
         yield MappedLayer(kind, library, axes, functools.partial(_library_layer, library, kind))
 
 
-def _library_layer(library: str, kind: str, at: Geometry) -> Claim:
+def _library_layer(library: str, kind: str, geometry: Geometry) -> Claim:
     """The claim of a library's layer between regular fields of C4."""
     import torch
 
@@ -135,15 +141,15 @@ def _library_layer(library: str, kind: str, at: Geometry) -> Claim:
     from ..harness.fields.field import Field
 
     torch.manual_seed(0)
-    reader = importlib.import_module(f".{library}", __package__).TypeReader()
+    reader = importlib.import_module(f".peers.{library}", __package__).TypeReader()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         nn = importlib.import_module(f"{library}.nn")
         space = _plane(library)
         field = nn.FieldType(space, [space.regular_repr])
-        layer = _LIBRARY[kind](nn, field, at)
+        layer = _LIBRARY[kind](nn, field, geometry)
         typed = reader.layer(layer)
-        source = Field(Grid(at.size, at.size), typed.group, typed.source)
+        source = Field(Grid(geometry.size, geometry.size), typed.group, typed.source)
         with torch.no_grad():
             y = typed.function(torch.zeros(source.tensor_shape(1)))
     target = Field(Grid(*y.shape[-2:]), typed.group, typed.target)
@@ -155,22 +161,28 @@ def _plane(library: str) -> Any:
     return gspaces.rot2dOnR2(4) if library == "escnn" else gspaces.Rot2dOnR2(4)
 
 
-def _window(at: Geometry) -> dict[str, Any]:
-    return {"kernel_size": at.kernel, "stride": at.stride, "padding": at.padding}
+def _window(geometry: Geometry) -> dict[str, Any]:
+    return {"kernel_size": geometry.kernel, "stride": geometry.stride, "padding": geometry.padding}
 
 
-#: How a library's layer is made of a geometry. The blurs take a stride, the adaptive pools the size that a stride would
-#: leave, and upsampling a factor.
+#: Functions that build a library's layer for a geometry. Blurs take a stride, adaptive pools the size of the output
+#: with that stride, and upsampling a factor.
 _LIBRARY: dict[str, Callable[[Any, Any, Geometry], Any]] = {
-    "R2Conv": lambda nn, f, at: nn.R2Conv(f, f, recompute=True, **_window(at)),
-    "R2ConvTransposed": lambda nn, f, at: nn.R2ConvTransposed(
-        f, f, recompute=True, output_padding=at.output_padding, **_window(at)
+    "R2Conv": lambda nn, f, geometry: nn.R2Conv(f, f, recompute=True, **_window(geometry)),
+    "R2ConvTransposed": lambda nn, f, geometry: nn.R2ConvTransposed(
+        f, f, recompute=True, output_padding=geometry.output_padding, **_window(geometry)
     ),
-    "PointwiseMaxPool": lambda nn, f, at: nn.PointwiseMaxPool(f, **_window(at)),
-    "PointwiseAvgPool": lambda nn, f, at: nn.PointwiseAvgPool(f, **_window(at)),
-    "PointwiseMaxPoolAntialiased": lambda nn, f, at: nn.PointwiseMaxPoolAntialiased(f, **_window(at)),
-    "PointwiseAvgPoolAntialiased": lambda nn, f, at: nn.PointwiseAvgPoolAntialiased(f, sigma=0.66, stride=at.stride),
-    "PointwiseAdaptiveAvgPool": lambda nn, f, at: nn.PointwiseAdaptiveAvgPool(f, at.size // (at.stride or 1)),
-    "PointwiseAdaptiveMaxPool": lambda nn, f, at: nn.PointwiseAdaptiveMaxPool(f, at.size // (at.stride or 1)),
-    "R2Upsampling": lambda nn, f, at: nn.R2Upsampling(f, scale_factor=at.stride),
+    "PointwiseMaxPool": lambda nn, f, geometry: nn.PointwiseMaxPool(f, **_window(geometry)),
+    "PointwiseAvgPool": lambda nn, f, geometry: nn.PointwiseAvgPool(f, **_window(geometry)),
+    "PointwiseMaxPoolAntialiased": lambda nn, f, geometry: nn.PointwiseMaxPoolAntialiased(f, **_window(geometry)),
+    "PointwiseAvgPoolAntialiased": lambda nn, f, geometry: nn.PointwiseAvgPoolAntialiased(
+        f, sigma=0.66, stride=geometry.stride
+    ),
+    "PointwiseAdaptiveAvgPool": lambda nn, f, geometry: nn.PointwiseAdaptiveAvgPool(
+        f, geometry.size // (geometry.stride or 1)
+    ),
+    "PointwiseAdaptiveMaxPool": lambda nn, f, geometry: nn.PointwiseAdaptiveMaxPool(
+        f, geometry.size // (geometry.stride or 1)
+    ),
+    "R2Upsampling": lambda nn, f, geometry: nn.R2Upsampling(f, scale_factor=geometry.stride),
 }

@@ -1,4 +1,4 @@
-"""The plotting and templating libraries, loaded when a report is made and not before."""
+"""Loads the plotting and template libraries only when a report is made."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..harness.errors import MissingDependencyError
 
 
 def require(module: str, purpose: str) -> Any:
-    """The module, or a message that says what it is for and how to install it.
+    """Import a module; if it is missing, the error names its purpose and the command that installs it.
 
     Args:
         module: dotted name.
-        purpose: what needs it, the beginning of a sentence.
+        purpose: what needs the module, as the beginning of a sentence.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: the module is not installed.
     """
     try:
         return importlib.import_module(module)
@@ -27,18 +27,18 @@ def require(module: str, purpose: str) -> Any:
 
 
 def folder_of(module: str, purpose: str) -> Path:
-    """Where a package lies, without importing it: for the files that it carries.
+    """The folder of a package, found without importing the package, to read its files.
 
     Args:
         module: top-level name.
-        purpose: what needs it, the beginning of a sentence.
+        purpose: what needs the package, as the beginning of a sentence.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: the package is not installed.
     """
     try:
         found = importlib.util.find_spec(module)
-    except ValueError:  # a module that was set to None
+    except ValueError:  # sys.modules holds None for the module
         found = None
     if found is None or not found.submodule_search_locations:
         raise _missing(module, purpose)

@@ -1,4 +1,4 @@
-"""A run as workflow commands of GitHub Actions: each line printed in a job marks the change that it was run for."""
+"""A run as workflow commands of GitHub Actions: each line that a job prints becomes an annotation of the change."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from .numbers import number
 from .overview import Fault, faults_of
 from .rows import rows_of
 
-#: GitHub shows ten errors and ten warnings of a step, and drops the rest without a word.
+#: GitHub shows ten errors and ten warnings of a step, and drops the others silently.
 SHOWN = 10
 LENGTH = 600
 
 
 def render_annotations(run: Run) -> str:
-    """One line for each implementation and property that fails or warns, the worst first; empty where all holds.
+    """One line for each implementation and property that fails or warns, the worst first; empty if every claim holds.
 
     Example:
         >>> from equiharness.harness.records.lines import RunLine
@@ -49,7 +49,7 @@ def _message(fault: Fault) -> str:
 
 
 def _command(level: str, title: str, message: str) -> str:
-    """``::error title=...::...`` with the characters that would end it written as GitHub reads them."""
+    """``::error title=...::...``, with the characters that would end it escaped as GitHub requires."""
     return f"::{level} title={_escaped(title[:LENGTH], ',:')}::{_escaped(message[:LENGTH])}"
 
 

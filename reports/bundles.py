@@ -1,7 +1,8 @@
-"""What the page carries inside itself: scripts of two libraries and its data, compressed, and the policy that binds it.
+"""The contents embedded in the page: scripts of two libraries and the data, compressed, and the security policy.
 
-The page may run its own script, known by its digest, and what that script unpacks; nothing else. An attribute such as
-``onerror`` in a name that slipped through would not run. The libraries are read from the packages installed here.
+The policy lets the page run only its own script, which it identifies by a digest, and the scripts that this script
+unpacks. If an attribute such as ``onerror`` in a name reached the page, the browser would not run it. The libraries
+are read from the installed packages.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from ._require import folder_of, require
 
-#: Our script, in the order in which its parts build on each other: the report's, and the trend page's.
+#: The parts of the page's own script, in the order of their dependencies: for the report, and for the trend page.
 SHARED = ("text.js", "unpack.js", "plots.js", "trends.js")
 PAGE = (*SHARED, "pictures.js", "checks.js", "table.js", "measured.js", "page.js")
 TREND = (*SHARED, "trend.js")
@@ -21,7 +22,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def packed(text: str) -> str:
-    """A text as base64 of gzip: no character in it means anything in HTML. The same text gives the same bytes.
+    """A text as base64 of gzip, without any character special to HTML. The same text gives the same bytes.
 
     Example:
         >>> import base64, gzip
@@ -32,7 +33,7 @@ def packed(text: str) -> str:
 
 
 def own_script(*parts: str) -> str:
-    """Our script as the browser gets it: the parts in one scope of their own."""
+    """The page's own script: its parts in one function scope."""
     text = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in parts)
     return f'(function () {{\n"use strict";\n{text}\n}})();\n'
 
@@ -47,7 +48,7 @@ def policy(*scripts: str) -> str:
 
 
 def plotly_script(purpose: str = "The HTML report") -> str:
-    """The plotting library."""
+    """The script of the plotting library."""
     script: str = require("plotly.offline", purpose).get_plotlyjs()
     return script
 

@@ -1,12 +1,12 @@
-"""A comparison of two records as Markdown: what got worse first."""
+"""A comparison of two records as Markdown, with what got worse first."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: Outcomes in the order of reading, and their signs.
+#: Outcomes in the order of the page, and their signs.
 ORDER = {"WORSE": "✗", "AMBIGUOUS": "?", "BETTER": "✓", "SAME": "="}
-#: Lines of each outcome; the rest is counted.
+#: Lines listed of each outcome; further lines are only counted.
 LISTED = {"WORSE": 200, "AMBIGUOUS": 100, "BETTER": 100, "SAME": 50}
 
 

@@ -1,4 +1,4 @@
-"""Every picture of a report as PNG and SVG, with captions, ready for a paper."""
+"""Every picture of a report as PNG and SVG, with captions for a paper."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .steps import steps
 from .throughput import grouped
 from .validity import draw_maps
 
-#: Colours of Okabe and Ito, told apart by readers who see no red or green; shapes tell them apart too.
+#: Colours of Okabe and Ito, which readers who cannot distinguish red and green can distinguish; shapes differ too.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f")
 SHAPES = "osDPX^*h"
 OF_LABEL = {
@@ -31,12 +31,12 @@ OF_LABEL = {
     "PASS": "#009e73",
     "SKIP": "#cccccc",
 }
-#: Zeros on a logarithmic axis lie this far under the smallest number.
+#: A zero on a logarithmic axis is drawn at this multiple of the smallest number.
 UNDER = 0.1
 
 
 class Drawn(NamedTuple):
-    """A figure, what its file is called, and the caption."""
+    """A figure, the name of its file, and its caption."""
 
     name: str
     caption: str
@@ -55,13 +55,13 @@ def write_figures(
 
     Args:
         run: a record in memory.
-        folder: made if it is not there.
-        measurements: figures of a bench record, beside those of the run.
+        folder: created if it does not exist.
+        measurements: measurements of a bench record, in addition to those of the run.
         maps: validity maps.
         history: series over many runs.
 
     Returns:
-        The files, about a quarter of a second each: give a run of part of the checks where there are thousands.
+        The files. Each takes about a quarter of a second: for thousands of checks, give a run with a part of them.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -127,7 +127,7 @@ def _diagrams(name: str, about: str, attachment: Attachment) -> Iterator[Drawn]:
 
 
 def _new(width: float, height: float, *, fixed: bool = False) -> tuple[Any, Any]:
-    """A figure and its axes; ``fixed`` margins are drawn twice as fast as those that are fitted to the labels."""
+    """A figure and its axes; ``fixed`` margins draw twice as fast as margins fitted to the labels."""
     figure = require("matplotlib.figure", "A figure").Figure(
         figsize=(width, height), layout=None if fixed else "constrained"
     )
@@ -164,7 +164,7 @@ def _ratios(rows: Sequence[Row]) -> Drawn:
     dtypes = sorted({row.result.dtype for row in rows})
     for label, shape in zip(LABELS, SHAPES, strict=False):
         found = [row for row in rows if row.result.label == label != "SKIP" and _drawable(row.result.ratio)]
-        # Points of one dtype lie beside each other, in an order that a check keeps.
+        # Points of one dtype are spread horizontally; the offset of a check is the same in every report.
         x = [dtypes.index(row.result.dtype) + 0.7 * (int(row.id[:4], 16) / 65536 - 0.5) for row in found]
         y = [row.result.ratio for row in found]
         axes.scatter(x, y, s=8, marker=shape, color=OF_LABEL[label], label=label, linewidths=0) if found else None
@@ -219,7 +219,7 @@ def _peers(measurements: Iterable[Measurement]) -> Any:
     for m in measurements:
         if m.quantity in ("forward", "equivariance error"):
             points.setdefault((m.implementation, m.setting), {})[m.quantity] = m.value
-    sound = {key: (at["forward"], at["equivariance error"]) for key, at in points.items() if len(at) == 2}
+    sound = {key: (p["forward"], p["equivariance error"]) for key, p in points.items() if len(p) == 2}
     if not sound:
         return None
     figure, axes = _new(6, 4)
@@ -265,12 +265,12 @@ def _drawable(value: float | None) -> bool:
 
 
 def _slug(name: str) -> str:
-    """A name as part of a file's name on any system."""
+    """A name as part of a valid file name on any system."""
     return re.sub(r"[^0-9A-Za-z]+", "-", name).strip("-")[:60] or "unnamed"
 
 
 def _text(name: str, length: int = 40) -> str:
-    """A name as a label: a dollar sign in it begins no formula."""
+    """A name as a label, with dollar signs escaped because they begin formulas."""
     flat = " ".join(name.split())
     return (flat if len(flat) <= length else f"{flat[: length - 1]}…").replace("$", r"\$")
 

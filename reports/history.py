@@ -1,4 +1,4 @@
-"""What many runs measured: series of values per machine, read from asv's results and from run records."""
+"""The measurements of many runs: series of values per machine, read from asv's results and from run records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ..harness.errors import RecordError
 from ..harness.records.lines import READABLE, SCHEMA
 
-#: Names in asv's results and their quantities in records: one series, whichever file a value comes from.
+#: Names in asv's results and the matching quantities in records: values from both files form one series.
 TRACKED = {
     "track_forward": "forward",
     "track_backward": "backward",
@@ -32,20 +32,20 @@ UNITS = {
     "equivariance error": "eps",
     "error / bound": "",
 }
-#: What a record's unit is multiplied by; errors are in units of float32's eps.
+#: Factors from the unit of a record to the unit of the trend; errors are in units of float32's eps.
 SCALES = {"s": 1e6, "B": 1.0, "": 2.0**23}
 
 
-# Named tuples and no dataclasses: a million of them are made and hashed in a history of 2,000 runs.
+# Named tuples instead of dataclasses, for speed: a history of 2,000 runs makes and hashes a million of them.
 class PastRun(NamedTuple):
-    """One run: when, of which commit."""
+    """One run: its date and its commit."""
 
     date: float
     commit: str
 
 
 class SeriesKey(NamedTuple):
-    """One series."""
+    """The key of one series."""
 
     machine: str
     quantity: str
@@ -57,11 +57,11 @@ class History:
     """Series of values by run."""
 
     series: dict[SeriesKey, dict[PastRun, float]] = field(default_factory=dict)
-    #: Files that could not be read, and why.
+    #: Files that could not be read, with the reasons.
     notes: list[str] = field(default_factory=list)
 
     def add(self, key: SeriesKey, run: PastRun, value: Any) -> None:
-        """Keep a value; null and NaN are no values."""
+        """Add a value; null and NaN are ignored."""
         if value.__class__ in (float, int) and math.isfinite(value):
             values = self.series.get(key)
             if values is None:
@@ -69,20 +69,20 @@ class History:
             values[run] = value
 
     def runs(self, machine: str) -> list[PastRun]:
-        """All runs of a machine in order of time."""
+        """All runs of a machine in the order of time."""
         return sorted({run for key, values in self.series.items() if key.machine == machine for run in values})
 
     @property
     def machines(self) -> list[str]:
-        """All machines."""
+        """The names of all machines, sorted."""
         return sorted({key.machine for key in self.series})
 
 
 def read_history(results: Path | None = None, records: Iterable[Path] = ()) -> History:
     """Read asv's results folder and any number of run records.
 
-    A file that is damaged is left out and named in ``History.notes``; a truncated last line of a record costs that
-    line alone.
+    A damaged file is left out and named in ``History.notes``. If the last line of a record is truncated, only that line
+    is left out.
 
     Args:
         results: asv's ``results_dir``, one folder for each machine.
@@ -95,7 +95,7 @@ def read_history(results: Path | None = None, records: Iterable[Path] = ()) -> H
                 _read_asv(history, path)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 history.notes.append(f"{path}: no result file of asv ({type(error).__name__}: {error})")
-    # asv keeps one result for each commit; a record of the same run says the same again.
+    # asv keeps one result for each commit; a record of the same run holds the same values again.
     tracked = {(key.machine, run.commit) for key, values in history.series.items() for run in values}
     for path in records:
         try:
@@ -106,7 +106,7 @@ def read_history(results: Path | None = None, records: Iterable[Path] = ()) -> H
 
 
 def values_of(path: Path) -> dict[str, dict[str, Any]]:
-    """Values of one of asv's result files: benchmark -> parameters -> value, null where there is none."""
+    """The values of one of asv's result files: benchmark -> parameters -> value, null if there is none."""
     return _values(json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -132,7 +132,7 @@ def _read_asv(history: History, path: Path) -> None:
 
 
 def _read_record(history: History, path: Path, tracked: set[tuple[str, str]]) -> None:
-    """Values alone, without the samples: thousands of records have to load in seconds."""
+    """Read the values without the samples, because thousands of records have to load in seconds."""
     lines = list(_lines(history, path))
     header = lines[0] if lines else {}
     if header.get("kind") != "run":

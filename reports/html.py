@@ -1,7 +1,7 @@
 """One self-contained HTML page: what broke and since when, a matrix, every check with its pictures, costs, trends.
 
-What is on the first screen, the matrix and the lists are plain HTML. Checks, plots and pictures are drawn by the page's
-own script from data that the page carries compressed.
+The first screen, the matrix and the lists are plain HTML. The page's own script draws checks, plots and pictures from
+compressed data inside the page.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 #: The verdicts from best to worst, in one sentence each.
 MEANINGS = {
-    Verdict.EXACT: "The claim holds: every error is within what rounding explains; a wrong action would have shown.",
+    Verdict.EXACT: "The claim holds: rounding explains every error, and the check would have caught a wrong action.",
     Verdict.APPROXIMATE: "Off the grid no layer is exact; the error falls towards zero as the grid gets finer.",
-    Verdict.SKIPPED: "Nothing could be tried; the reason says why.",
-    Verdict.IMPRECISE: "The structure holds, but more precision is lost than usual for the dtype.",
-    Verdict.AMBIGUOUS: "The check cannot tell sound from broken; the reason says what would settle it.",
-    Verdict.VACUOUS: "The check proves nothing: wrong actions would have passed too.",
+    Verdict.SKIPPED: "Nothing was checked; see the reason.",
+    Verdict.IMPRECISE: "The layer is equivariant, but it loses more precision than usual for the dtype.",
+    Verdict.AMBIGUOUS: "The check cannot decide whether the claim holds; the reason names what would decide it.",
+    Verdict.VACUOUS: "The check proves nothing: a wrong action would have passed too.",
     Verdict.BROKEN: "The claim does not hold.",
     Verdict.TIMED_OUT: "The check ran past its time limit.",
     Verdict.CRASHED: "The layer or its adapter raised an error.",
 }
-#: Lines of the first screen, and of the whole list of faults; the rest is in the table of checks.
+#: Lines of the first screen, and of the whole list of faults; the table of checks holds every check.
 FIRST, LISTED = 6, 500
 
 
 @dataclass(frozen=True)
 class Extras:
-    """What stands beside the run itself, each part empty where there is none.
+    """The optional inputs of a report in addition to the run.
 
     Args:
-        pasts: earlier runs, in any order: since when does what fails now?
+        pasts: earlier runs, in any order, to find out since when a check fails.
         changes: ``Changes.data()`` of a comparison with an earlier run.
-        against: what that run is called.
-        measurements: figures of a bench record, beside those of the run.
-        ceilings: of the machine that they were measured on: dtype -> flops and bytes per second.
+        against: name of that earlier run.
+        measurements: measurements of a bench record, in addition to those of the run.
+        ceilings: limits of the machine of those measurements: dtype -> flops and bytes per second.
         maps: validity maps.
         history: series over many runs.
     """
@@ -122,7 +122,7 @@ def render_html(run: Run, extras: Extras | None = None) -> str:
         proof=committed_proof(),
         meanings=MEANINGS,
         policy=bundles.policy(script),
-        # The only texts that are not escaped: base64, and our own script.
+        # Only base64 and the page's own script are not escaped.
         script=jinja2.utils.markupsafe.Markup(script),
         packed={
             "data": bundles.packed(strict_json(data)),

@@ -1,4 +1,4 @@
-"""The report as Markdown, short enough for a comment on a change: failures first, matrix, environment."""
+"""The report as Markdown, short enough for a comment on a change: failures, then the matrix and the environment."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .proof import committed_proof
 from .rows import SIGNS, Row, attention, declared, environment_rows, matrix_of, rows_of, summary_of
 from .since import Past, onsets
 
-#: Code hosts refuse comments of 65,536 characters; the rest is room for a heading around the report.
+#: Code hosts refuse comments of 65,536 characters; the difference leaves room for a heading around the report.
 LIMIT = 60_000
-#: Shares of the limit; what does not fit is counted, never dropped in silence.
+#: Shares of the limit; entries that do not fit are counted.
 BROKE, FAILURES, MATRIX, DECLARED, ENVIRONMENT = 6_000, 24_000, 14_000, 5_000, 6_000
 NAME, SENTENCE = 80, 400
 #: Characters that change the direction or order of the text around them.
@@ -26,7 +26,7 @@ def render_markdown(run: Run, pasts: Iterable[Past] = ()) -> str:
 
     Args:
         run: a record in memory.
-        pasts: earlier runs: since when does what fails now?
+        pasts: earlier runs, to find out since when a check fails.
     """
     rows = rows_of(run)
     summary = summary_of(run, rows)
@@ -86,7 +86,7 @@ def _failure(row: Row) -> str:
 
 
 def _declaration(known: tuple[str, list[Row]]) -> str:
-    """One reason, and the implementations and verdicts that it is about."""
+    """One reason, and the implementations and verdicts that it applies to."""
     reason, rows = known
     names = dict.fromkeys(f"{row.result.verdict} {row.result.property} of {row.implementation}" for row in rows)
     return f"- {_text(', '.join(names), SENTENCE)} ({len(rows)}): {_text(reason, SENTENCE)}"
@@ -120,7 +120,7 @@ def _matrix(rows: Sequence[Row]) -> list[str]:
 
 
 def _within(budget: int, blocks: Iterable[str], total: int, noun: str) -> list[str]:
-    """Blocks up to a number of characters, and how many were left out."""
+    """Blocks up to a number of characters, and the number of blocks that were left out."""
     kept: list[str] = []
     for block in blocks:
         budget -= len(block) + 1
@@ -131,10 +131,10 @@ def _within(budget: int, blocks: Iterable[str], total: int, noun: str) -> list[s
 
 
 def _text(value: str, limit: int = NAME) -> str:
-    """A name as plain text: no markup, no mention, one line, cut in the middle where it is long."""
+    """A name as plain text: no markup, no mention, one line; a long name is cut in the middle."""
     flat = DIRECTION.sub("", " ".join(value.split()))
     if len(flat) > limit:
         flat = f"{flat[: limit - 12]}…{flat[-10:]}"
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
-    # An underscore inside a word marks nothing up, and names such as off_grid stay readable in the source.
+    # An underscore inside a word is no markup; unescaped, names such as off_grid stay readable in the source.
     return re.sub(r"(?<!\w)_|_(?!\w)|[\\`*\[\]|~#]", lambda match: "\\" + match.group(), flat)

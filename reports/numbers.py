@@ -1,4 +1,4 @@
-"""Numbers as text: missing, NaN and infinite values are shown as such and never as a number."""
+"""Numbers as text: missing, NaN and infinite values are shown as such, never as a number."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MISSING = "–"
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A measured number: ``3.1e-08``, ``0``, ``NaN``, ``inf``, or a dash where nothing was measured."""
+    """A measured number: ``3.1e-08``, ``0``, ``NaN``, ``inf``, or a dash if nothing was measured."""
     if value is None:
         return MISSING
     special = _special(value)
@@ -24,7 +24,7 @@ def fixed(value: float | None, digits: int = 1) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration in the unit that reads best."""
+    """A duration in the most readable unit."""
     if value is None or not math.isfinite(value):
         return number(value)
     if value < 1:
@@ -33,7 +33,7 @@ def seconds(value: float | None) -> str:
 
 
 def plain(value: float | None) -> float | str | None:
-    """A value for strict JSON, which has no NaN: those are strings that the page shows."""
+    """A value for strict JSON, which has no NaN: values that are not finite become strings."""
     if value is None or math.isfinite(value):
         return value
     return number(value)

@@ -1,4 +1,4 @@
-"""What the first screen says: what broke, on which property, since when; what got worse; what took longest."""
+"""The contents of the first screen: what broke, on which property, since when; what got worse; what took longest."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from ..harness.verdict.result import CheckResult
 from .rows import Row, attention
 from .since import CheckKey, Onset, key_of
 
-#: Lines of each kind of change on the page; the rest is counted.
+#: Lines of each kind of change on the page; further lines are only counted.
 LISTED = 100
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Checks of one implementation and property that do not simply pass, the worst first."""
+    """Checks of one implementation and property that fail, are unsure or warn, the worst first."""
 
     rows: tuple[Row, ...]
-    #: Distinct onsets, the earliest first; empty without earlier runs.
+    #: Distinct onsets, the earliest first; empty if there are no earlier runs.
     since: tuple[Onset, ...] = ()
 
     @property
     def worst(self) -> CheckResult:
-        """The check that decides."""
+        """The worst check, whose verdict stands for all."""
         return self.rows[0].result
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """Verdicts among them, the worst first."""
+        """The distinct verdicts of the checks, the worst first."""
         return tuple(dict.fromkeys(str(row.result.verdict) for row in self.rows))
 
     @property
     def sentence(self) -> str:
-        """Why, in the words of the worst."""
+        """The reason of the worst check."""
         return self.worst.contradiction or str(self.worst.reason)
 
     @property
     def link(self) -> str:
-        """Fragment of the page that shows them: the check itself where it is alone."""
+        """Fragment of the page that shows the checks; a single check has a fragment of its own."""
         if len(self.rows) == 1:
             return check_link(self.rows[0])
         return cell_link(self.rows[0].implementation, self.worst.property, self.worst.label)
@@ -48,7 +48,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Change:
-    """One line of what changed, and the check that it is about where this run has it."""
+    """One line of a comparison, with a link to its check if this run has the check."""
 
     change: str
     what: str
@@ -86,26 +86,26 @@ def _distinct(rows: Sequence[Row], since: Mapping[CheckKey, Onset]) -> tuple[Ons
 
 
 def slowest(rows: Sequence[Row]) -> Row | None:
-    """The check that took longest."""
+    """The check that took the longest time."""
     return max(rows, key=lambda row: row.result.seconds, default=None)
 
 
 def changes_of(found: Mapping[str, Any], rows: Iterable[Row]) -> dict[str, list[Change]]:
-    """Lines of a comparison that are news, by outcome.
+    """The lines of a comparison that differ or are new, by outcome.
 
     Args:
         found: ``Changes.data()``: counts, notes, lines with change, what and cause.
-        rows: the checks of this run, to link to.
+        rows: the checks of this run, for the links.
     """
     links: dict[str, str] = {}
     for row in rows:
         r = row.result
         name = " | ".join(part for part in (r.implementation, r.case, r.property, r.dtype) if part)
         links.setdefault(name, check_link(row))
-    news: dict[str, list[Change]] = {}
+    changed: dict[str, list[Change]] = {}
     for line in found["lines"]:
         if line["change"] != "SAME" or line["cause"].startswith("new:"):
             kind = "NEW" if line["cause"].startswith("new:") else line["change"]
-            news.setdefault(kind, []).append(Change(kind, line["what"], line["cause"], links.get(line["what"], "")))
+            changed.setdefault(kind, []).append(Change(kind, line["what"], line["cause"], links.get(line["what"], "")))
     order = ("WORSE", "AMBIGUOUS", "BETTER", "NEW")
-    return {kind: news[kind] for kind in order if kind in news}
+    return {kind: changed[kind] for kind in order if kind in changed}

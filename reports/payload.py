@@ -1,7 +1,7 @@
-"""What the page's script draws from: checks, pictures, measurements, validity maps, trends, as strict JSON.
+"""The data of the page's script: checks, pictures, measurements, validity maps and trends, as strict JSON.
 
-Everything is numbers and names. Numbers keep four digits, which is what a screen can show; NaN and infinities are
-strings, because strict JSON has no others.
+The data are numbers and names. Numbers keep four digits, which is what a screen can show. NaN and infinities are
+strings, because strict JSON has no numbers for them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .since import CheckKey, Onset, key_of
 
 #: Numbers of a check that the page shows by name.
 NUMBERS = ("error", "bound", "ratio", "power", "seen", "precision", "error_max", "kappa", "defect", "lost_bits")
-#: What a check says in words, beside its names.
+#: Texts of a check in addition to its names.
 WORDS = ("group", "source", "target", "element", "leaf", "reproduce", "expected", "contradiction")
-#: Names by which rows are grouped and found.
+#: Names by which the page groups and finds rows.
 NAMES = ("implementation", "property", "case", "dtype")
 
 
@@ -31,13 +31,13 @@ def strict_json(data: Any) -> str:
     """JSON as browsers read it.
 
     Raises:
-        ValueError: a NaN was not made a string.
+        ValueError: the data hold a NaN that is no string.
     """
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def rounded(value: float | None) -> float | str | None:
-    """Four digits, and strings for what JSON has no numbers for.
+    """The value with four digits; NaN and infinities become strings.
 
     Example:
         >>> rounded(1 / 3), rounded(float("nan")), rounded(None)
@@ -53,7 +53,7 @@ def rounded(value: float | None) -> float | str | None:
 def checks_of(
     rows: Iterable[Row], attachments: Mapping[str, Attachment], since: Mapping[CheckKey, Onset]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Every check, worst first, and the pictures that they point to, each once."""
+    """Every check, worst first, and the pictures of the checks, each picture once."""
     pictures: dict[str, int] = {}
     drawn: list[dict[str, Any]] = []
     checks = []
@@ -73,7 +73,7 @@ def checks_of(
 
 
 def measurements_of(measurements: Iterable[Measurement]) -> list[dict[str, Any]]:
-    """Figures without their samples."""
+    """Measurements without their samples."""
     names = ("implementation", "operator", "case", "quantity", "unit", "dtype", "device", "batch", "setting", "note")
     return [{**{name: getattr(m, name) for name in names}, "value": rounded(m.value)} for m in measurements]
 

@@ -1,4 +1,4 @@
-"""Panels of the commuting diagram: one byte a value for the page's script, or a figure for a file."""
+"""Panels of the commuting diagram: one byte per value for the page's script, or a figure for a file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ._require import require
 from .globes import pictured
 from .numbers import number
 
-#: Shades of the palette; odd, so that zero is exactly white, and one is left for what is not a number.
+#: Shades of the palette: an odd number, so that zero is exactly white; one more byte value marks NaN and infinities.
 SHADES = 255
-#: Panels that share colour limits: the two sides of the source, and everything in the target that is compared.
+#: Panels that share colour limits: the two panels of the source, and the compared panels of the target.
 SHARED = {"x": "source", "g x": "source"}
 SHARED |= dict.fromkeys(("f(x)", "g f(x)", "f(g x)", "space alone"), "target")
 #: The sentence under each panel.
@@ -31,14 +31,14 @@ CAPTIONS = {
     "f(g x) - space alone": "what is missing: the permutation of the fibre",
     "g on the fibre": "the matrix that mixes the channels of one block",
 }
-#: Reading order of a picture in rows: the way through the action first, the way through the layer first, the rest.
+#: Order of the panels: first the path that applies the action first, then the path that applies the layer first.
 ORDER = ("x", "g x", "f(g x)", "f(x)", "g f(x)", "f(g x) - g f(x)", *list(CAPTIONS)[6:])
 
 
 def shades(attachment: Attachment) -> dict[str, Any]:
-    """One attachment as plain data: each value one of 255 shades between minus and plus a shared limit.
+    """One attachment as plain data: each value is one of 255 shades between minus and plus a shared limit.
 
-    Panels whose data do not fit their shape are left out.
+    A panel whose data do not fit its shape is left out.
     """
     numpy = require("numpy", "A picture")
     arrays = _arrays(numpy, attachment.panels)
@@ -82,13 +82,13 @@ def figure_of(attachment: Attachment, title: str = "") -> Any:
         axes.set_title(f"{panel.title}\n{CAPTIONS.get(panel.title, '')}, ±{number(limit)}", fontsize=8)
         axes.set_xticks([])
         axes.set_yticks([])
-    # Names are text: a dollar sign in one begins no formula.
+    # A dollar sign is escaped, because it would begin a formula.
     figure.suptitle(f"{title}{', ' if title else ''}g = {attachment.element}"[:160].replace("$", r"\$"), fontsize=10)
     return figure
 
 
 def strip_of(attachment: Attachment) -> Any:
-    """The stabilised view: a column for each element, g x above g^-1 f(g x).
+    """The stabilised view: one column for each element, with g x above g^-1 f(g x).
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -115,7 +115,7 @@ def strip_of(attachment: Attachment) -> Any:
 
 
 def save_png(attachment: Attachment, path: Path) -> None:
-    """One picture of all panels with their titles, for who reads a terminal.
+    """Save one picture of all panels with their titles.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -125,7 +125,7 @@ def save_png(attachment: Attachment, path: Path) -> None:
 
 
 def save(figure: Any, path: Path) -> None:
-    """A figure as the file's ending says, without the time it was drawn at: the same data give the same bytes.
+    """Save a figure in the format of the file's ending, without a date, so that the same data give the same bytes.
 
     Raises:
         RecordError: the path cannot be written.
@@ -152,7 +152,7 @@ def _arrays(numpy: Any, panels: Sequence[Panel]) -> list[tuple[Panel, Any]]:
 def _array(numpy: Any, panel: Panel) -> Any:
     try:
         return numpy.frombuffer(panel.raw(), dtype="<f4").reshape(panel.rows, panel.columns)
-    except ValueError:  # base64 or shape: a damaged picture costs the picture only
+    except ValueError:  # damaged base64 or shape: only this panel is left out
         return None
 
 
@@ -170,7 +170,7 @@ def _largest(numpy: Any, array: Any) -> float:
 
 
 def _shaded(numpy: Any, panel: Panel, array: Any, limit: float | None) -> dict[str, Any]:
-    """One panel for the script; the shade SHADES is what is not a number."""
+    """One panel for the script; the shade SHADES marks values that are not finite."""
     largest = _largest(numpy, array)
     limit = largest if limit is None else limit
     finite = numpy.isfinite(array)

@@ -1,6 +1,6 @@
-"""How far the checks themselves can be trusted: faults that were planted and caught, alarms on sound layers.
+"""How reliable the checks are: planted faults and how many were caught, and false alarms on sound layers.
 
-The counts come from the project's own fault zoo, judged by tests/meta/prove.py, and ship beside this module.
+The counts come from the project's own fault zoo; tests/meta/prove.py makes them. The file ships with this module.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ COMMITTED = Path(__file__).parent / "proof.json"
 
 @dataclass(frozen=True)
 class Proof:
-    """Counts of one judgement of the whole zoo.
+    """The counts of one run over the whole zoo.
 
     Args:
-        planted: hand-made faults.
-        caught: those that their named property concludes about as it must, in every precision.
+        planted: number of faults made by hand.
+        caught: number of those for which the named property gives the required verdict in every precision.
         by_property: planted faults of each property.
-        generated: mutations of one tap, one entry of a Cayley table or one sign.
-        generated_caught: those that are caught whole.
+        generated: number of mutations of one tap, one entry of a Cayley table or one sign.
+        generated_caught: number of those that are caught at full size.
         smallest: kind of mutation -> smallest caught magnitude, of the best and of the worst mutation.
-        sound: checks of sound layers.
-        layers: sound layers among them.
-        false_alarms: checks of sound layers that did not pass.
-        versions: of the libraries that it was judged with.
+        sound: number of checks of sound layers.
+        layers: number of sound layers.
+        false_alarms: number of checks of sound layers that did not pass.
+        versions: versions of the libraries in that run.
     """
 
     planted: int
@@ -43,7 +43,7 @@ class Proof:
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> Self:
-        """The proof that a file holds."""
+        """The proof stored in a file."""
         faults, generated, sound = data["faults"], data["generated"], data["sound"]
         return cls(
             planted=faults["planted"],
@@ -60,12 +60,12 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing slipped through and no alarm was false."""
+        """Whether every fault was caught and no alarm was false."""
         return (self.caught, self.generated_caught, self.false_alarms) == (self.planted, self.generated, 0)
 
     @property
     def sentences(self) -> list[str]:
-        """The counts, one statement each."""
+        """The counts as sentences."""
         finest = ", ".join(f"one {kind} from {best} to {worst}" for kind, (best, worst) in self.smallest.items())
         return [
             f"{self.caught} of {self.planted} faults made by hand were caught, each by a named property.",
@@ -76,5 +76,5 @@ class Proof:
 
 
 def committed_proof(path: Path = COMMITTED) -> Proof | None:
-    """The proof that ships with the project; None where there is none."""
+    """The proof that ships with the project; None if there is none."""
     return Proof.of(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None

@@ -1,4 +1,4 @@
-"""A run arranged for reading: the overall answer, failures first, a matrix, and rows by implementation."""
+"""A run prepared for a report: the overall answer, failures first, a matrix, and rows by implementation."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from typing import Any
 from ..harness.records.lines import Run
 from ..harness.verdict.result import CheckResult, Verdict, worst
 
-#: From worst to best, which is the order of reading.
+#: Labels from worst to best, the order of every list.
 LABELS = ("FAIL", "UNSURE", "WARN", "EXPECTED", "PASS", "SKIP")
-#: Every label has a sign beside its colour: neither a printer nor an eye has to tell colours apart.
+#: Every label has a sign in addition to its colour, so that no reader or printer needs colours.
 SIGNS = {"FAIL": "✗", "UNSURE": "?", "WARN": "!", "EXPECTED": "≠", "PASS": "✓", "SKIP": "–"}
 UNNAMED = "layer"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One check and the anchor that links lead to."""
+    """One check and the anchor of its links."""
 
     id: str
     result: CheckResult
 
     @property
     def implementation(self) -> str:
-        """The implementation's name; a layer checked by hand has none."""
+        """The implementation's name; a layer without a registered name is called ``layer``."""
         return self.result.implementation or UNNAMED
 
 
 @dataclass(frozen=True)
 class MatrixCell:
-    """One place of the matrix: the worst verdict over cases and dtypes, and the row it comes from."""
+    """One cell of the matrix: the worst verdict over cases and dtypes, and the row of that verdict."""
 
     verdict: Verdict
     row: Row
@@ -42,13 +42,13 @@ class MatrixCell:
 
     @property
     def label(self) -> str:
-        """What a newcomer reads."""
+        """The label of the worst verdict: FAIL, PASS, ..."""
         return self.row.result.label
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Implementations x properties; None where nothing was checked."""
+    """Implementations x properties; None for a pair without checks."""
 
     properties: tuple[str, ...]
     rows: tuple[tuple[str, tuple[MatrixCell | None, ...]], ...]
@@ -56,7 +56,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Summary:
-    """The overall answer and what it cost."""
+    """The overall answer, its counts and its times."""
 
     label: str
     kind: str
@@ -70,14 +70,14 @@ class Summary:
 
     @property
     def overhead(self) -> float | None:
-        """Total time over time in layers; None where no layer was timed."""
+        """Total time / time in layers; None if no layer was timed."""
         return self.seconds / self.seconds_in_layers if self.seconds_in_layers > 0 else None
 
 
 def rows_of(run: Run) -> tuple[Row, ...]:
     """Every check in the order of the record.
 
-    The anchor comes from what the check is about: a link to it leads to the same check in the report of another run.
+    The anchor comes from the identity of the check, so a link leads to the same check in the report of another run.
     """
     taken: dict[str, int] = {}
     rows = []
@@ -89,23 +89,23 @@ def rows_of(run: Run) -> tuple[Row, ...]:
 
 
 def anchor(result: CheckResult) -> str:
-    """Ten hexadecimal digits: of 20,000 checks two share one with a chance of 2e-4, and then one gets a suffix."""
+    """Ten hexadecimal digits. Two of 20,000 checks share an anchor with probability 2e-4; one then gets a suffix."""
     key = (result.implementation, result.case, result.property, result.dtype, result.device, str(result.seed))
     return hashlib.blake2s("\0".join(key).encode("utf-8", "replace"), digest_size=5).hexdigest()
 
 
 def worst_first(rows: Iterable[Row]) -> list[Row]:
-    """Rows from the worst verdict to the best, among equals the largest ratio first; NaN is larger than any ratio."""
+    """Rows sorted from the worst verdict to the best, then by falling ratio; NaN counts as larger than any ratio."""
     return sorted(rows, key=lambda row: (row.result.rank, _size(row.result.ratio)), reverse=True)
 
 
 def attention(rows: Iterable[Row]) -> list[Row]:
-    """What does not simply pass, worst first."""
+    """The rows that fail, are unsure or warn, worst first."""
     return [row for row in worst_first(rows) if row.result.label in ("FAIL", "UNSURE", "WARN")]
 
 
 def declared(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
-    """Deviations that ended as their adapters declare: each reason with its checks."""
+    """The deviations that adapters declare: each reason with its checks."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if row.result.label == "EXPECTED":
@@ -116,8 +116,8 @@ def declared(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
 def matrix_of(rows: Sequence[Row]) -> Matrix:
     """The worst verdict of each implementation and property.
 
-    Parts stay inside their check: the negative control of an integration is BROKEN by design, and a cell of its own
-    would read as a failure.
+    The parts of a check get no cells of their own: the negative control of an integration is BROKEN by design, and its
+    cell would look like a failure.
     """
     found: dict[str, dict[str, list[tuple[Row, CheckResult]]]] = {}
     properties: dict[str, None] = {}
@@ -138,11 +138,11 @@ def _matrix_cell(entries: Sequence[tuple[Row, CheckResult]]) -> MatrixCell | Non
 
 
 def summary_of(run: Run, rows: Sequence[Row]) -> Summary:
-    """The overall answer: counts, worst ratio, times, and what is missing from the run."""
+    """The overall answer: counts, worst ratio, times, and notes on what is missing from the run."""
     counts = dict.fromkeys(LABELS, 0)
     for row in rows:
         counts[row.result.label] += 1
-    # How far a known deviation is off says nothing about the rest, and what was skipped was not judged.
+    # The worst ratio excludes known deviations, which do not describe the other checks, and skipped checks.
     rated = [row for row in rows if row.result.ratio is not None and row.result.label not in ("EXPECTED", "SKIP")]
     label, kind, sentence = _answer(counts, len(rows), complete=run.end is not None)
     return Summary(
@@ -183,7 +183,7 @@ def _notes(run: Run) -> Iterable[str]:
     if run.truncated:
         yield f"The record is truncated. {run.truncated}"
     if run.end is None:
-        yield f"The run was interrupted: {done} of {planned} planned checks were finished, and only those are shown."
+        yield f"The run was interrupted: {done} of {planned} planned checks were finished; the report shows only those."
     elif done < planned:
         yield f"{done} of {planned} planned checks are in the record."
 
@@ -203,7 +203,7 @@ def environment_rows(environment: dict[str, Any], prefix: str = "") -> list[tupl
 
 
 def _size(ratio: float | None) -> tuple[int, float]:
-    """Sort key: nothing measured, numbers, NaN."""
+    """Sort key: no ratio, then numbers, then NaN."""
     if ratio is None:
         return (0, 0.0)
     return (2, 0.0) if math.isnan(ratio) else (1, ratio)

@@ -1,4 +1,4 @@
-"""Since when: the records of earlier runs, and for each check that fails the run that it failed in first."""
+"""Since when a check fails: the records of earlier runs, and the first run in which each failing check failed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..harness.errors import RecordError
 from ..harness.records.lines import READABLE, SCHEMA, Run
 from ..harness.verdict.result import CheckResult, Verdict
 
-#: What a check is called across runs.
+#: The identity of a check across runs.
 CheckKey = tuple[str, str, str, str, str, int]
 
 
 class When(NamedTuple):
-    """A run: its day, and the commit that it was of."""
+    """A run: its day and its commit."""
 
     started: str
     commit: str
@@ -28,7 +28,7 @@ class When(NamedTuple):
 
 @dataclass(frozen=True)
 class Past:
-    """One earlier run: which checks failed, and which did not."""
+    """One earlier run: whether each of its checks failed."""
 
     when: When
     fails: dict[CheckKey, bool] = field(repr=False)
@@ -36,12 +36,12 @@ class Past:
 
 @dataclass(frozen=True)
 class Onset:
-    """When a check that fails now began to.
+    """The run in which a failing check began to fail.
 
     Args:
-        first: the first run in which it fails, this one included.
-        held: the last run in which it did not; None where it never held, or was never checked before.
-        checked: whether any earlier run has it.
+        first: the first run in which the check fails; it may be this run.
+        held: the last run in which the check did not fail; None if it always failed or was never checked before.
+        checked: whether any earlier run holds the check.
     """
 
     first: When
@@ -50,33 +50,33 @@ class Onset:
 
     @property
     def before(self) -> str:
-        """What is known of the time before."""
+        """The state of the check before the first failure."""
         if self.held is not None:
             return f"held on {self.held}"
         return "or before: no record in which it held" if self.checked else "first checked in this run"
 
     @property
     def text(self) -> str:
-        """In one line."""
+        """The onset as one line."""
         return f"{self.first} ({self.before})"
 
 
 def when_of(environment: dict[str, Any], started: str) -> When:
-    """The run that a record's first line describes."""
+    """The run described by a record's first line."""
     commit = environment.get("commit") or (environment.get("git") or {}).get("commit") or ""
     return When(started, str(commit))
 
 
 def key_of(result: CheckResult) -> CheckKey:
-    """Who, what, in which precision, where."""
+    """The key of a result: implementation, case, property, dtype, device and seed."""
     return (result.implementation, result.case, result.property, result.dtype, result.device, result.seed)
 
 
 def read_past(path: Path) -> Past:
-    """The verdicts of a record. Its numbers are not looked at, and a last line that was cut off is left out.
+    """Read the verdicts of a record. Numbers are not validated, and a truncated last line is left out.
 
     Raises:
-        RecordError: no such file, another schema version, or no record.
+        RecordError: the file does not exist, has another schema version, or is no record.
     """
     try:
         lines = path.read_bytes().splitlines()
@@ -110,7 +110,7 @@ def _add(found: dict[CheckKey, bool], r: dict[str, Any]) -> None:
 
 
 def onsets(run: Run, pasts: Iterable[Past]) -> dict[CheckKey, Onset]:
-    """For each check that fails in a run, since when; nothing without earlier runs.
+    """The onset of each check that fails in a run; empty if there are no earlier runs.
 
     Example:
         >>> from equiharness.harness.records.lines import RunLine

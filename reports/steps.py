@@ -1,4 +1,4 @@
-"""Change points of a series: where its level moved for good."""
+"""Change points of a series: runs at which its level changed permanently."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
 
-#: Chance that a series without a change shows one. The largest excursion of a cumulated series of ranks is that of a
-#: Brownian bridge, P(sup > b) = 2 exp(-2 b^2) for small chances (Kolmogorov), so b = sqrt(log(2 / chance) / 2).
+#: Probability of a false change point in a series without a change. The largest excursion of the cumulated ranks is
+#: that of a Brownian bridge: P(sup > b) = 2 exp(-2 b^2) for small probabilities (Kolmogorov), so
+#: b = sqrt(log(2 / P) / 2).
 CHANCE = 1e-3
 LIMIT = math.sqrt(math.log(2 / CHANCE) / 2)
-#: A level that moves by less is no news: what a rebuilt process alone can do.
+#: Smaller changes of a level are ignored: a new process alone can cause them.
 FACTOR = 1.06
-#: A step cannot exceed LIMIT in fewer runs: with all ranks sorted the excursion is sqrt(3 n) / 4.
+#: In fewer runs no step can exceed LIMIT: if all ranks are sorted, the excursion is sqrt(3 n) / 4.
 LEAST = math.ceil((4 * LIMIT) ** 2 / 3)
 
 
@@ -31,15 +32,15 @@ class Step:
 
     @property
     def factor(self) -> float:
-        """After over before."""
+        """The level after / the level before."""
         return self.after / self.before if self.before else math.inf
 
 
 def steps(values: Sequence[float]) -> list[Step]:
-    """Where the level of a series changes, by ranks: single outliers move nothing.
+    """The changes of a series' level, found from ranks, so that single outliers have no effect.
 
-    Splits at the largest excursion of the cumulated, centred ranks while that is beyond chance (Pettitt 1979; binary
-    segmentation). Steps of less than FACTOR are left out. Needs LEAST runs of which both sides have some.
+    Splits the series at the largest excursion of the cumulated, centred ranks while this excursion is significant
+    (Pettitt 1979; binary segmentation). Steps below FACTOR are left out. A split needs at least LEAST runs.
 
     Example:
         >>> [s.index for s in steps([1.0, 1.1] * 20 + [2.0, 2.1] * 20)]
@@ -75,7 +76,7 @@ def _cuts(x: Values, start: int) -> list[int]:
 
 
 def _ranks(x: Values) -> Values:
-    """Mean ranks, centred."""
+    """The mean ranks, centred."""
     _, place, counts = np.unique(x, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     mean = last - (counts - 1) / 2

@@ -16,8 +16,8 @@ from .proof import committed_proof
 from .rows import Row, attention, matrix_of, rows_of
 from .throughput import tables_of
 
-#: Columns of a check beside its names and numbers.
-BESIDE = ("label", "verdict", "device", "seed", "element")
+#: Columns of a check in addition to its names and numbers.
+MORE = ("label", "verdict", "device", "seed", "element")
 
 
 def write_tables(run: Run, folder: Path, measurements: Sequence[Measurement] = ()) -> list[Path]:
@@ -25,8 +25,8 @@ def write_tables(run: Run, folder: Path, measurements: Sequence[Measurement] = (
 
     Args:
         run: a record in memory.
-        folder: made if it is not there.
-        measurements: figures of a bench record, beside those of the run.
+        folder: created if it does not exist.
+        measurements: measurements of a bench record, in addition to those of the run.
 
     Returns:
         The files.
@@ -40,7 +40,7 @@ def write_tables(run: Run, folder: Path, measurements: Sequence[Measurement] = (
         require(library, "A table")
     paths: list[Path] = []
     for name, caption, frame in _frames(pandas, run, (*run.measurements, *measurements)):
-        # To be read: three digits. To be computed with: all of them.
+        # Tables for readers have three digits; the CSV file has all digits.
         short = frame.map(lambda value: f"{value:.3g}" if isinstance(value, float) else value)
         texts = {
             "csv": frame.map(_no_formula).to_csv(index=False),
@@ -84,25 +84,25 @@ def _checks(pandas: Any, rows: Sequence[Row]) -> Any:
     lines = [
         [
             *(row.implementation if name == "implementation" else str(getattr(row.result, name)) for name in NAMES),
-            *(str(getattr(row.result, name)) for name in BESIDE),
+            *(str(getattr(row.result, name)) for name in MORE),
             *(_plain(getattr(row.result, name)) for name in (*NUMBERS, "seconds")),
             str(row.result.reason),
         ]
         for row in rows
     ]
-    return pandas.DataFrame(lines, columns=[*NAMES, *BESIDE, *NUMBERS, "seconds", "reason"], dtype=object)
+    return pandas.DataFrame(lines, columns=[*NAMES, *MORE, *NUMBERS, "seconds", "reason"], dtype=object)
 
 
 def _plain(value: float | None) -> float | str:
-    """A number; empty where nothing was measured, and NaN by its name: the two differ."""
+    """A number; an empty text if nothing was measured; NaN and infinities by name."""
     return "" if value is None else value if math.isfinite(value) else number(value)
 
 
 def _one_line(value: Any) -> Any:
-    """One line, and a bar that ends no cell of a Markdown table."""
+    """A text on one line, with bars escaped for a Markdown table."""
     return " ".join(value.split()).replace("|", "\\|") if isinstance(value, str) else value
 
 
 def _no_formula(value: Any) -> Any:
-    """A spreadsheet computes what begins with one of these signs; behind an apostrophe it is text."""
+    """A text that a spreadsheet does not compute: an apostrophe goes before the signs that begin a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -1,4 +1,4 @@
-"""The summary that a pytest session ends with: counts, and the checks nearest to their bounds or beyond."""
+"""The summary at the end of a pytest session: counts, and the checks with the largest ratios."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ..harness.verdict.result import CheckResult, Verdict
 from .numbers import number
 from .rows import Row, worst_first
 
-#: Lines shown of checks that hold; those that fail are all shown.
+#: Lines shown at least; checks that fail are all shown.
 SHOWN = 5
 
 
 def summary(results: Sequence[tuple[str, CheckResult]]) -> tuple[str, list[str]]:
-    """Title and lines, the worst verdict and the largest ratio first.
+    """The title and the lines, sorted by verdict and ratio, the worst first.
 
     Args:
-        results: (name of the test, one part of its check) of every check.
+        results: pairs (name of the test, one part of its check).
     """
     names = {f"{i}": name for i, (name, _) in enumerate(results)}
     rows = worst_first(Row(f"{i}", result) for i, (_, result) in enumerate(results))

@@ -1,4 +1,4 @@
-"""Times, memory and errors side by side, one Markdown table for each operator."""
+"""Times, memory and errors side by side: one Markdown table for each operator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..harness.records.lines import Measurement, Run
 from .numbers import MISSING, number
 
-#: Column heading and the quantity under it.
+#: Column headings and the quantities of the columns.
 COLUMNS = (
     ("forward", "forward"),
     ("cold", "forward cold"),
@@ -21,7 +21,7 @@ COLUMNS = (
     ("equivariance", "equivariance error"),
     ("build", "build"),
 )
-#: An equivariance error beyond this is no rounding of any precision: the layer is not equivariant.
+#: Rounding of no precision explains a larger equivariance error: the layer is not equivariant.
 NONE = 0.1
 
 
@@ -42,7 +42,7 @@ def render_throughput(run: Run) -> str:
     if run.truncated:
         lines += [f"> {run.truncated}", ""]
     elif run.end is None:
-        lines += ["> The run was interrupted: only what was finished is shown.", ""]
+        lines += ["> The run was interrupted: the tables show only finished measurements.", ""]
     lines += [_machine(run), ""]
     for (operator, dtype, batch), found in grouped(run.measurements).items():
         lines += [f"## {operator}, {dtype}, batch {batch}", "", *table(found), ""]
@@ -51,7 +51,7 @@ def render_throughput(run: Run) -> str:
 
 
 def grouped(measurements: Iterable[Measurement]) -> dict[tuple[str, str, int], list[Measurement]]:
-    """Measurements by operator, precision and batch: those of one group compare."""
+    """Measurements grouped by operator, precision and batch; those of one group are comparable."""
     groups: dict[tuple[str, str, int], list[Measurement]] = {}
     for m in measurements:
         groups.setdefault((m.operator, m.dtype, m.batch), []).append(m)
@@ -59,7 +59,7 @@ def grouped(measurements: Iterable[Measurement]) -> dict[tuple[str, str, int], l
 
 
 def cells(measurements: Iterable[Measurement]) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows: a row for each implementation, a column for each quantity that was measured."""
+    """Heads and rows: one row for each implementation, one column for each measured quantity."""
     rows: dict[tuple[str, str, str], dict[str, Measurement]] = {}
     for m in measurements:
         rows.setdefault((m.implementation, m.case, m.setting), {})[m.quantity] = m
@@ -73,7 +73,7 @@ def cells(measurements: Iterable[Measurement]) -> tuple[list[str], list[list[str
 
 
 def backend_of(row: Mapping[str, Measurement]) -> str:
-    """Which of its own ways to compute a layer took: one name, or that of inference and that of training.
+    """The backend that a layer used: one name, or one for inference and one for training.
 
     Example:
         >>> m = Measurement(case="", quantity="forward", value=1, unit="s", better="lower", backend="fast")
@@ -87,7 +87,7 @@ def backend_of(row: Mapping[str, Measurement]) -> str:
 
 
 def tables_of(measurements: Iterable[Measurement]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Title, heads and rows of each group."""
+    """The title, heads and rows of each group."""
     groups = grouped(measurements).items()
     return [(f"{operator}, {dtype}, batch {batch}", *cells(found)) for (operator, dtype, batch), found in groups]
 
@@ -99,7 +99,7 @@ def table(measurements: Iterable[Measurement]) -> list[str]:
 
 
 def shown(m: Measurement | None) -> str:
-    """One measurement in the unit that reads best; a wide spread is marked."""
+    """One measurement in the most readable unit; a wide spread is marked."""
     if m is None:
         return MISSING
     mark = " !" if "wide" in m.note else ""
@@ -117,7 +117,7 @@ def shown(m: Measurement | None) -> str:
 
 
 def duration(value: float) -> str:
-    """Three digits.
+    """A duration with three digits.
 
     Example:
         >>> duration(0.0021127), duration(4.2e-5), duration(2.5)
@@ -129,7 +129,7 @@ def duration(value: float) -> str:
 
 
 def _machine(run: Run) -> str:
-    """One line on where the figures come from."""
+    """One line about the machine of the measurements."""
     environment = run.header.environment
     state = environment.get("machine_state", {})
     threads = sorted({m.threads for m in run.measurements if m.threads})

@@ -18,7 +18,7 @@ LISTED = 200
 
 
 def render_trend(history: History) -> str:
-    """The trend of a history as one HTML page that needs no network.
+    """Render a history as one HTML page that needs no network.
 
     Args:
         history: series by machine, quantity and layer.
@@ -61,13 +61,13 @@ def render_trend(history: History) -> str:
 
 
 def data_of(history: History) -> dict[str, Any] | None:
-    """What the script draws: machines with their runs, and the series; None where there are no runs."""
+    """The data of the script: machines with their runs, and the series; None if there are no runs."""
     machines = {name: history.runs(name) for name in history.machines}
     return _data(history, machines)[0] if machines else None
 
 
 def _data(history: History, machines: dict[str, list[PastRun]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What is drawn, and the change points of all series."""
+    """The data of the script, and the change points of all series."""
     drawn, changes = _series(history, machines)
     data = {
         "machines": {
@@ -82,7 +82,7 @@ def _data(history: History, machines: dict[str, list[PastRun]]) -> tuple[dict[st
 
 
 def _series(history: History, machines: dict[str, list[PastRun]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What is drawn, and the change points of all series."""
+    """The series for the script, and the change points of all series."""
     places = {name: {run: i for i, run in enumerate(runs)} for name, runs in machines.items()}
     drawn: list[dict[str, Any]] = []
     changes: list[dict[str, Any]] = []
@@ -107,7 +107,7 @@ def _series(history: History, machines: dict[str, list[PastRun]]) -> tuple[list[
 
 
 def _rounded(value: float) -> float:
-    """Four digits: what a screen can show, and half the page's size."""
+    """The value with four digits: a screen shows no more, and the page is half as large."""
     return float(f"{value:.4g}")
 
 

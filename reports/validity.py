@@ -1,4 +1,4 @@
-"""Validity maps as a picture, and as a table of the laws that were found."""
+"""Validity maps as a picture, and the laws found in them as a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..harness.errors import RecordError
 from ..harness.records.validity import Geometry, Point, ValidityMap
 from ._require import require
 
-#: Colours of what was concluded at a geometry: distinct in grey and to readers who see no red or green.
+#: Colours of the verdicts at a geometry, distinct in grey and for readers who cannot distinguish red and green.
 COLOURS = {"EXACT": "#4b9b6e", "BROKEN": "#c8553d", "SKIPPED": "#e6e6e6"}
 OTHER = "#f2c14e"
 LEGEND = {"EXACT": "holds", "BROKEN": "does not hold", "SKIPPED": "the layer refuses it", "": "undecided"}
@@ -20,10 +20,10 @@ PANELS_ACROSS = 4
 
 
 def draw_maps(maps: Sequence[ValidityMap], path: Path) -> None:
-    """One panel for each layer: stride, padding and output padding down, size and kernel across.
+    """Draw one panel for each layer: stride, padding and output padding down, size and kernel across.
 
     Args:
-        maps: what was measured.
+        maps: the measured maps.
         path: a .png or .svg file.
 
     Raises:
@@ -48,7 +48,7 @@ def draw_maps(maps: Sequence[ValidityMap], path: Path) -> None:
 
 
 def laws_table(maps: Iterable[ValidityMap]) -> str:
-    """A Markdown table: layer, geometries tried, where it holds, and the law with the points that it explains."""
+    """A Markdown table: layer, geometries, where the layer is equivariant, and the law with the points it explains."""
     rows = ["| layer | geometries | exact | broken | law found | explains |", "|---|---|---|---|---|---|"]
     for m in maps:
         decided = [p for p in m.points if p.holds is not None]

@@ -1,10 +1,10 @@
-"""Whose fault: when a claim is broken, small experiments that name the part of the model at fault.
+"""Attribution: small experiments that find the part of the model that breaks a claim.
 
 * Only improper elements fail: the layer is equivariant under rotations and not under reflections.
-* The claim holds when one input is not moved, or is ignored by the output: the layer forgets to move that input.
+* The claim holds if one input is not moved, or the output ignores that input: the layer does not move that input.
 * The claim holds in the other mode: the model is equivariant in eval() and not in train().
 
-Each experiment is an equivariance check of its own and runs only where the verdict is BROKEN.
+Each experiment is an equivariance check of its own. The experiments run only if the verdict is BROKEN.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..harness.verdict.result import CheckResult, Reason, Verdict
 from .points.motions import with_still
 from .rounding import SAMPLES
 
-#: A cell this many times larger puts the images of every point out of reach of any cutoff.
+#: In a cell this many times larger, the images of every point are beyond any cutoff.
 FAR = 1000.0
 #: Properties about elements of the claim's own group.
 STRUCTURAL = ("equivariance", "rotations", "reflections")
@@ -36,12 +36,12 @@ Property = Callable[[Claim], Outcome]
 
 
 def attribute(claim: Claim, result: CheckResult, property_: Property) -> CheckResult:
-    """The result with what the experiments found added to its reason.
+    """The result; the findings of the experiments are added to its reason.
 
     Args:
         claim: the broken claim.
-        result: its result; any verdict but BROKEN is returned as it is.
-        property_: the property that gave it.
+        result: its result; a result that is not BROKEN is returned unchanged.
+        property_: the property that gave the result.
     """
     if result.verdict is not Verdict.BROKEN:
         return result
@@ -71,16 +71,16 @@ def _improper(name: str) -> bool:
 
 
 def _input_at_fault(claim: Claim, property_: Property) -> str:
-    """The input whose motion the layer gets wrong, where there are several inputs and one of them explains it."""
+    """The input that the layer moves wrongly, if there are several inputs and one of them explains the failure."""
     moving = [path for path, leaf in leaves(claim.source) if _moves(leaf)]
     if len(moving) < 2:
         return ""
     for path in moving:
         if _holds(property_, with_still(claim, path)):
-            return f"The claim holds when `{path}` is left as it is: the layer forgets to turn `{path}`."
+            return f"The claim holds when `{path}` is not moved: the layer does not transform `{path}`."
     for path in moving:
         if _ignored(claim, path):
-            return f"The output does not depend on `{path}`: the layer uses something of its own in place of `{path}`."
+            return f"The output does not depend on `{path}`: the layer uses other data in place of `{path}`."
     for path, leaf in leaves(claim.source):
         if path not in moving:
             continue
@@ -99,12 +99,12 @@ def _moves(leaf: Any) -> bool:
 def _holds(property_: Property, claim: Claim) -> bool:
     try:
         return property_(claim).result.verdict in SOUND
-    except Exception:  # an experiment that the model cannot run says nothing
+    except Exception:  # an experiment that the model cannot run gives no evidence
         return False
 
 
 def _ignored(claim: Claim, path: str) -> bool:
-    """Whether exchanging one input between samples changes nothing at all."""
+    """Whether the output stays the same when one input is exchanged between samples."""
     subject = Subject(claim)
     x = claim.draw(SAMPLES)
     try:
@@ -128,16 +128,16 @@ def _replaced(claim: Claim, x: Tree, path: str, change: Callable[[torch.Tensor],
 
 
 def _mode(claim: Claim, property_: Property) -> str:
-    """Whether eval() mends a model in training mode."""
+    """A sentence if a model in training mode is equivariant in eval() mode, else an empty text."""
     if not any(m.training for module in claim.modules for m in module.modules()) or not _depends_on_mode(claim):
         return ""
     with mode(claim, training=False):
-        mended = _holds(property_, claim)
-    return "It is equivariant in eval() and not in train()." if mended else ""
+        holds = _holds(property_, claim)
+    return "It is equivariant in eval() and not in train()." if holds else ""
 
 
 def _depends_on_mode(claim: Claim) -> bool:
-    """Whether eval() changes the output at all: where it does not, no property has another result there."""
+    """Whether eval() changes the output; if it does not, every property has the same result in both modes."""
     subject = Subject(claim)
     x = claim.draw(SAMPLES)
     try:
@@ -145,14 +145,14 @@ def _depends_on_mode(claim: Claim) -> bool:
             before = subject.working(x)
             with mode(claim, training=False):
                 after = subject.working(x)
-    except Exception:  # what a mode refuses depends on it
+    except Exception:  # a model that fails in a mode depends on the mode
         return True
     return not all(torch.equal(u, v) for (_, u), (_, v) in zip(leaves(before), leaves(after), strict=True))
 
 
 @contextlib.contextmanager
 def mode(claim: Claim, *, training: bool) -> Iterator[None]:
-    """Within, every module of the claim is in one mode; afterwards each is in its own again."""
+    """Put every module of the claim in one mode, and restore the modes afterwards."""
     saved = [(m, m.training) for module in claim.modules for m in module.modules()]
     try:
         for module in claim.modules:

@@ -1,4 +1,4 @@
-"""``check``: every property that applies to one layer, and the worst of them."""
+"""``check``: every property that applies to one layer, and the worst result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MODES = ("train", "eval")
 
 
 def run_property(name: str, claim: Claim) -> Outcome:
-    """One property of one claim; a layer that raises gives CRASHED.
+    """Check one property of one claim; the verdict is CRASHED if the layer raises an error.
 
     Raises:
         UsageError: the property is unknown, or the claim's fields do not fit its tensors.
@@ -40,7 +40,7 @@ def run_property(name: str, claim: Claim) -> Outcome:
         raise
     except Exception as error:
         message = (
-            f"{type(error).__name__}: {error}. If the shapes are at fault, change the source field to the layer's."
+            f"{type(error).__name__}: {error}. If the shapes do not match, change the source field to the layer's."
         )
         return Outcome(describe(claim, name, Verdict.CRASHED, Reason(code="CRASHED", message=message)))
 
@@ -62,29 +62,29 @@ def check(
     batched: bool = True,
     modes: Sequence[str] = (),
 ) -> CheckResult:
-    """Is the layer equivariant? Homomorphism, equivariance and, where they apply, off-grid elements and integrals.
+    """Is the layer equivariant? Check homomorphism, equivariance, and off-grid elements and integrals if they apply.
 
-    Where the source holds ``Positions`` the claim is one about a system of points: rotations, reflections,
-    translations and permutations are judged apart, and so are the forces and the cutoff that the target declares.
+    If the source holds ``Positions``, the claim is about a system of points: rotations, reflections, translations
+    and permutations are separate properties, and so are the forces and the cutoff that the target declares.
 
     Args:
         layer: a module or any callable on tensors.
-        group: a group or its name; with source and target may be left out for layers that carry their types (escnn).
+        group: a group or its name. Group, source and target are optional for layers that declare their types (escnn).
         source: field, or tree of fields (dict: keywords; tuple: positional arguments), of the input.
         target: field or tree of fields of the output.
         dtype: working precision; by default that of the layer's parameters, else float32.
-        seed: of inputs and of elements drawn from continuous groups.
-        device: where to run; inputs are made there.
-        contract: how elements off the grid are judged: ``Approximate()`` (default) or ``Exact()`` to leave them out.
+        seed: seed of the inputs, and of elements drawn from continuous groups.
+        device: device of the layer and of the inputs.
+        contract: how to judge elements off the grid: ``Approximate()`` (default), or ``Exact()`` to leave them out.
         inputs: a batch of at least 4 samples, a tree of tensors like the source; by default white noise.
-        act_in: instead of a source field, a function (element, tensor) -> tensor; needs ``inputs``.
+        act_in: a function (element, tensor) -> tensor in place of a source field; needs ``inputs``.
         act_out: the same for the target.
-        call_seed: seed to set before every call of a stochastic layer.
-        batched: False for models of one sample without a batch axis; fields, inputs and outputs then get one here.
-        modes: ("train", "eval") checks the module in both; by default it stays in the mode it is in.
+        call_seed: seed that is set before every call of a stochastic layer.
+        batched: False for models of one sample without a batch axis; the check then adds the batch axis.
+        modes: ("train", "eval") checks the module in both modes; by default the module keeps its mode.
 
     Returns:
-        The worst part's result with all parts in ``parts``; ``print`` it.
+        The worst part's result, with all parts in ``parts``; print it to read it.
 
     Raises:
         UsageError: fields, group and tensors do not fit together.
@@ -114,7 +114,7 @@ def check(
 
 
 def examine(claim: Claim, modes: Sequence[str] = ()) -> Outcome:
-    """The properties of one claim, composed: the worst part decides. Parts of several modes are named after them."""
+    """Check the properties of one claim; the worst part decides. With several modes, each part names its mode."""
     if not modes:
         outcomes = [run_property(name, claim) for name in applicable(claim)]
         return _composed(outcomes)
@@ -123,7 +123,7 @@ def examine(claim: Claim, modes: Sequence[str] = ()) -> Outcome:
         if name not in MODES:
             raise UsageError(unknown("mode", name, MODES))
         if not claim.modules:
-            raise UsageError("modes= needs a module: this layer is a function that holds none.")
+            raise UsageError("modes= needs a module, and this layer is a function without modules: leave modes= out.")
         with mode(claim, training=name == "train"):
             for outcome in [run_property(part, claim) for part in applicable(claim)]:
                 named = outcome.result.model_copy(update={"property": f"{outcome.result.property} in {name}()"})
@@ -132,7 +132,7 @@ def examine(claim: Claim, modes: Sequence[str] = ()) -> Outcome:
 
 
 def check_claim(claim: Claim) -> CheckResult:
-    """The result of ``examine``."""
+    """Return the result of ``examine``."""
     return examine(claim).result
 
 
@@ -145,7 +145,7 @@ def _composed(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def applicable(claim: Claim) -> list[str]:
-    """Names of the properties that say something about a claim, in the order they are checked."""
+    """The names of the properties that apply to a claim, in the order in which they are checked."""
     names = ["homomorphism", "equivariance", "adjoint"]
     if is_system(claim):
         names = ["homomorphism", "rotations", *(["reflections"] if has_reflections(claim.group) else [])]
@@ -166,7 +166,7 @@ def applicable(claim: Claim) -> list[str]:
 
 
 def _declared(claim: Claim) -> list[str]:
-    """What the target's leaves claim beside equivariance."""
+    """The properties that the target's leaves declare in addition to equivariance."""
     targets = [leaf for _, leaf in leaves(claim.target)]
     forces = any(isinstance(leaf, Forces) for leaf in targets)
     cutoff = any(isinstance(leaf, Energy) and leaf.cutoff for leaf in targets)

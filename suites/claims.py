@@ -1,4 +1,4 @@
-"""Claims from the arguments of ``check``: layers that carry their types, trees of fields, functions with inputs."""
+"""Claims from the arguments of ``check``: layers that declare their types, trees of fields, functions with inputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..harness.symmetry.groups import Group
 from ..harness.symmetry.groups import group as as_group
 from ..harness.trees import Tree, leaves, tree_map
 
-#: Grid that a layer is checked on when its types say everything but the size.
+#: Size of the grid for a layer whose types declare everything except the size.
 DEFAULT_SIZE = {2: 33, 3: 9}
 
 
@@ -37,13 +37,13 @@ def claim_of(
     call_seed: int | None = None,
     **named: Any,
 ) -> Claim:
-    """The claim that the arguments of ``check`` speak of, ready to be judged; a claim is taken as it is."""
+    """The claim that the arguments of ``check`` describe, with its settings; a given claim keeps its fields."""
     claim = layer if isinstance(layer, Claim) else make_claim(layer, group, source, target, **named)
     working = _dtype(dtype) if dtype is not None else claim.dtype if claim is layer else _dtype_of(claim)
     function = claim.function
     if dtype is not None and any(p.dtype is not working for m in claim.modules for p in _constants(m)):
         if working not in (torch.float64, torch.float32):
-            raise UsageError(f"The layer's parameters are not {working}: convert the layer first, layer.to({working}).")
+            raise UsageError(f"The layer's parameters are not {working}. Convert the layer first: layer.to({working}).")
         function = recast(function, working)
     return replace(
         claim,
@@ -68,7 +68,7 @@ def make_claim(
     act_out: Callable[..., torch.Tensor] | None = None,
     batched: bool = True,
 ) -> Claim:
-    """The claim that the arguments of ``check`` speak of."""
+    """The claim that the arguments of ``check`` describe."""
     if not callable(layer):
         raise UsageError(f"{layer!r} is not callable: pass a module or a function of tensors.")
     typed = read_layer(layer)
@@ -82,20 +82,20 @@ def make_claim(
         return Claim(typed.function, typed.group, reads, writes, modules=modules)
     if group is None:
         raise UsageError(
-            "Which group? check(layer, 'C4', source, target); only layers that carry their types need none."
+            "The group is missing: check(layer, 'C4', source, target). Only layers that declare their types need none."
         )
     function = typed.function if typed is not None else layer
     reference = typed.reference if typed is not None else None
-    of = as_group(group)
-    source = Acted(act_in) if act_in is not None else _fields(source, of, "source", inputs)
-    target = Acted(act_out) if act_out is not None else _fields(target, of, "target", inputs)
+    group = as_group(group)
+    source = Acted(act_in) if act_in is not None else _fields(source, group, "source", inputs)
+    target = Acted(act_out) if act_out is not None else _fields(target, group, "target", inputs)
     batch = _batch(inputs, source)
-    claim = Claim(function, of, source, target, inputs=batch, modules=modules, batched=batched, reference=reference)
+    claim = Claim(function, group, source, target, inputs=batch, modules=modules, batched=batched, reference=reference)
     return claim if batch is not None else replace(claim, source=_layout(claim), modules=modules)
 
 
 def _of_typed(typed: TypedLayer, modules: tuple[torch.nn.Module, ...]) -> Claim:
-    """The claim of a layer whose types say their domains too."""
+    """The claim of a layer whose types include the domains."""
     return Claim(
         typed.function,
         typed.group,
@@ -108,9 +108,10 @@ def _of_typed(typed: TypedLayer, modules: tuple[torch.nn.Module, ...]) -> Claim:
 
 
 def _layout(claim: Claim) -> Tree:
-    """The source with the channel layout that the layer takes: flat, or copies and components on axes of their own.
+    """The source with the channel layout that the layer accepts: flat, or separate axes for copies and components.
 
-    Only a call can tell, so one sample is tried in each; where both fail the flat one is kept, and its error shown.
+    Only a call can find out, so the layer is called with each layout. If both fail, the flat layout is kept, and the
+    check shows its error.
     """
     split = tree_map(lambda leaf: _split(leaf) if isinstance(leaf, Field) else leaf, claim.source)
     for source in (claim.source, split):
@@ -131,24 +132,24 @@ def _split(field: Field) -> Field:
 
 def _target_of(function: Callable[..., Any], source: Field, fibre: Any) -> Field:
     """The target field on the grid that the layer's output has on this source."""
-    # A float64 run under Recast needs no knowledge of the layer's own dtype.
+    # A float64 run under Recast does not need the layer's own dtype.
     with torch.no_grad():
         y = recast(function, torch.float64)(torch.zeros(source.tensor_shape(1), dtype=torch.float64))
     pooled = y.dim() <= source.group.dim
     return Field(Vector() if pooled else Grid(*y.shape[-source.group.dim :]), source.group, fibre)
 
 
-def _fields(tree: Tree, of: Group, side: str, inputs: Tree) -> Tree:
-    """Fields of one side; a library's field type takes its grid from the default size."""
+def _fields(tree: Tree, group: Group, side: str, inputs: Tree) -> Tree:
+    """The fields of one side; a library's field type gets a grid of the default size."""
     if tree is None:
         raise UsageError(
-            f"The {side} is missing: give a Field, for example Field(Grid(33, 33), {of.name!r}, '8*regular')."
+            f"The {side} is missing: give a Field, for example Field(Grid(33, 33), {group.name!r}, '8*regular')."
         )
 
     def read(leaf: Any) -> Any:
         if isinstance(leaf, LEAVES):
             return leaf
-        return Field(Grid(*([DEFAULT_SIZE[of.dim]] * of.dim)), of, leaf)
+        return Field(Grid(*([DEFAULT_SIZE[group.dim]] * group.dim)), group, leaf)
 
     return tree_map(read, tree)
 
@@ -156,7 +157,7 @@ def _fields(tree: Tree, of: Group, side: str, inputs: Tree) -> Tree:
 def _batch(inputs: Tree, source: Tree) -> Callable[[int, torch.Generator], Tree] | None:
     if inputs is None:
         if any(isinstance(leaf, Acted) for _, leaf in leaves(source)):
-            raise UsageError("act_in needs inputs=: a batch of at least 4 samples to move.")
+            raise UsageError("act_in needs inputs=: give a batch of at least 4 samples.")
         return None
     sizes = {
         len(v) if isinstance(v, torch.Tensor) and v.dim() else 0
@@ -182,6 +183,6 @@ def _dtype_of(claim: Claim) -> torch.dtype:
 
 
 def _constants(module: torch.nn.Module) -> list[torch.Tensor]:
-    """What a module's precision is read from: its parameters, or its tables where it has none."""
+    """The tensors that define a module's precision: its parameters, or its buffers if it has no parameters."""
     parameters: list[torch.Tensor] = [p for p in module.parameters() if p.is_floating_point()]
     return parameters or [b for b in module.buffers() if b.is_floating_point()]

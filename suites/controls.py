@@ -1,4 +1,4 @@
-"""Wrong actions: the controls that show that a check could have failed."""
+"""Wrong actions: controls which show that a check can fail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..harness.fields.field import Field
 from ..harness.symmetry.groups import Element, Group, haar_independent
 from ..harness.trees import leaves
 
-#: Two actions closer than this on a random probe are the same action and prove nothing.
+#: Two actions whose results on a random probe are closer than this are the same action and prove nothing.
 SAME_ACTION = 1e-6
 
 
@@ -25,7 +25,7 @@ def wrong_actions(
         group: the claim's group.
         leaf: a leaf of the claim's target.
         g: the element.
-        elements: those of the check; the independent one is taken from them.
+        elements: the elements of the check; the independent element is one of them.
     """
     others = [group.identity, group.inverse(g)]
     independent = haar_independent([h for h in elements if not h.is_identity and h is not g], g)
@@ -39,7 +39,7 @@ def wrong_actions(
 
 
 def wrong_elements(claim: Claim, g: Element, probes: list[torch.Tensor]) -> list[Element]:
-    """The identity, the inverse of g and the exact generators, as far as they move the target otherwise than g does.
+    """The identity, the inverse of g and the exact generators, if they move the target differently from g.
 
     Args:
         claim: the claim.
@@ -51,7 +51,7 @@ def wrong_elements(claim: Claim, g: Element, probes: list[torch.Tensor]) -> list
 
 
 def same_action(claim: Claim, g: Element, h: Element, probes: list[torch.Tensor]) -> bool:
-    """Whether g and h move the target alike, or to different boxes: then h is no wrong action for g."""
+    """Whether h is no wrong action for g: both move the target in the same way, or to different shapes."""
     for (_, leaf), probe in zip(leaves(claim.target), probes, strict=True):
         a, b = leaf.act(g, probe), leaf.act(h, probe)
         if a.shape != b.shape:

@@ -1,4 +1,4 @@
-"""Every property once: its name, the function that checks it, and how often a run plans it. Loads no array library."""
+"""The table of properties: name, function, and how often a run plans the property. Loads no array library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..harness.claim.claim import Claim
     from ..harness.claim.outcome import Outcome
 
-#: Checks one property of one claim: what plans name, and worker processes load.
+#: The function that checks one property of one claim. Plans name it and worker processes load it.
 SUITE = "equiharness.suites.check:run_property"
 
 
@@ -22,13 +22,13 @@ class Property:
     """A statement about a claim.
 
     Args:
-        function: "module:function" inside ``suites``; takes the claim, returns an outcome.
-        once: a run plans it in the first of its dtypes only. The statement is judged in float64 or over all precisions,
-            or is about batches and strides, which no precision changes.
-        seedless: a run plans it for the first seed of a configuration only. Actions have no weights, and compiled code
-            does not depend on the weights.
-        points: it is about a system of points; such properties take the place of ``equivariance`` there and are
-            never planned for an adapter.
+        function: "module:function" inside ``suites``; the function takes a claim and returns an outcome.
+        once: a run plans the property only in the first of its dtypes, because the statement is judged in float64 or
+            over all precisions, or because it is about batches and strides, which do not depend on the precision.
+        seedless: a run plans the property only for the first seed of a configuration, because actions have no weights
+            and compiled code does not depend on the weights.
+        points: the property is about a system of points. Such properties replace ``equivariance`` there and are never
+            planned for an adapter.
     """
 
     function: str
@@ -37,12 +37,12 @@ class Property:
     points: bool = False
 
     def __call__(self, claim: Claim) -> Outcome:
-        """Check it."""
+        """Check the property on a claim."""
         outcome: Outcome = resolve(f"{__package__}.{self.function}")(claim)
         return outcome
 
 
-#: By name, in the order in which they are checked and shown.
+#: The properties by name, in the order in which they are checked and shown.
 PROPERTIES: Mapping[str, Property] = {
     "homomorphism": Property(function="forward.homomorphism:homomorphism", once=True, seedless=True),
     "equivariance": Property(function="forward.equivariance:equivariance"),
@@ -71,10 +71,10 @@ PLANNED = tuple(name for name, known in PROPERTIES.items() if not known.points)
 
 
 def find(name: str) -> Property:
-    """The property of this name.
+    """The property with this name.
 
     Raises:
-        UsageError: there is none; the message suggests the closest.
+        UsageError: no property has this name; the message suggests the closest name.
     """
     if name not in PROPERTIES:
         raise UsageError(unknown("property", name, PROPERTIES))
@@ -82,13 +82,13 @@ def find(name: str) -> Property:
 
 
 def planned(chosen: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The arguments of ``plan`` that say which properties are checked, and how often.
+    """The arguments of ``plan`` that select the properties and how often each is planned.
 
     Args:
-        chosen: names; none means all.
+        chosen: names of properties; empty: all properties.
 
     Raises:
-        UsageError: one of them is not a property that runs plan.
+        UsageError: a name belongs to no property that runs plan.
     """
     for name in chosen:
         if name not in PLANNED:

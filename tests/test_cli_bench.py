@@ -37,7 +37,7 @@ def test_bench_writes_a_record_with_raw_samples_and_a_table(tmp_path):
         (["--dtype", "float31"], 2, "Did you mean float32"),
         (["--setting", "eagre"], 2, "Did you mean eager"),
         (["--device", "cuda:99"], 2, "--device cpu"),
-        (["--against", "HEAD", "--setting", "channels_last"], 2, "--against times eager layers"),
+        (["--against", "HEAD", "--setting", "channels_last"], 2, "--against times only eager layers"),
     ],
 )
 def test_wrong_usage_says_what_to_do(tmp_path, words, code, said):

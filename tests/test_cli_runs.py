@@ -161,7 +161,7 @@ def test_a_check_that_was_cut_off_runs_again_and_the_rest_is_kept(night):
     assert "60 checks in" in told
     assert record.read_bytes().startswith(b"".join(lines[:20]))
     assert essence(record) == whole
-    assert "nothing is left to do" in night("verify", "--resume", "out", "--no-html")
+    assert "no check is left to run" in night("verify", "--resume", "out", "--no-html")
     assert ended(record) == 1
 
 
@@ -172,7 +172,7 @@ def test_a_check_that_was_cut_off_runs_again_and_the_rest_is_kept(night):
         (["--resume", "out", "--shard", "1/2"], "is shard 1/1 and not 1/2"),
         (["--resume", "nowhere"], "There is no record"),
         (["--shard", "3/2"], "--shard 1/3"),
-        (["--limit", "0"], "Give seconds"),
+        (["--limit", "0"], "Give a number of seconds"),
     ],
 )
 def test_what_cannot_be_run_or_continued_exits_2_and_says_what_to_do(night, words, says):
@@ -233,7 +233,7 @@ def test_a_full_disk_is_said_and_what_was_written_can_be_continued(night):
     with files_limited_to(20_000):
         told = night(*CHECKS, "--out", "full", "--jobs", "1", code=2)
     assert "Cannot write full/run.jsonl: File too large" in told
-    assert "of 60 checks. Go on: equiharness verify --resume full/run.jsonl" in told
+    assert "of 60 checks. Continue: equiharness verify --resume full/run.jsonl" in told
     assert Path("full/run.jsonl").stat().st_size <= 20_000
     assert 0 < len(read_run(Path("full/run.jsonl")).checks) < 60
     night("verify", "--resume", "full", "--no-html", "--jobs", "1")
@@ -433,7 +433,7 @@ def test_a_scheduler_that_disappears_is_said_and_the_record_can_be_continued(nig
         out, errors = process.communicate(timeout=180)
     assert process.returncode == 2, out + errors
     assert f"The scheduler at {address} is gone" in errors
-    assert "Go on: equiharness verify --resume out/run.jsonl" in errors
+    assert "Continue: equiharness verify --resume out/run.jsonl" in errors
     assert 8 < len(read_run(Path("out/run.jsonl")).checks) < 60
     night("verify", "--resume", "out", "--no-html", "--jobs", "2")
     assert essence("out/run.jsonl") == essence("undisturbed/run.jsonl")

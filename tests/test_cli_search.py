@@ -50,7 +50,7 @@ def test_a_failure_is_printed_with_a_line_that_makes_it_again(run, undeclared, t
     code, output = run(NAME, "--minutes", "0.0001", "--property", "equivariance", "--dtype", "float32")
     assert code == 1
     assert "known     equivariance is BROKEN" in output
-    assert "0 new failures; 1 known ones still fail" in output
+    assert "0 new failures; 1 known failures still fail" in output
 
 
 def test_a_declared_deviation_is_no_failure(run):

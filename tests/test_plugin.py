@@ -212,7 +212,7 @@ def test_a_marked_test_returns_the_layer_that_is_checked(project):
     """)
     result = project(source, "--strict-markers")
     result.assert_outcomes(passed=1, failed=3)
-    result.stdout.fnmatch_lines(["*returns the layer to check; this one returned None.*"])
+    result.stdout.fnmatch_lines(["*must return the layer to check; this test returned None.*"])
     assert "BROKEN  equivariance of test_layers.py::test_ramp[2]" in result.stdout.str()
 
 
@@ -255,7 +255,7 @@ def test_what_does_not_apply_to_a_case_skips(project):
 
 def test_a_subject_that_is_none_is_refused_with_advice(project):
     result = project(LAYERS + "@parametrize_with_checks([3])\ndef test_layer(check): check()\n")
-    result.stdout.fnmatch_lines(["*3 cannot be checked: give a claim, a module that carries its types*"])
+    result.stdout.fnmatch_lines(["*3 cannot be checked. Give a claim, a module that declares its types*"])
     assert result.ret == 2
 
 

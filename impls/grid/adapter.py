@@ -1,4 +1,4 @@
-"""What the adapters of the project's own grid layers share: how a claim is put together, and the reader of types."""
+"""The base class of the adapters of the project's own grid layers, and the reader of the layers' types."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ DIM = {"C4": 2, "D4": 2, "O": 3, "Oh": 3}
 
 
 class GridAdapter(Implementation):
-    """One of the project's grid layers. Subclasses make the layer and say its fibres.
+    """One of the project's grid layers. Subclasses build the layer and name its fibres.
 
     A case names its group and the size of its box, one number or one for each axis ("7x9").
     """
 
     library = "equiharness"
     family = Family.PLANAR
-    #: Tracing and differentiation alone; inductor, which writes and compiles code, takes one layer of each family.
+    #: aot_eager only traces and differentiates; inductor generates code, and only one layer of each family uses it.
     compiler = "aot_eager"
 
     def family_of(self, case: Case) -> Family:
-        """One class serves planes and volumes; the group of the case tells."""
+        """The family of a case: one class covers planes and volumes, and the group of the case decides."""
         return Family.PLANAR if DIM[case["group"]] == 2 else Family.OCTAHEDRAL
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
-        """The layer on random weights between the fields that ``fibres`` names."""
+        """The claim of the layer with random weights, between the fields that ``fibres`` names."""
         import torch
 
         from ...harness.claim.claim import Claim
@@ -47,17 +47,17 @@ class GridAdapter(Implementation):
         torch.manual_seed(seed)
         layer = self.layer(case, device=device, dtype=getattr(torch, dtype))
         reads, writes = self.fibres(case)
-        of = group(case["group"])
-        source = Field(Grid(*box_of(case)), of, reads, split=True)
+        symmetry = group(case["group"])
+        source = Field(Grid(*box_of(case)), symmetry, reads, split=True)
         function = self.function(layer)
         with torch.no_grad():
             y = function(torch.zeros(source.tensor_shape(2), device=device, dtype=getattr(torch, dtype)))
-        out = Grid(*y.shape[-of.dim :]) if y.dim() > of.dim else Vector()
+        out = Grid(*y.shape[-symmetry.dim :]) if y.dim() > symmetry.dim else Vector()
         return Claim(
             function,
-            of,
+            symmetry,
             source,
-            Field(out, of, writes),
+            Field(out, symmetry, writes),
             dtype=getattr(torch, dtype),
             device=device,
             seed=seed,
@@ -71,13 +71,13 @@ class GridAdapter(Implementation):
         raise NotImplementedError
 
     def backends(self, function: Any) -> tuple[str, ...]:
-        """What the leading case of a family is compiled with, and exported."""
+        """The backends of the leading case of a family: a compiler and export."""
         import torch
 
         return (self.compiler, "export") if isinstance(function, torch.nn.Module) else (self.compiler,)
 
     def function(self, layer: Any) -> Any:
-        """What of the module is claimed: its own call."""
+        """The function of the claim: by default the module itself."""
         return layer
 
     def fibres(self, case: Case) -> tuple[str, str]:
@@ -92,29 +92,29 @@ def box_of(case: Case) -> list[int]:
 
 
 def cost_of(flops: float, values: float, backward: float = 3.0, call_values: float = 0.0) -> Cost:
-    """Flops and float32 values moved forward; ``backward`` times as much for forward and backward together.
+    """The cost from flops and moved float32 values of forward; ``backward`` times as much with backward included.
 
     ``call_values`` of the values are weights, which one call reads once.
 
-    A layer with weights does its forward's work twice more: the gradient of its input, and that of its weights.
+    The default of ``backward`` fits a layer with weights: the gradients of input and weights double the work each.
     """
     return Cost(flops, 4 * values, backward * flops, backward * 4 * values, call_bytes=4 * call_values)
 
 
 def points_of(case: Case) -> int:
-    """Points of a case's box."""
+    """The number of points of a case's box."""
     return math.prod(box_of(case))
 
 
 class TypeReader:
-    """Reads what the project's own layers say of themselves: group, kind and number of fields."""
+    """Reads group, kind and number of fields from the project's own layers."""
 
     def layer(self, layer: Any) -> TypedLayer | None:
-        """The claim of a layer; pools take any number of fields, and two stand for them."""
+        """The claim of a layer; pools accept any number of fields and are checked with two."""
         from ... import kernels
         from ...harness.symmetry.groups import Group
 
-        # Source and target fibre of one field, and the attributes that count the fields.
+        # Source and target fibre of one field, and the attributes with the numbers of fields.
         convolution, norm = ("in_channels", "out_channels"), ("num_features", "num_features")
         known = {
             kernels.LiftingConv: ("trivial", "regular", *convolution),
@@ -147,4 +147,4 @@ class TypeReader:
 
     def fibre(self, spec: object, of: Group | None) -> tuple[Group, Fibre]:
         """The project's layers have no field types of their own."""
-        raise UsageError(f"{spec!r} is no field type: write the fibre as a sum such as '8*regular'.")
+        raise UsageError(f"{spec!r} is not a field type: write the fibre as a sum such as '8*regular'.")

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class Convolution(GridAdapter):
-    """A convolution of ``equiharness.kernels``; subclasses say its class, its fibres and its cases."""
+    """A convolution of ``equiharness.kernels``; subclasses define its class, its fibres and its cases."""
 
     kind: str
     reads: str
     writes: str
-    #: The operator that the layer is compared on.
+    #: The operator for comparisons with other implementations.
     operator: str = ""
 
     def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
@@ -35,11 +35,11 @@ class Convolution(GridAdapter):
         return case_of(str(p["group"]), size, kernel, fields=fields, padding=kernel // 2, **self.settings())
 
     def settings(self) -> dict[str, Value]:
-        """What a case says beside its geometry."""
+        """The parameters of a case in addition to its geometry."""
         return {}
 
     def strategy(self) -> Cases:
-        """Every kernel, stride and padding on the boxes that they keep symmetric."""
+        """Every kernel, stride and padding, on boxes whose symmetry they keep."""
         return configurations.grid_convolution()
 
     def layer(self, case: Case, **where: Any) -> Any:
@@ -62,7 +62,7 @@ class Convolution(GridAdapter):
         return layer
 
     def fibres(self, case: Case) -> tuple[str, str]:
-        """As many fields of each kind as the case says."""
+        """The fields of input and output, with the numbers of the case."""
         return f"{case['fields_in']}*{self.reads}", f"{case['fields_out']}*{self.writes}"
 
     def cost(self, case: Case) -> Cost:
@@ -132,7 +132,7 @@ class Regular(Convolution):
 
 
 class Separable(Convolution):
-    """``equiharness.kernels.SeparableGroupConv``: regular to regular fields, group and space apart."""
+    """``equiharness.kernels.SeparableGroupConv``: regular to regular fields, in separate steps for group and space."""
 
     name = "equiharness.SeparableGroupConv"
     operator = GROUP
@@ -153,11 +153,11 @@ class Separable(Convolution):
         yield case_of("D4", 9, 3, stride=2, padding=1, variant="pointwise_first", backend="exact")
 
     def strategy(self) -> Cases:
-        """With each variant."""
+        """Convolutions with each variant."""
         return configurations.grid_convolution(variant=("pointwise_first", "depthwise_first", "per_pair"))
 
     def cost(self, case: Case) -> Cost:
-        """The mix Ci Co |G|^2 and the depthwise step C |G| k^d, each at the points where it is done."""
+        """The mix Ci Co |G|^2 and the depthwise step C |G| k^d, each at the points of its step."""
         g, (ci, co), taps = ORDER[case["group"]], self._channels(case), self._taps(case)
         m, pairs = self._outputs(case), case["fields_in"] * case["fields_out"]
         if case["variant"] == "pointwise_first":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class _Network(Implementation):
-    """A network on random weights, its batch norms filled with statistics of their own, in eval mode."""
+    """A network with random weights in eval mode; its batch norms have random statistics."""
 
     library = "equiharness"
     family = Family.PLANAR
@@ -30,16 +30,16 @@ class _Network(Implementation):
 
         torch.manual_seed(seed)
         network, target = self.network(case)
-        of = group(case["group"])
-        box = Grid(*[case["size"]] * of.dim)
+        symmetry = group(case["group"])
+        box = Grid(*[case["size"]] * symmetry.dim)
         settle(network)
         pooled = case.parameters.get("head") is None
-        source = Field(box, of, f"{case['channels']}*trivial")
+        source = Field(box, symmetry, f"{case['channels']}*trivial")
         return Claim(
             network.to(device, getattr(torch, dtype)).eval(),
-            of,
+            symmetry,
             source,
-            Field(Vector() if pooled else box, of, target),
+            Field(Vector() if pooled else box, symmetry, target),
             dtype=getattr(torch, dtype),
             device=device,
             seed=seed,
@@ -109,7 +109,7 @@ class UNet(_Network):
 
 
 def blurred(noise: Any) -> Any:
-    """White noise [B, C, *space] averaged over neighbours, twice: shapes that can be recognised in a picture."""
+    """White noise [B, C, *space], averaged over neighbours twice, so that a picture shows recognisable shapes."""
     import torch.nn.functional as F
 
     average = F.avg_pool2d if noise.dim() == 4 else F.avg_pool3d
@@ -119,7 +119,7 @@ def blurred(noise: Any) -> Any:
 
 
 def settle(network: Any) -> None:
-    """Give norms in the network statistics and weights of their own: at their initial 0 and 1 they are untested."""
+    """Give the norms of the network random statistics and weights, because the initial 0 and 1 would not test them."""
     import torch
 
     for module in network.modules():
@@ -135,7 +135,7 @@ def count(network: Any, x: Any, call: Callable[[Any], Any] | None = None) -> Cos
     Args:
         network: the module, in eval mode.
         x: one sample.
-        call: the module as a function of plain tensors, where it is not one itself.
+        call: the module as a function of plain tensors, if the module itself is not such a function.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode

@@ -38,7 +38,7 @@ class BatchNorm(GridAdapter):
         return configurations.grid_pointwise(("eval", "train"))
 
     def layer(self, case: Case, **where: Any) -> Any:
-        """The norm with statistics and weights of its own."""
+        """The norm with random statistics and weights."""
         from ... import kernels
         from .networks import settle
 
@@ -57,13 +57,13 @@ class BatchNorm(GridAdapter):
     def cost(self, case: Case) -> Cost:
         """In eval mode a scale and a shift; in train mode a pass for mean and variance before it."""
         values = float(case["fields"] * ORDER[case["group"]] * points_of(case))
-        # Sum; difference, square, sum; then one multiply-add. The input is read again for each of the two.
+        # One pass for the mean (sum), one for the variance (difference, square, sum), one for scale and shift.
         flops, passes = (6.0, 3.0) if case["mode"] == "train" else (2.0, 2.0)
         return cost_of(flops * values, passes * values)
 
 
 class InstanceNorm(BatchNorm):
-    """``equiharness.kernels.GroupInstanceNorm``: statistics of each sample by itself, in both modes."""
+    """``equiharness.kernels.GroupInstanceNorm``: separate statistics for each sample, in both modes."""
 
     name = "equiharness.GroupInstanceNorm"
     expected = ()
@@ -74,11 +74,11 @@ class InstanceNorm(BatchNorm):
             yield Case.of(group=group, size=size, mode="train", fields=2)
 
     def strategy(self) -> Cases:
-        """In its one mode."""
+        """Only train mode: both modes compute the same."""
         return configurations.grid_pointwise(("train",))
 
     def layer(self, case: Case, **where: Any) -> Any:
-        """The norm with weights of its own."""
+        """The norm with random weights."""
         import torch
 
         from ... import kernels
@@ -89,7 +89,7 @@ class InstanceNorm(BatchNorm):
         return layer
 
     def function(self, layer: Any) -> Any:
-        """Its own call: it keeps no statistics."""
+        """The layer itself, because it keeps no statistics."""
         return layer
 
 

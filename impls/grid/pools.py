@@ -30,13 +30,13 @@ class GroupPooling(GridAdapter):
         return configurations.grid_pointwise(("mean", "max"))
 
     def layer(self, case: Case, **where: Any) -> Any:
-        """Without weights."""
+        """The layer, which has no weights."""
         from ... import kernels
 
         return kernels.GroupPool(case["group"], case["mode"])
 
     def fibres(self, case: Case) -> tuple[str, str]:
-        """Regular fields to as many scalars."""
+        """Regular fields to the same number of scalars."""
         return f"{case['fields']}*regular", f"{case['fields']}*trivial"
 
     def cost(self, case: Case) -> Cost:
@@ -51,7 +51,7 @@ class GlobalPooling(GroupPooling):
     name = "equiharness.GlobalPool"
 
     def layer(self, case: Case, **where: Any) -> Any:
-        """Without weights."""
+        """The layer, which has no weights."""
         from ... import kernels
 
         return kernels.GlobalPool(case["group"], case["mode"])
@@ -63,7 +63,7 @@ class GlobalPooling(GroupPooling):
 
 
 class _Resampling(GridAdapter):
-    """A layer that acts on space alone, whatever the fibre."""
+    """A layer that acts only on space, for any fibre."""
 
     def fibres(self, case: Case) -> tuple[str, str]:
         """The same on both sides."""
@@ -81,14 +81,14 @@ class AntialiasedPooling(_Resampling):
     name = "equiharness.AntialiasedPool"
 
     def cases(self) -> Iterable[Case]:
-        """Every kind of fibre; strides that leave odd and even rests; both paddings."""
+        """Every kind of fibre; strides with odd and even remainders; both paddings."""
         yield _pool("C4", "12x9", 2, "zeros", "2*regular")
         yield _pool("D4", "10x13", 3, "circular", "2*standard")
         yield _pool("O", "4x5x7", 2, "zeros", "1*standard")
         yield _pool("Oh", 4, 2, "zeros", "1*regular")
 
     def layer(self, case: Case, **where: Any) -> Any:
-        """Without weights."""
+        """The layer, which has no weights."""
         from ... import kernels
 
         return kernels.AntialiasedPool(
@@ -100,7 +100,7 @@ class AntialiasedPooling(_Resampling):
         return configurations.grid_pool()
 
     def cost(self, case: Case) -> Cost:
-        """One axis after the other: two flops for each tap of the 3 sigma window and each value that is left."""
+        """One axis after the other: two flops for each tap of the 3 sigma window and each remaining value."""
         taps = 2 * max(round(3 * case["sigma"]), case["stride"] // 2) + 1
         box, channels, flops = box_of(case), self._channels(case), 0.0
         for axis, n in enumerate(box):
@@ -122,7 +122,7 @@ class Upsampling(_Resampling):
         yield _up("Oh", 3, 1.5, "trilinear", False, "1*regular")
 
     def layer(self, case: Case, **where: Any) -> Any:
-        """Without weights."""
+        """The layer, which has no weights."""
         from ... import kernels
 
         return kernels.Upsample(case["group"], case["scale"], mode=case["mode"], align_corners=case["align_corners"])

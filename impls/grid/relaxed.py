@@ -1,4 +1,4 @@
-"""Adapters of the project's own relaxed convolutions: equivariant where the mixture is constant, and no further."""
+"""Adapters of the project's own relaxed convolutions, which are equivariant only if the mixture is constant."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .convolutions import Convolution, Separable, case_of
 if TYPE_CHECKING:
     from ...harness.search.strategies import Cases
 
-#: What a mixture that differs between elements breaks, and what it breaks even where it does not differ yet.
+#: Reasons: the mixture differs between elements; or it is constant, but training may make it differ.
 _SPREAD = "the mixture differs between the elements: the layer is relaxed on purpose."
-_FREE = "a step of the mixture may leave what is constant over the group: the layer is equivariant for no longer."
+_FREE = "training may make the mixture differ between the elements: the layer is then no longer equivariant."
 EXPECTED = (
     *(
         Expected(name, Verdict.BROKEN, _SPREAD, when={"spread": 0.1})
@@ -32,11 +32,11 @@ class _Relaxed(Convolution):
     expected = EXPECTED
 
     def layer(self, case: Case, **where: Any) -> Any:
-        """The layer with a mixture of its own for each bank."""
+        """The layer with a separate mixture for each bank."""
         return mixed(super().layer(case, **where), case["spread"])
 
     def cases(self) -> Iterable[Case]:
-        """Constant mixtures on planes and volumes, and one that is not."""
+        """Constant mixtures on planes and volumes, and one mixture that is not constant."""
         yield case_of("C4", 9, 3, padding=1, banks=2, spread=0.0)
         yield case_of("C4", 9, 3, padding=1, banks=2, spread=0.1)
         yield case_of("D4", "8x9", 3, padding=1, padding_mode="circular", banks=3, spread=0.0)
@@ -71,11 +71,11 @@ class RelaxedSeparable(Separable):
     expected = EXPECTED
 
     def layer(self, case: Case, **where: Any) -> Any:
-        """The layer with a mixture of its own for each bank."""
+        """The layer with a separate mixture for each bank."""
         return mixed(super().layer(case, **where), case["spread"])
 
     def cases(self) -> Iterable[Case]:
-        """The three variants with constant mixtures, and one mixture that is not."""
+        """The three variants with constant mixtures, and one mixture that is not constant."""
         yield case_of("C4", 9, 3, padding=1, variant="pointwise_first", banks=2, spread=0.0)
         yield case_of("C4", 9, 3, padding=1, variant="pointwise_first", banks=2, spread=0.1)
         yield case_of("D4", "8x9", 3, padding=1, padding_mode="circular", variant="per_pair", banks=2, spread=0.0)
@@ -89,7 +89,7 @@ class RelaxedSeparable(Separable):
 
 
 def mixed(layer: Any, spread: float) -> Any:
-    """The layer with a random mixture: constant in g for no spread, 1 + spread times noise otherwise."""
+    """The layer with a random mixture: constant in g if ``spread`` is 0, else 1 + spread times noise."""
     import torch
 
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Ways to a coarser and to a finer grid, on the plane, for the table of what each does to rotations.
+"""Methods to coarsen and refine a planar grid, for the table of their errors under rotations.
 
 Every method keeps the centre of an odd box of N voxels: down to (N + 1) / 2, up to 2 N. Costs are multiply-adds (for a
 maximum, comparisons) for each new voxel of one channel.
@@ -35,7 +35,7 @@ def methods() -> Iterator[Method]:
     yield Method("average, 3", "down", lambda x: F.avg_pool2d(x, 3, 2, 1), 9)
     for sigma in (0.33, 0.66, 1.0, 1.5):
         pool: Any = kernels.AntialiasedPool("C4", sigma=sigma)
-        # Two passes, the first over twice as many voxels as remain after the second.
+        # Two passes; the first has twice as many output voxels as the second.
         yield Method(f"Gaussian, sigma {sigma}", "down", pool, 3 * (2 * pool.radius + 1))
     for order in (2, 4):
         yield Method(f"binomial, {order + 1}", "down", _binomial(order), 3 * (order + 1))

@@ -33,11 +33,11 @@ class Regular(Implementation):
         return _case(str(p["group"]), int(p["size"] or 0), kernel, fields=fields, padding=kernel // 2)
 
     def strategy(self) -> Cases:
-        """Groups with and without a part that keeps the grid; kernels that they leave on it or turn off it."""
+        """Groups with and without elements that keep the grid; kernels that they keep or rotate off the grid."""
         return configurations.steerable_convolution()
 
     def cases(self) -> Iterable[Case]:
-        """Groups of the grid, groups that leave it, odd and even kernels, a stride."""
+        """Groups that keep the grid, groups that do not, odd and even kernels, a stride."""
         yield _case("C4", 9, 3, padding=1)
         yield _case("D4", 9, 5, stride=2, padding=2)
         yield _case("C8", 33, 5, padding=2)
@@ -46,7 +46,7 @@ class Regular(Implementation):
         yield _case("D8", 33, 5, padding=2, fields=(1, 1))
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
-        """The layer on random weights, its elements off the grid judged in the limit of fine grids."""
+        """The claim of the layer with random weights; elements off the grid are judged in the limit of fine grids."""
         import torch
 
         from ... import kernels
@@ -66,13 +66,13 @@ class Regular(Implementation):
             dtype=getattr(torch, dtype),
         )
         torch.nn.init.normal_(layer.bias)  # the default zero would leave the bias untested
-        of = group_of(layer)
+        symmetry = group_of(layer)
         out = _outputs(case)
         return Claim(
             layer,
-            of,
-            Field(Grid(case["size"], case["size"]), of, f"{case['fields_in']}*{self.reads}", split=True),
-            Field(Grid(out, out), of, f"{case['fields_out']}*regular"),
+            symmetry,
+            Field(Grid(case["size"], case["size"]), symmetry, f"{case['fields_in']}*{self.reads}", split=True),
+            Field(Grid(out, out), symmetry, f"{case['fields_out']}*regular"),
             dtype=getattr(torch, dtype),
             device=device,
             seed=seed,
@@ -89,7 +89,7 @@ class Regular(Implementation):
         return cost_of(2.0 * ci * co * taps * new, ci * case["size"] ** 2 + co * new + weights, call_values=weights)
 
     def _twins(self, layer: Any, case: Case) -> tuple[Any, ...]:
-        """Where all elements are those of a grid: the layer that turns filters by permuting their taps."""
+        """If all elements keep the grid: the layer that rotates filters by permuting their taps."""
         from ..twins import on_the_grid
 
         return (lambda: on_the_grid(layer),) if 4 % int(case["group"][1:]) == 0 else ()

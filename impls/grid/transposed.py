@@ -1,4 +1,4 @@
-"""Adapters of the project's own transposed convolutions: onto finer grids with the same centre."""
+"""Adapters of the project's own transposed convolutions, which map to finer grids with the same centre."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TransposedRegular(Convolution):
     kind, reads, writes = "TransposedGroupConv", "regular", "regular"
 
     def cases(self) -> Iterable[Case]:
-        """Odd and even boxes and kernels, strides with and without a rest, the exact backend."""
+        """Odd and even boxes and kernels, strides with and without a remainder, the exact backend."""
         yield _case("C4", "5x6", 4, stride=2, padding=1)
         yield _case("C4", 5, 3, stride=2, padding=1, backend="exact")
         yield _case("D4", 4, 3, stride=3)
@@ -39,7 +39,7 @@ class TransposedRegular(Convolution):
         return math.prod((n - 1) * int(case["stride"]) + free for n in box_of(case))
 
     def cost(self, case: Case) -> Cost:
-        """The dense transposed convolution: every input point meets every tap once."""
+        """The dense transposed convolution: one product for every input point and tap."""
         ci, co = self._channels(case)
         return self._cost(case, 2.0 * ci * co * self._taps(case) * points_of(case), self._weights(case))
 
@@ -52,7 +52,7 @@ class TransposedLifting(TransposedRegular):
 
 
 class TransposedSeparable(TransposedRegular):
-    """``equiharness.kernels.TransposedSeparableGroupConv``: regular to regular fields, group and space apart."""
+    """``equiharness.kernels.TransposedSeparableGroupConv``: regular to regular, separate steps for group and space."""
 
     name = "equiharness.TransposedSeparableGroupConv"
     kind = "TransposedSeparableGroupConv"
@@ -66,11 +66,11 @@ class TransposedSeparable(TransposedRegular):
         yield _case("Oh", 2, 2, stride=2, fields=(2, 1), variant="depthwise_first")
 
     def strategy(self) -> Cases:
-        """With each variant."""
+        """Transposed convolutions with each variant."""
         return configurations.grid_transposed(variant=("pointwise_first", "depthwise_first", "per_pair"))
 
     def cost(self, case: Case) -> Cost:
-        """The mix Ci Co |G|^2 where it is done, and one multiply-add per tap of every input of the spatial step."""
+        """The mix Ci Co |G|^2 at the points of its step, and one multiply-add per tap and input of the spatial step."""
         g, (ci, co), taps = ORDER[case["group"]], self._channels(case), self._taps(case)
         n, m, pairs = points_of(case), self._outputs(case), case["fields_in"] * case["fields_out"]
         if case["variant"] == "pointwise_first":

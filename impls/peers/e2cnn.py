@@ -1,7 +1,7 @@
-"""Adapter of e2cnn, escnn's predecessor on the plane: the same conventions, its own groups and types.
+"""Adapter of e2cnn, escnn's predecessor on the plane, with the same conventions and its own groups and types.
 
-The last axis is +X and the one before -Y; element k of C_N turns counter-clockwise by 2 pi k / N, element (f, k) of D_N
-does so after the reflection X -> -X to the power f. A channel is field * size + component.
+The last axis is +X and the axis before it is -Y. Element k of C_N rotates counter-clockwise by 2 pi k / N; element
+(f, k) of D_N does so after f reflections X -> -X. A channel is field * size + component.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ class TypeReader(FieldTypeReader):
         """C<n> or D<n> of the harness."""
         return group_of(gspace)
 
-    def fibre_of(self, field_type: Any, of: Group) -> Fibre:
+    def fibre_of(self, field_type: Any, symmetry: Group) -> Fibre:
         """The direct sum in float64 matrices."""
-        return fibre_of(field_type, of)
+        return fibre_of(field_type, symmetry)
 
 
 def group_of(gspace: Any) -> Group:
-    """C<n> or D<n> of the harness.
+    """The harness's group C<n> or D<n>.
 
     Raises:
-        UsageError: the group is continuous, or one the harness does not name.
+        UsageError: the group is continuous, or has no name in the harness.
     """
     from ...harness.symmetry.groups import group
 
     name, order = gspace.fibergroup.name, gspace.fibergroup.order()
     if order <= 0 or name[0] not in "CD":
-        raise UsageError(f"Fields of {name} cannot be read from e2cnn: use C_N or D_N, or escnn for the others.")
+        raise UsageError(f"Fields of {name} cannot be read from e2cnn: use C_N or D_N, or escnn for other groups.")
     return group(f"{name[0]}{order // (2 if name[0] == 'D' else 1)}")
 
 
@@ -56,13 +56,13 @@ def array_matrix(gspace: Any, element: Any) -> Any:
     import numpy as np
 
     flip, k = element if isinstance(element, tuple) else (0, element)
-    turns = gspace.fibergroup.order() // (2 if gspace.fibergroup.name[0] == "D" else 1)
-    c, s = math.cos(2 * math.pi * k / turns), math.sin(2 * math.pi * k / turns)
+    rotations = gspace.fibergroup.order() // (2 if gspace.fibergroup.name[0] == "D" else 1)
+    c, s = math.cos(2 * math.pi * k / rotations), math.sin(2 * math.pi * k / rotations)
     found = np.array([[c, -s], [s, c]]) @ np.diag([1.0, -1.0 if flip else 1.0])
     return np.where(np.abs(found - np.round(found)) < 1e-9, np.round(found), found)
 
 
-def fibre_of(field_type: Any, of: Group) -> Fibre:
+def fibre_of(field_type: Any, symmetry: Group) -> Fibre:
     """The direct sum of a ``FieldType`` in float64 matrices, permutations made exact."""
     from ...harness.symmetry.representations import Fibre, Representation, representation
 
@@ -71,8 +71,8 @@ def fibre_of(field_type: Any, of: Group) -> Fibre:
 
     def read(rep: Any) -> Representation:
         if rep.is_trivial():
-            return representation("trivial", None, of)
-        return finite_representation(rep, elements, lambda g: array_matrix(gspace, g), of)
+            return representation("trivial", None, symmetry)
+        return finite_representation(rep, elements, lambda g: array_matrix(gspace, g), symmetry)
 
     known = {rep.name: read(rep) for rep in field_type.representations}
     return Fibre(tuple((1, known[rep.name]) for rep in field_type.representations))
@@ -101,7 +101,7 @@ class R2Conv(layers.Convolution, E2cnn):
     name = "e2cnn.R2Conv"
 
     def twins(self, layer: Any, claim: Claim, case: Case) -> tuple[Any, ...]:
-        """Ours on their weights, and theirs on ours where their basis spans every filter."""
+        """Our layer with their weights and, if their basis spans every filter, their layer with our weights."""
         from ..twins import steerable
 
         gspace = layer.in_type.gspace

@@ -1,4 +1,4 @@
-"""Adapter of e3nn: the layers that are checked, each with a float64 twin that has tables of its own."""
+"""Adapter of e3nn: its checked layers, each with a float64 reference that has its own tables."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 class _E3nn(Implementation):
-    """What the e3nn layers share: built natively in the working precision, with a native float64 twin."""
+    """The base class of the e3nn layers: each is built in the working precision, with a float64 reference."""
 
     library = "e3nn"
-    #: What the first case is compiled with.
+    #: Backends of the first case.
     backends: tuple[str, ...] = ()
     family = Family.POINTS
     install = "pip install e3nn==0.6.0"
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
-        """The layer on random weights; the reference has the same weights and tables of its own, in float64."""
+        """The claim of the layer with random weights; the reference has the same weights and its own float64 tables."""
         import torch
 
         from ...harness.claim.claim import Claim
@@ -80,7 +80,7 @@ class Linear(_E3nn):
         return configurations.e3nn_linear()
 
     def layer(self, case: Case) -> Any:
-        """With random biases where there are any: the default zero would leave them untested."""
+        """The layer with random biases, if it has any: the default zero would not test them."""
         import torch
         from e3nn import o3
 
@@ -125,7 +125,7 @@ class FullyConnectedTensorProduct(_E3nn):
         return o3.FullyConnectedTensorProduct(case["irreps_in1"], case["irreps_in2"], case["irreps_out"])
 
     def cost(self, case: Case) -> Cost:
-        """Every allowed triple of irreps contracts (2l1+1)(2l2+1)(2l3+1) coefficients for each triple of copies."""
+        """The contraction of (2l1+1)(2l2+1)(2l3+1) coefficients for each allowed triple of irreps and of copies."""
         first, second = _multiplicities(case["irreps_in1"]), _multiplicities(case["irreps_in2"])
         flops = 0.0
         for (l3, p3), m3 in _multiplicities(case["irreps_out"]).items():
@@ -162,7 +162,7 @@ class Gate(_E3nn):
         return e3nn.nn.Gate(scalars, acts, case["gates"], [torch.sigmoid], case["gated"])
 
     def cost(self, case: Case) -> Cost:
-        """One pass."""
+        """One pass over the values."""
         size = sum(_size(case[name]) for name in ("scalars", "gates", "gated"))
         return _cost(float(size), 2 * size)
 
@@ -206,12 +206,12 @@ class S2Activation(_E3nn):
     expected = (Expected("robustness", Verdict.BROKEN, "the Fourier transform inside refuses an empty batch."),)
 
     def cases(self) -> Iterable[Case]:
-        """Smooth activations, whose aliasing falls faster than any power, and relu, whose falls like one."""
+        """Smooth activations, whose aliasing falls faster than any power, and relu, whose aliasing falls like one."""
         for act in ("tanh", "silu", "relu"):
             yield Case.of(lmax=3, act=act, res=20)
 
     def strategy(self) -> Cases:
-        """Degrees and resolutions; judged in the limit, so few."""
+        """Few degrees and resolutions, because each case is judged in the limit."""
         return cases(lmax=(1, 2, 3), act=("tanh", "silu", "relu"), res=(20, 24))
 
     def layer(self, case: Case) -> Any:
@@ -267,7 +267,7 @@ class SphericalHarmonics(_E3nn):
 
 
 def _multiplicities(irreps: str) -> dict[tuple[int, int], int]:
-    """(l, p) -> copies of a string such as "8x0e+4x1o", without importing e3nn."""
+    """The map (l, p) -> copies for a string such as "8x0e+4x1o", without importing e3nn."""
     counts: dict[tuple[int, int], int] = {}
     for term in irreps.split("+"):
         copies, _, irrep = term.strip().rpartition("x")
@@ -281,5 +281,5 @@ def _size(irreps: str) -> int:
 
 
 def _cost(flops: float, values: int) -> Cost:
-    """Of one sample in float32; backward does the work of forward twice."""
+    """The cost of one sample in float32; backward does twice the work of forward."""
     return Cost(flops, 4.0 * values, 3 * flops, 12.0 * values)

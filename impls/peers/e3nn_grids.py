@@ -1,8 +1,8 @@
 """Adapter of e3nn's grids on the sphere: coefficients of real harmonics to samples and back.
 
-e3nn's grid is beta = pi (j + 1/2) / rings from the +y axis and alpha = 2 pi k / n from +z towards +x. With its axes
-(z, x, y) called (x, y, z) it is the harness's: the SOFT grid where rings = 2b. Its harmonics of degree l, m = -l..l,
-are those of the harness's irrep(l) in the same axes, parity (-1)^l.
+e3nn's grid is beta = pi (j + 1/2) / rings from the +y axis and alpha = 2 pi k / n from +z towards +x. If its axes
+(z, x, y) are called (x, y, z), this is the harness's grid: the SOFT grid if rings = 2b. Its harmonics of degree l,
+m = -l..l, are those of the harness's irrep(l) in the same axes, with parity (-1)^l.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ ODD = "*angles=*[13579] *"
 
 
 class _Grid(Implementation):
-    """What both directions share: tables native to the working precision, and a float64 reference."""
+    """The base class of both directions: tables built in the working precision, and a float64 reference."""
 
     library = "e3nn"
     family = Family.SPHERICAL
     install = "pip install e3nn==0.6.0"
     expected = (
-        Expected("robustness", Verdict.BROKEN, "odd numbers of angles go by an FFT that refuses empty batches.", ODD),
+        Expected("robustness", Verdict.BROKEN, "the FFT for odd numbers of angles refuses empty batches.", ODD),
     )
 
     def cases(self) -> Iterable[Case]:
-        """Every normalisation; as many angles as rings, and one fewer, which e3nn transforms by FFT."""
+        """Every normalisation; as many angles as rings, and one angle less, for which e3nn uses an FFT."""
         for normalization in ("component", "norm", "integral"):
             yield Case.of(b=6, angles=12, normalization=normalization)
         yield Case.of(b=12, angles=23, normalization="integral")
@@ -51,7 +51,7 @@ class _Grid(Implementation):
         )
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
-        """One signal a sample."""
+        """The claim for one signal per sample."""
         import torch
 
         from ...harness.claim.claim import Claim
@@ -78,7 +78,7 @@ class _Grid(Implementation):
         raise NotImplementedError
 
     def _native(self, case: Case, dtype: Any) -> Any:
-        """The module with tables made in its dtype; ``FromS2Grid(dtype=...)`` makes its weights in torch's default."""
+        """The module with tables in its dtype; ``FromS2Grid(dtype=...)`` would build its weights in torch's default."""
         import torch
 
         before = torch.get_default_dtype()
@@ -97,7 +97,7 @@ class _Grid(Implementation):
         raise NotImplementedError
 
     def twin(self, case: Case, layer: Any) -> Twin:
-        """The module beside our transform."""
+        """The pair of the module and our transform."""
         raise NotImplementedError
 
     def cost(self, case: Case) -> Cost:
@@ -124,7 +124,7 @@ class FromS2Grid(_Grid):
         return o3.FromS2Grid(shape, case["b"] - 1, normalization=case["normalization"])
 
     def function(self, layer: Any) -> Callable[[Any], Any]:
-        """Without the channel's axis."""
+        """The module with the channel's axis removed from its output."""
         return lambda x: layer(x)[:, 0]
 
     def twin(self, case: Case, layer: Any) -> Twin:
@@ -155,7 +155,7 @@ class ToS2Grid(_Grid):
         return o3.ToS2Grid(case["b"] - 1, shape, normalization=case["normalization"])
 
     def function(self, layer: Any) -> Callable[[Any], Any]:
-        """With a channel's axis."""
+        """The module with a channel's axis added to its output."""
         return lambda x: layer(x)[:, None]
 
     def twin(self, case: Case, layer: Any) -> Twin:
@@ -210,7 +210,7 @@ def from_theirs(coefficients: Any, normalization: str) -> Any:
     parity = torch.where(size % 2 == 0, 1.0, -1.0).to(coefficients) / math.sqrt(2)
     real = scaled[..., degree**2 + degree + size] * torch.where(order == 0, 1.0, parity).to(coefficients)
     imaginary = -scaled[..., degree**2 + degree - size] * parity * (order != 0)
-    # a_-m = (-1)^m conj a_m, of which the parity is taken out again.
+    # a_-m = (-1)^m conj a_m; the factor (-1)^m is already in `parity`, so it is removed here.
     flip = torch.where((order < 0) & (size % 2 == 1), -1.0, 1.0).to(coefficients)
     return torch.complex(real * flip, imaginary * flip * torch.where(order < 0, -1.0, 1.0).to(coefficients))
 
@@ -224,7 +224,7 @@ def _rows(b: int) -> tuple[Any, Any]:
 
 
 def _scale(degree: Any, normalization: str) -> Any:
-    """Coefficient of the normalised harmonic over x^l_m: sqrt(4 pi (2l+1)), and e3nn's own factor of each degree."""
+    """Coefficient of the normalised harmonic / x^l_m: sqrt(4 pi (2l+1)), and e3nn's own factor for each degree."""
     import torch
 
     factor = {

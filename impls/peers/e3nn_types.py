@@ -1,8 +1,8 @@
-"""e3nn's irreps in the harness's own representations, and what its modules say of themselves.
+"""e3nn's irreps in the harness's own representations, and the claims of its modules.
 
-e3nn's real harmonics have their polar axis along y and list m = -l..l, so that l = 1 is (x, y, z): its D^l(R) is the
+e3nn's real harmonics have their polar axis along y and list m = -l..l, so l = 1 is (x, y, z): its D^l(R) is the
 harness's D^l(C R C^-1) with C the cyclic permutation (x, y, z) -> (z, x, y) of axes. Matrices are the harness's own, in
-float64; e3nn's are never fed on (computed under a float32 default they are off by 1e-6).
+float64; e3nn's matrices are not used (under a float32 default they have errors of 1e-6).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...harness.symmetry.groups import Element, Group
     from ...harness.symmetry.representations import Fibre, Representation
 
-#: Attributes by which e3nn's modules name the irreps of their arguments, in order of trust.
+#: Attributes of e3nn's modules that hold the irreps of their arguments, in the order in which they are tried.
 SOURCES = (("irreps_in1", "irreps_in2"), ("irreps_in",), ("irreps",))
 TARGETS = ("irreps_out", "irreps")
 
@@ -38,13 +38,13 @@ class TypeReader:
         target = next((name for name in TARGETS if _is_irreps(layer, name)), None)
         if sources is None or target is None:
             return None
-        of = group("O3")
-        fields = tuple(Field(Vector(), of, fibre_of(getattr(layer, name))) for name in sources)
+        symmetry = group("O3")
+        fields = tuple(Field(Vector(), symmetry, fibre_of(getattr(layer, name))) for name in sources)
         return TypedLayer(
             layer,
-            of,
+            symmetry,
             fields if len(fields) > 1 else fields[0],
-            Field(Vector(), of, fibre_of(getattr(layer, target))),
+            Field(Vector(), symmetry, fibre_of(getattr(layer, target))),
             has_fields=True,
             reference=_scripted_reference(layer),
             refined=_refined(layer),
@@ -55,12 +55,10 @@ class TypeReader:
         from ...harness.symmetry.groups import group
 
         if not hasattr(spec, "ls") or not hasattr(spec, "dim"):
-            raise UsageError(f"{spec!r} are no e3nn Irreps: pass o3.Irreps('16x0e + 8x1o').")
+            raise UsageError(f"{spec!r} is not e3nn Irreps: pass o3.Irreps('16x0e + 8x1o').")
         of = group("O3") if of is None else of
         if of.dim != 3:
-            raise UsageError(
-                f"e3nn's irreps belong to groups of space and {of.name} acts on the plane: take O3 or SO3."
-            )
+            raise UsageError(f"e3nn's irreps belong to groups of space and {of.name} acts on the plane: use O3 or SO3.")
         return of, fibre_of(spec)
 
 
@@ -76,7 +74,7 @@ def fibre_of(irreps: Any) -> Fibre:
 
 
 def representation_of(degree: int, parity: int) -> Representation:
-    """D^l of e3nn as the harness's own matrices: axes turned by C, the sign of improper elements from the parity.
+    """D^l of e3nn as the harness's own matrices: axes rotated by C, the sign of improper elements from the parity.
 
     Example:
         >>> import numpy as np
@@ -105,7 +103,7 @@ def representation_of(degree: int, parity: int) -> Representation:
 
 
 def _scripted_reference(layer: Any) -> Any:
-    """A float64 copy of layers that hold compiled code, which cannot be computed in another precision otherwise."""
+    """A float64 copy of a layer with compiled code, which has no other way to another precision; else None."""
     import torch
 
     if not any(isinstance(m, torch.jit.ScriptModule) for m in layer.modules()):
@@ -118,10 +116,10 @@ def _refined(layer: Any) -> Callable[[float], tuple[int, Callable[..., Any]]] | 
     if not (hasattr(layer, "to_s2") and hasattr(layer, "from_s2") and hasattr(layer, "act")):
         return None
     lmax = layer.irreps_in.lmax
-    # A grid of 2 (lmax + 1) rings is the least that holds the input: half the base must not fall below.
+    # The input needs at least 2 (lmax + 1) rings, and half the base must not have fewer.
     base = max(layer.to_s2.res_beta, 4 * (lmax + 1))
 
-    def at(factor: float) -> tuple[int, Callable[..., Any]]:
+    def refined(factor: float) -> tuple[int, Callable[..., Any]]:
         import e3nn.nn
 
         rings = 2 * round(base * factor / 2)
@@ -133,11 +131,11 @@ def _refined(layer: Any) -> Callable[[float], tuple[int, Callable[..., Any]]] | 
             )
         return rings, finer
 
-    return at
+    return refined
 
 
 def _normalization(to_grid: Any) -> str:
-    """The normalisation that a ``ToS2Grid`` was built with, which it does not keep."""
+    """Find the normalisation that a ``ToS2Grid`` was built with; the module does not store it."""
     import torch
     from e3nn.o3 import ToS2Grid
 
@@ -145,12 +143,14 @@ def _normalization(to_grid: Any) -> str:
         twin = ToS2Grid(to_grid.lmax, (to_grid.res_beta, to_grid.res_alpha), name)
         if torch.allclose(twin.shb, to_grid.shb.to(twin.shb), rtol=1e-2):  # half precision rounds by 4e-3
             return name
-    raise UsageError("This S2Activation has a normalization of its own: give check(...) its resolutions yourself.")
+    raise UsageError(
+        "This S2Activation has an unknown normalization: build a claim with `refined` for its resolutions."
+    )
 
 
 @contextlib.contextmanager
 def native(dtype: str) -> Iterator[None]:
-    """Within, e3nn builds its tables in ``dtype``: they are made in torch's default."""
+    """Set torch's default dtype, in which e3nn builds its tables, to ``dtype``."""
     import torch
 
     before = torch.get_default_dtype()

@@ -1,6 +1,6 @@
-"""Adapter of escnn: its conventions, read element by element, and the layers that are checked.
+"""Adapter of escnn: its conventions, read element by element, and its checked layers.
 
-escnn's last axis is +X and the one before -Y, so array-axis coordinates are (-Y, X); a channel is
+escnn's last axis is +X and the axis before it is -Y, so array-axis coordinates are (-Y, X); a channel is
 field * size + component. Elements are matched by matrix, never by index.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...harness.symmetry.groups import Group
     from ...harness.symmetry.representations import Fibre, Representation
 
-#: escnn's own dependency py3nj needs a Fortran compiler that only its SO(3) bases use, hence --no-deps.
+#: With --no-deps, because escnn's dependency py3nj, which only its SO(3) bases use, needs a Fortran compiler.
 INSTALL = "pip install 'numpy<2' lie_learn==0.0.2 joblib pymanopt autograd scipy && pip install --no-deps escnn==1.0.11"
 
 
@@ -32,9 +32,9 @@ class TypeReader(FieldTypeReader):
         """The harness's group with the same matrices."""
         return group_of(gspace)
 
-    def fibre_of(self, field_type: Any, of: Group) -> Fibre:
+    def fibre_of(self, field_type: Any, symmetry: Group) -> Fibre:
         """The direct sum, field by field, in the harness's own representations."""
-        return fibre_of(field_type, of)
+        return fibre_of(field_type, symmetry)
 
 
 def array_matrix(gspace: Any, element: Any) -> Any:
@@ -66,7 +66,7 @@ def group_of(gspace: Any) -> Group:
     return group(name) if name else Group(matrices, str(fibre_group.name))
 
 
-def fibre_of(field_type: Any, of: Group) -> Fibre:
+def fibre_of(field_type: Any, symmetry: Group) -> Fibre:
     """The direct sum of a ``FieldType``, field by field, in the harness's own representations."""
     from ...harness.symmetry.representations import Fibre
 
@@ -74,7 +74,7 @@ def fibre_of(field_type: Any, of: Group) -> Fibre:
     terms: list[tuple[int, Representation]] = []
     for rep in field_type.representations:
         if rep.name not in cache:
-            cache[rep.name] = _representation(field_type.gspace, rep, of)
+            cache[rep.name] = _representation(field_type.gspace, rep, symmetry)
         if terms and terms[-1][1] is cache[rep.name]:
             terms[-1] = (terms[-1][0] + 1, terms[-1][1])
         else:
@@ -82,41 +82,45 @@ def fibre_of(field_type: Any, of: Group) -> Fibre:
     return Fibre(tuple(terms))
 
 
-def _representation(gspace: Any, rep: Any, of: Group) -> Representation:
+def _representation(gspace: Any, rep: Any, symmetry: Group) -> Representation:
     """One escnn representation in float64."""
     from ...harness.symmetry.representations import representation
 
     if rep.is_trivial():
-        return representation("trivial", None, of)
-    if of.order is None:
-        return _continuous(gspace, rep, of)
-    return finite_representation(rep, list(gspace.fibergroup.elements), lambda g: array_matrix(gspace, g), of)
+        return representation("trivial", None, symmetry)
+    if symmetry.order is None:
+        return _continuous(gspace, rep, symmetry)
+    return finite_representation(rep, list(gspace.fibergroup.elements), lambda g: array_matrix(gspace, g), symmetry)
 
 
-def _continuous(gspace: Any, rep: Any, of: Group) -> Representation:
-    """A representation of SO(2) or SO(3): our own float64 irreps, in escnn's basis.
+def _continuous(gspace: Any, rep: Any, symmetry: Group) -> Representation:
+    """A representation of SO(2) or SO(3): our own float64 irreps in escnn's basis.
 
     With escnn's change of basis Q and an intertwiner U_l of each irrep, rho(g) = Q (+)_l U_l D^l(g) U_l^-1 Q^-1.
 
     Raises:
-        UsageError: the group has reflections; its irreps are not mapped.
+        UsageError: the group has reflections, whose irreps cannot be mapped.
     """
     import numpy as np
 
     from ...harness.symmetry.representations import Representation, representation
 
-    if of.name not in ("SO2", "SO3"):
-        raise UsageError(f"{rep.name} of {of.name}: fields of SO(2) and SO(3) can be read, use one of these subgroups.")
+    if symmetry.name not in ("SO2", "SO3"):
+        raise UsageError(
+            f"{rep.name} of {symmetry.name}: only fields of SO(2) and SO(3) can be read: use one of these subgroups."
+        )
     degrees = [int(irrep[-1]) for irrep in rep.irreps]
-    irreps = [representation("irrep", str(degree), of) for degree in degrees]
-    maps = [_intertwiner(gspace, irrep_id, ours, of) for irrep_id, ours in zip(rep.irreps, irreps, strict=True)]
+    irreps = [representation("irrep", str(degree), symmetry) for degree in degrees]
+    maps = [_intertwiner(gspace, irrep_id, ours, symmetry) for irrep_id, ours in zip(rep.irreps, irreps, strict=True)]
     basis = np.asarray(rep.change_of_basis, dtype=np.float64) @ _block_diagonal(maps)
     inverse = np.linalg.inv(basis)
-    return Representation(rep.name, rep.size, lambda g: basis @ _block_diagonal([d.of(g) for d in irreps]) @ inverse)
+    return Representation(
+        rep.name, rep.size, lambda g: basis @ _block_diagonal([d.symmetry(g) for d in irreps]) @ inverse
+    )
 
 
-def _intertwiner(gspace: Any, irrep_id: Any, ours: Representation, of: Group) -> Any:
-    """U with theirs(g) U = U ours(g) for all g: the null space of that equation for a few g, by Schur a line."""
+def _intertwiner(gspace: Any, irrep_id: Any, ours: Representation, symmetry: Group) -> Any:
+    """U with theirs(g) U = U ours(g) for all g: the null space for a few g, which is a line by Schur's lemma."""
     import numpy as np
 
     theirs = gspace.fibergroup.irrep(*irrep_id)
@@ -124,12 +128,14 @@ def _intertwiner(gspace: Any, irrep_id: Any, ours: Representation, of: Group) ->
     rows = []
     for _ in range(4):
         g = gspace.fibergroup.sample()
-        element = of.element(array_matrix(gspace, g))
-        rows.append(np.kron(np.asarray(theirs(g), dtype=np.float64), one) - np.kron(one, ours.of(element).T))
+        element = symmetry.element(array_matrix(gspace, g))
+        rows.append(np.kron(np.asarray(theirs(g), dtype=np.float64), one) - np.kron(one, ours.symmetry(element).T))
     _, values, vectors = np.linalg.svd(np.concatenate(rows))
     found = vectors[-1].reshape(ours.dim, ours.dim)
-    if values[-1] > 1e-6:  # far above the rounding of escnn's matrices, far below any other representation's
-        raise UsageError(f"escnn's irrep {irrep_id} of {of.name} is not our {ours.name}: please report it.")
+    if (
+        values[-1] > 1e-6
+    ):  # far above the rounding of escnn's matrices, and far below the value for another representation
+        raise UsageError(f"escnn's irrep {irrep_id} of {symmetry.name} is not our {ours.name}: please report it.")
     return found / np.sqrt(np.abs(found @ found.T).trace() / ours.dim)
 
 
@@ -152,7 +158,7 @@ class Escnn(SteerableAdapter):
     reader = TypeReader()
 
     def make(self, case: Case) -> Any:
-        """The module, escnn's warnings about optional dependencies left out."""
+        """Build the module without escnn's warnings about optional dependencies."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import escnn.nn
@@ -171,10 +177,10 @@ def gspace_of(name: str) -> Any:
 
 
 class _WithTwins(Escnn):
-    """A convolution that ours has too."""
+    """A convolution that we have too."""
 
     def twins(self, layer: Any, claim: Claim, case: Case) -> tuple[Any, ...]:
-        """Ours on their weights, and theirs on ours where their basis spans every filter."""
+        """Our layer with their weights and, if their basis spans every filter, their layer with our weights."""
         from ..twins import steerable
 
         gspace = layer.in_type.gspace
@@ -198,14 +204,14 @@ class R3Conv(layers.VolumeConvolution, _WithTwins):
 
 
 class R3ConvTrivial(layers.TrivialOutput, Escnn):
-    """``escnn.nn.R3Conv`` of SO(3) from irreps to scalars: one road to invariance."""
+    """``escnn.nn.R3Conv`` of SO(3) from irreps to scalars: one way to invariant outputs."""
 
     name = "escnn.R3Conv to scalars"
     family = Family.OCTAHEDRAL
 
 
 class QuotientFourierPointwise(layers.QuotientNonlinearity, Escnn):
-    """``escnn.nn.QuotientFourierPointwise`` of SO(3) on the sphere, its scalars kept: the other road to invariance."""
+    """``escnn.nn.QuotientFourierPointwise`` of SO(3) on the sphere with scalar output: another way to invariants."""
 
     name = "escnn.QuotientFourierPointwise"
     family = Family.OCTAHEDRAL

@@ -1,7 +1,7 @@
-"""Whole networks from escnn's modules: a wide residual classifier and a U-Net, the twins of ours in layout.
+"""Whole networks from escnn's modules: a wide residual classifier and a U-Net with the layout of our networks.
 
-Imports escnn: the adapters import this module when they build. Every convolution computes a basis of its own: escnn
-shares bases between layers, and converting one network to float64 would convert those of the next float32 one.
+This module imports escnn; the adapters import the module only when they build. Every convolution computes its own
+basis: escnn shares bases between layers, and converting one network to float64 would convert the next one too.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class ResBlock(enn.EquivariantModule):
         self.shortcut = None if same else _conv(in_type, out_type, 1, stride=stride, bias=False)
 
     def forward(self, x: Any) -> Any:
-        """A geometric tensor of ``in_type`` to one of ``out_type``."""
+        """Map a geometric tensor of ``in_type`` to one of ``out_type``."""
         return self.branch(x) + (x if self.shortcut is None else self.shortcut(x))
 
     def evaluate_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """That of the branch."""
+        """The shape of the branch's output."""
         shape: tuple[int, ...] = self.branch.evaluate_output_shape(input_shape)
         return shape
 
@@ -57,7 +57,7 @@ class WideResNet(enn.EquivariantModule):
         self.out_type = self.pool.out_type
 
     def forward(self, x: Any) -> Any:
-        """A geometric tensor to one of trivial fields on a single point."""
+        """Map a geometric tensor to one of trivial fields on a single point."""
         y = self.pool(self.features(x))
         return enn.GeometricTensor(y.tensor.mean((-2, -1), keepdim=True), self.out_type)
 
@@ -69,8 +69,8 @@ class WideResNet(enn.EquivariantModule):
 class UNet(enn.EquivariantModule):
     """Scalars to dense regular fields: antialiased pooling down, bilinear upsampling up, a skip between equal sizes.
 
-    Two levels, on an odd ``size``: escnn's pooling maps 2 n - 1 to n, and its upsampling to a given size back, corners
-    aligned (by a factor of 2 it would make 2 n).
+    The network has two levels and needs an odd ``size``: escnn's pooling maps 2 n - 1 to n, and its upsampling with
+    aligned corners maps back to the given size (a factor of 2 would give 2 n).
     """
 
     def __init__(self, gspace: Any, in_channels: int, widths: Sequence[int], size: int) -> None:
@@ -88,7 +88,7 @@ class UNet(enn.EquivariantModule):
         self.head = _conv(fine, fine, 3, padding=1)
 
     def forward(self, x: Any) -> Any:
-        """A geometric tensor to one of the same size."""
+        """Map a geometric tensor to one of the same size."""
         skip = self.fine(self.lift(x))
         up = self.up(self.coarse(self.down(skip)))
         return self.head(self.join(enn.tensor_directsum([up, skip])))

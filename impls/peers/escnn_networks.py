@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _Network(Escnn):
-    """A network on random weights in eval mode, its norms settled, seen on shapes that a picture shows."""
+    """A network with random weights and random norms, in eval mode, on inputs that a picture can show."""
 
     expected = (empty_batch("escnn"),)
 
@@ -30,11 +30,11 @@ class _Network(Escnn):
         return replace(claim, inputs=lambda n, generator: blurred(field.random(n, generator)), modules=claim.modules)
 
     def strategy(self) -> Cases:
-        """The fixed cases: sizes are bound to the levels."""
+        """Only the fixed cases, because the levels determine the sizes."""
         return listed(self.cases())
 
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """The network with statistics of its own in its norms."""
+        """The network with random statistics in its norms."""
         network = self.network(gspace, case)
         settle(network)
         return network.eval()

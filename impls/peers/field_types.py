@@ -31,7 +31,7 @@ class FieldTypeReader:
         """The harness's group of a gspace."""
         raise NotImplementedError
 
-    def fibre_of(self, field_type: Any, of: Group) -> Fibre:
+    def fibre_of(self, field_type: Any, symmetry: Group) -> Fibre:
         """The direct sum of a ``FieldType``."""
         raise NotImplementedError
 
@@ -39,16 +39,16 @@ class FieldTypeReader:
         """The function, group and fibres of an ``EquivariantModule``."""
         if not hasattr(layer, "in_type") or not hasattr(layer, "out_type"):
             return None
-        of = self.group_of(layer.in_type.gspace)
-        source, target = self.fibre_of(layer.in_type, of), self.fibre_of(layer.out_type, of)
-        return TypedLayer(on_tensors(layer, self.library), of, source, target)
+        symmetry = self.group_of(layer.in_type.gspace)
+        source, target = self.fibre_of(layer.in_type, symmetry), self.fibre_of(layer.out_type, symmetry)
+        return TypedLayer(on_tensors(layer, self.library), symmetry, source, target)
 
-    def fibre(self, spec: Any, of: Group | None) -> tuple[Group, Fibre]:
+    def fibre(self, spec: Any, symmetry: Group | None) -> tuple[Group, Fibre]:
         """Group and fibre of a ``FieldType``."""
         if not hasattr(spec, "representations"):
             raise UsageError(f"{spec!r} is no {self.library} FieldType: pass in_type or out_type, or '8*regular'.")
-        of = of or self.group_of(spec.gspace)
-        return of, self.fibre_of(spec, of)
+        symmetry = symmetry or self.group_of(spec.gspace)
+        return symmetry, self.fibre_of(spec, symmetry)
 
 
 def on_tensors(layer: Any, library: str) -> Callable[[Any], Any]:
@@ -61,7 +61,7 @@ def on_tensors(layer: Any, library: str) -> Callable[[Any], Any]:
 
 
 def finite_representation(
-    rep: Any, elements: Sequence[Any], array_matrix: Callable[[Any], Any], of: Group
+    rep: Any, elements: Sequence[Any], array_matrix: Callable[[Any], Any], symmetry: Group
 ) -> Representation:
     """A library's representation of a finite group as float64 matrices, its permutations made exact.
 
@@ -69,7 +69,7 @@ def finite_representation(
         rep: the representation; called with an element it gives a matrix.
         elements: of the library's group.
         array_matrix: the matrix of such an element on array-axis coordinates.
-        of: the harness's group with the same matrices.
+        symmetry: the harness's group with the same matrices.
     """
     import numpy as np
 
@@ -79,10 +79,10 @@ def finite_representation(
     matrices = np.array([np.asarray(rep(g), dtype=np.float64) for g in elements])
     rounded = np.round(matrices)
     matrices = rounded if np.abs(matrices - rounded).max() < SAME else matrices
-    index = {of.element(array_matrix(g)).index: i for i, g in enumerate(elements)}
+    index = {symmetry.element(array_matrix(g)).index: i for i, g in enumerate(elements)}
     permutes = bool((matrices.sum(-1) == 1).all() and (matrices >= 0).all())
     invariant = matrices.mean(0)[0] if permutes else None
-    return Representation(rep.name, rep.size, lambda g: matrices[index[of.element(g).index]], invariant)
+    return Representation(rep.name, rep.size, lambda g: matrices[index[symmetry.element(g).index]], invariant)
 
 
 def empty_batch(library: str) -> Expected:

@@ -1,9 +1,9 @@
 """Adapter of gconv: group convolutions whose kernels are sampled on any set of rotations, here on those of the cube.
 
-Left as it comes, gconv turns its set of rotations at random in every call and cuts kernels to a ball: it is equivariant
-in distribution alone. With both off and the set of the octahedral rotations it is a regular group convolution. Its
+By default gconv rotates its set of rotations at random in every call and cuts kernels to a ball, so it is equivariant
+only in distribution. Without both, and with the set of the octahedral rotations, it is a regular group convolution. Its
 matrices act on (W, H, D); weights are declared [element, out, in, *kernel] and read as [element, in, out, *kernel].
-Kernels of size 1 and 3 are sampled at their own taps; larger ones in between, so that those alone have a twin.
+Kernels of size 1 and 3 are sampled at their own taps and have a twin; larger kernels are sampled between their taps.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ INSTALL = "pip install git+https://github.com/ThijsKuipers1995/gconv tqdm matplo
 
 
 def load() -> Any:
-    """The library's layers.
+    """Import the library's layers.
 
     Raises:
-        MissingDependencyError: it is missing, or does not import.
+        MissingDependencyError: the library is missing or cannot be imported.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it scripts functions as it is imported, which torch deprecates
+            warnings.simplefilter("ignore")  # on import it scripts functions, which torch deprecates
             return importlib.import_module("gconv.gnn")
     except ImportError as error:
         raise MissingDependencyError(f"gconv cannot be imported ({error}). Install it: {INSTALL}") from error
 
 
-def rotations(of: str) -> torch.Tensor:
+def rotations(group_name: str) -> torch.Tensor:
     """Matrices of a group's elements in the harness's order, on (W, H, D)."""
     import numpy as np
     import torch
 
     from ...harness.symmetry.groups import group
 
-    return torch.from_numpy(np.stack([np.round(g.matrix)[::-1, ::-1] for g in group(of)])).float()
+    return torch.from_numpy(np.stack([np.round(g.matrix)[::-1, ::-1] for g in group(group_name)])).float()
 
 
 class Gconv(GridAdapter):
-    """What gconv's layers share."""
+    """The base class of gconv's layers."""
 
     library = "gconv_TPK"
     family = Family.OCTAHEDRAL
@@ -64,7 +64,7 @@ class Gconv(GridAdapter):
     names: ClassVar[Mapping[str, str]]
 
     def cases(self) -> Iterable[Case]:
-        """With parity, a kernel that is sampled between its taps, and strides."""
+        """A case with parity, a kernel that is sampled between its taps, and a stride."""
         for size, kernel, stride, padding in ((4, 3, 1, 1), (6, 5, 1, 2), (7, 3, 2, 1)):
             yield Case.of(
                 group="O", size=size, kernel=kernel, stride=stride, padding=padding, fields_in=2, fields_out=2
@@ -86,19 +86,19 @@ class Gconv(GridAdapter):
         return made.to(**where)
 
     def function(self, layer: Any) -> Any:
-        """Its first output; the second is the set of rotations."""
+        """The layer's first output; the second output is the set of rotations."""
         return lambda x: layer(x, layer.kernel.grid_H)[0]
 
     def fibres(self, case: Case) -> tuple[str, str]:
-        """Those of our layer."""
+        """The fibres of our layer."""
         return self.ours.fibres(case)
 
     def cost(self, case: Case) -> Cost:
-        """That of our layer: the same operator."""
+        """The cost of our layer, which is the same operator."""
         return self.ours.cost(case)
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
-        """The layer, compared with ours where the two are one operator."""
+        """The claim of the layer, with our layer as twin if both are the same operator."""
         claim = super().build(case, device=device, dtype=dtype, seed=seed)
         [theirs] = claim.modules
         return replace(claim, twins=(lambda: self._twin(case, theirs, claim),)) if self._is_ours(case) else claim
@@ -125,7 +125,7 @@ class Gconv(GridAdapter):
 
 
 def _as_read(name: str, p: torch.Tensor) -> torch.Tensor:
-    """[out, in, element, ...] as gconv reads it; lifting and spatial weights, and biases, as they are."""
+    """A weight [out, in, element, ...] in gconv's layout; lifting weights, spatial weights and biases unchanged."""
     return p if name in ("bias", "spatial_weight") or p.dim() == 5 else p.transpose(0, 2)
 
 
@@ -148,7 +148,7 @@ class GroupConv(Gconv):
 
 
 class SeparableConv(Gconv):
-    """``gconv.gnn.GSeparableConvSE3``: it pads and strides in both of its steps, ours in the second alone."""
+    """``gconv.gnn.GSeparableConvSE3``: it pads and strides in both of its steps, our layer only in the second."""
 
     name = "gconv.GSeparableConvSE3"
     kind = "GSeparableConvSE3"
@@ -160,7 +160,7 @@ class SeparableConv(Gconv):
     }
 
     def cases(self) -> Iterable[Case]:
-        """Without padding, where it is our layer; and with."""
+        """Cases without padding, which equal our layer, and with padding."""
         for size, kernel, stride, padding in ((5, 3, 1, 0), (4, 5, 1, 2), (7, 3, 2, 1)):
             yield Case.of(
                 group="O",

@@ -1,4 +1,4 @@
-"""Adapters of torch's plain convolutions: the unconstrained control, which no group leaves alone."""
+"""Adapters of torch's plain convolutions: the control without symmetry."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
     from ...harness.claim.claim import Claim
     from ...harness.search.strategies import Cases
 
-_REASON = "a plain convolution shares no weights over the group: it is the control that every check must refuse."
+_REASON = "a plain convolution shares no weights over the group: it is the control, which must fail every check."
 
 
 class _Plain(Implementation):
-    """A convolution between scalar fields, claimed to be what it is not."""
+    """A convolution between scalar fields with a false claim of equivariance."""
 
     library = "torch"
     install = "pip install torch"
-    #: The claim reaches every property; homomorphism judges the fields alone.
+    #: The properties that must find the claim false; homomorphism only tests the fields.
     expected = tuple(
         Expected(name, Verdict.BROKEN, _REASON)
         for name in ("equivariance", "worst_case", "adjoint", "parameter_gradient", "integration", "composition")
     )
 
     def strategy(self) -> Cases:
-        """Odd kernels, so that the size stays."""
+        """Odd kernels, which keep the size."""
         groups = ("C4", "D4") if self.family is Family.PLANAR else ("O", "Oh")
         return cases(group=groups, size=range(3, 8), kernel=(3, 5), channels_in=(1, 2, 3), channels_out=(1, 2, 3))
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
-        """The layer on torch's own random weights."""
+        """The claim of the layer with torch's own random weights."""
         import torch
 
         from ...harness.claim.claim import Claim
@@ -43,16 +43,16 @@ class _Plain(Implementation):
         from ...harness.symmetry.groups import group
 
         torch.manual_seed(seed)
-        of = group(case["group"])
-        layer = {2: torch.nn.Conv2d, 3: torch.nn.Conv3d}[of.dim](
+        symmetry = group(case["group"])
+        layer = {2: torch.nn.Conv2d, 3: torch.nn.Conv3d}[symmetry.dim](
             case["channels_in"], case["channels_out"], case["kernel"], padding=case["kernel"] // 2
         ).to(device, getattr(torch, dtype))
-        box = Grid(*[case["size"]] * of.dim)
-        source, target = (Field(box, of, f"{case[n]}*trivial") for n in ("channels_in", "channels_out"))
-        return Claim(layer, of, source, target, dtype=getattr(torch, dtype), device=device, seed=seed)
+        box = Grid(*[case["size"]] * symmetry.dim)
+        source, target = (Field(box, symmetry, f"{case[n]}*trivial") for n in ("channels_in", "channels_out"))
+        return Claim(layer, symmetry, source, target, dtype=getattr(torch, dtype), device=device, seed=seed)
 
     def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
-        """The plain convolution of as many channels: what symmetry costs, and what it saves in weights."""
+        """The plain convolution with the same number of channels, which shows the cost and the savings of symmetry."""
         p = parameters
         if kind not in (LIFTING, GROUP) or (str(p["group"])[0] == "O") != (self.family is Family.OCTAHEDRAL):
             return None

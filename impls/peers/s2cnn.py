@@ -1,8 +1,8 @@
-"""Adapter of s2cnn, the reference of the field, where it can be imported.
+"""Adapter of s2cnn, the reference implementation of spherical convolutions, if it can be imported.
 
-Unmaintained: it needs pynvrtc, removed parts of numpy and an FFT interface that torch no longer has. Its grids are
-tuples of (beta, alpha) or (beta, alpha, gamma), its layers take real signals [batch, channels, beta, alpha(, gamma)] as
-ours do, in float32 alone; parameters and their scaling agree, so that weights need no conversion.
+s2cnn is unmaintained: it needs pynvrtc, removed parts of numpy and an FFT interface that torch no longer has. Its grids
+are tuples of (beta, alpha) or (beta, alpha, gamma). Its layers take real signals [batch, channels, beta, alpha(,
+gamma)] like ours, only in float32. Parameters and their scaling agree, so weights need no conversion.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _S2cnn(Implementation):
-    """What s2cnn's convolutions share; they compute in float32, whatever is asked for."""
+    """The base class of s2cnn's convolutions, which compute in float32 for every requested dtype."""
 
     library = "s2cnn"
     family = Family.SPHERICAL
@@ -32,7 +32,7 @@ class _S2cnn(Implementation):
             yield Case.of(b_in=b_in, b_out=b_out, grid="near identity", channels_in=2, channels_out=2)
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
-        """The layer with the weights of ours, beside ours as its twin."""
+        """The claim of the layer with the weights of our layer, which is its twin."""
         import torch
 
         from ...harness.claim.claim import Claim
@@ -56,11 +56,11 @@ class _S2cnn(Implementation):
         )
 
     def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
-        """That of our layer."""
+        """The case of our layer."""
         return self._ours().case_of(kind, parameters)
 
     def cost(self, case: Case) -> Cost:
-        """That of our layer: the operator is the same."""
+        """The cost of our layer, which is the same operator."""
         return self._ours().cost(case)
 
     def _ours(self) -> spherical.S2Conv | spherical.SO3Conv:

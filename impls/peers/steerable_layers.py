@@ -1,4 +1,4 @@
-"""The layers that escnn and e2cnn share by name and arguments: what is built, from which fields, in which cases.
+"""The layers that escnn and e2cnn share by name and arguments: their fields, cases and costs.
 
 A class or a recipe builds one layer of ``nn`` (the library's own module). ``field_types.py`` holds what the adapters of
 both libraries share; ``escnn.py`` and ``e2cnn.py`` add what differs: groups, types, installation.
@@ -37,10 +37,10 @@ def irreps(nn: Any, gspace: Any, fields: int) -> Any:
 
 
 class SteerableLayer:
-    """One layer on a plane: built by ``layer``, its cost a pass over input and output unless it says more."""
+    """One layer on a plane, built by ``layer``. The default cost is one pass over input and output."""
 
     def cases(self) -> Iterable[Case]:
-        """Odd sizes, where two-fold downsampling is aligned."""
+        """Odd sizes, for which two-fold downsampling is aligned."""
         yield Case.of(group="C4", size=9, fields=2)
         yield Case.of(group="D4", size=9, fields=1)
 
@@ -49,7 +49,7 @@ class SteerableLayer:
         return configurations.steerable_pointwise()
 
     def contract(self, case: Case) -> Contract:
-        """What is claimed of elements off the grid: that the error vanishes on fine grids."""
+        """The contract for elements off the grid: the error vanishes on fine grids."""
         from ...harness.claim.claim import Approximate
 
         return Approximate()
@@ -83,11 +83,11 @@ class Convolution(SteerableLayer):
         yield Case.of(group="C8", size=33, kernel=5, stride=1, padding=2, fields_in=2, fields_out=4)
 
     def strategy(self) -> Cases:
-        """Odd and even kernels on the boxes that they keep symmetric."""
+        """Odd and even kernels, on boxes whose symmetry they keep."""
         return configurations.steerable_convolution()
 
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
-        """A basis of its own: the libraries share theirs between layers of every dtype."""
+        """The layer with its own basis: by default the libraries share bases between layers of every dtype."""
         cutoff = {"frequencies_cutoff": case["cutoff"]} if "cutoff" in case.parameters else {}
         lifting = case.parameters.get("source") == "trivial"
         trivial = nn.FieldType(gspace, [gspace.trivial_repr] * case["fields_in"])
@@ -124,9 +124,9 @@ class TransposedConvolution(Convolution):
         return configurations.steerable_transposed()
 
     def contract(self, case: Case) -> Contract:
-        """Nothing off the grid with a stride: its phases meet different taps.
+        """No claim off the grid for a stride, because the phases of the output use different taps.
 
-        A constant comes out as a checkerboard, on fine grids too, and turned by 45 degrees it is another one.
+        A constant input gives a checkerboard, also on fine grids, and rotated by 45 degrees it is another pattern.
         """
         from ...harness.claim.claim import Exact
 
@@ -145,7 +145,7 @@ class TransposedConvolution(Convolution):
         )
 
     def cost(self, case: Case) -> Cost:
-        """Every input point meets every tap once."""
+        """One product for every input point and tap."""
         points = ((case["size"] - 1) * case["stride"] + case["kernel"] - 2 * case["padding"]) ** 2
         return convolution_cost(case, case["size"] ** 2, points, taps_at=case["size"] ** 2)
 
@@ -160,13 +160,13 @@ class VolumeConvolution(Convolution):
         return _same_size(parameters, source="trivial" if kind == LIFTING else "regular")
 
     def cases(self) -> Iterable[Case]:
-        """Small: the first basis of each group takes escnn a minute."""
+        """Small cases, because the first basis of each group takes escnn a minute."""
         yield Case.of(group="O", size=5, kernel=3, stride=1, padding=1, fields_in=1, fields_out=1, source="trivial")
         yield Case.of(group="O", size=5, kernel=3, stride=2, padding=1, fields_in=1, fields_out=1, source="regular")
         yield Case.of(group="Oh", size=5, kernel=3, stride=1, padding=1, fields_in=1, fields_out=1, source="trivial")
 
     def strategy(self) -> Cases:
-        """The sizes and bases of the fixed cases: the libraries take a minute for each new one."""
+        """Only the fixed cases, because each new basis takes the libraries a minute."""
         return listed(self.cases())
 
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
@@ -193,11 +193,11 @@ class TrivialOutput(SteerableLayer):
     """``R3Conv`` of SO(3) from vectors and scalars to scalars: the outputs are invariant at each point."""
 
     def cases(self) -> Iterable[Case]:
-        """The elements of O are exact, the others are judged over resolutions."""
+        """One case: elements of O are exact, the others are judged over resolutions."""
         yield Case.of(group="SO3", size=9, kernel=5, fields_in=1, fields_out=2)
 
     def strategy(self) -> Cases:
-        """One kernel, whose basis takes long, on boxes of every size."""
+        """One kernel, because its basis takes long to compute, on boxes of every size."""
         return cases(group=("SO3",), size=range(5, 10), kernel=(5,), fields_in=(1, 2), fields_out=(1, 2))
 
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
@@ -215,10 +215,10 @@ class TrivialOutput(SteerableLayer):
 
 
 class QuotientNonlinearity(SteerableLayer):
-    """``QuotientFourierPointwise`` of SO(3) on the sphere: sampled, activated and analysed, only scalars kept."""
+    """``QuotientFourierPointwise`` of SO(3) on the sphere: it samples, activates and analyses, and keeps scalars."""
 
     def cases(self) -> Iterable[Case]:
-        """Pointwise in space; samples on the sphere that the cube's rotations permute."""
+        """A layer that is pointwise in space, with samples on the sphere that the cube's rotations permute."""
         yield Case.of(group="SO3", size=5, channels=2, degree=2)
 
     def strategy(self) -> Cases:
@@ -226,9 +226,9 @@ class QuotientNonlinearity(SteerableLayer):
         return cases(group=("SO3",), size=range(1, 6), channels=(1, 2, 3), degree=(1, 2))
 
     def contract(self, case: Case) -> Contract:
-        """The rotations of the cube alone, which permute the samples on the sphere.
+        """Only the rotations of the cube, which permute the samples on the sphere.
 
-        Others miss them: of inputs of degree 2 an error of 3 to 7% stays on every grid.
+        Other rotations do not: for inputs of degree 2 an error of 3 to 7% remains on every grid.
         """
         from ...harness.claim.claim import Exact
 
@@ -250,14 +250,14 @@ class QuotientNonlinearity(SteerableLayer):
 
 
 class FourierNonlinearity(SteerableLayer):
-    """``FourierPointwise`` of C8: band-limited functions on the group, sampled, activated and analysed."""
+    """``FourierPointwise`` of C8: it samples, activates and analyses band-limited functions on the group."""
 
     def cases(self) -> Iterable[Case]:
         """As many samples as the cyclic group has elements, so that the group permutes them."""
         yield Case.of(group="C8", size=9, fields=2)
 
     def strategy(self) -> Cases:
-        """C8 alone, whose samples it takes."""
+        """Only C8, because the layer has eight samples."""
         return cases(group=("C8",), size=range(1, 12), fields=(1, 2, 3))
 
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
@@ -267,9 +267,9 @@ class FourierNonlinearity(SteerableLayer):
 
 
 def cube_directions(gspace: Any) -> Any:
-    """Rotations that take the north pole to the 26 directions of a cube's faces, edges and corners.
+    """Rotations that move the north pole to the 26 directions of a cube's faces, edges and corners.
 
-    The rotations of the cube permute these directions, so that the sampled nonlinearity is exactly equivariant to them.
+    The rotations of the cube permute these directions, so the sampled nonlinearity is exactly equivariant under them.
     """
     import itertools
 
@@ -280,7 +280,7 @@ def cube_directions(gspace: Any) -> Any:
 
 
 def _rotation_to(direction: Any) -> Any:
-    """A rotation with the third column ``direction``."""
+    """A rotation whose third column is ``direction``."""
     import numpy as np
 
     helper = np.eye(3)[int(np.argmin(np.abs(direction)))]
@@ -305,7 +305,7 @@ def convolution_cost(case: Case, points_in: int, points_out: int, *, taps_at: in
 
 
 def dense_cost(ci: int, co: int, taps: int, points_in: int, points_out: int, *, taps_at: int) -> Cost:
-    """Two flops for each multiply-add; input, output and filter moved once; backward twice the forward."""
+    """Two flops for each multiply-add; input, output and filter are moved once; backward does twice the work."""
     flops = 2.0 * ci * co * taps * taps_at
     moved = 4.0 * (ci * points_in + co * points_out + ci * co * taps)
     return Cost(flops, moved, 3 * flops, 3 * moved, call_bytes=4.0 * ci * co * taps)
@@ -417,7 +417,7 @@ class RecipeLayer(SteerableLayer):
 
 
 def settled(norm: Any) -> Any:
-    """The norm in eval mode with positive statistics and weights, as after training: 0 and 1 would test nothing."""
+    """The norm in eval mode with random positive statistics and weights, because 0 and 1 would test nothing."""
     import torch
 
     with torch.no_grad():

@@ -1,8 +1,8 @@
-"""Adapter of torch-harmonics: its spherical harmonic transform and its convolutions, on grids of its own.
+"""Adapter of torch-harmonics: its spherical harmonic transform and its convolutions, on its own grids.
 
-Tensors are [batch, channels, latitude, longitude], north first, longitude k at 2 pi k / n. "legendre-gauss" are the
-harness's "gauss" rings, "equiangular" (Clenshaw-Curtis, both poles) its "equiangular" ones. Spectra are [..., l, m],
-m >= 0, of f = sum a_lm Y_lm: a_lm = sqrt(4 pi (2l+1)) x^l_m in the normalisation of ours.
+Tensors are [batch, channels, latitude, longitude], north first, longitude k at 2 pi k / n. "legendre-gauss" has the
+harness's "gauss" rings, "equiangular" (Clenshaw-Curtis, with both poles) its "equiangular" rings. Spectra are
+[..., l, m], m >= 0, of f = sum a_lm Y_lm, with a_lm = sqrt(4 pi (2l+1)) x^l_m in our normalisation.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 PACKAGE = "torch_harmonics"
 INSTALL = "pip install torch-harmonics==0.9.1"
-#: Radius of DISCO filters, radians: as many rings of the coarsest grid that is tried as a filter has.
+#: Radius of DISCO filters in radians: on the coarsest grid it covers as many rings as a filter has.
 CUTOFF = 0.6
-#: Found by the robustness property on every layer that transforms.
+#: The robustness property finds this on every layer with a transform.
 EMPTY_BATCH = Expected("robustness", Verdict.BROKEN, "its FFT along the rings refuses an empty batch.")
 #: Names of the rings in the harness.
 GRIDS = {"legendre-gauss": "gauss", "equiangular": "equiangular"}
@@ -40,10 +40,10 @@ GRIDS = {"legendre-gauss": "gauss", "equiangular": "equiangular"}
 
 @functools.cache
 def load(module: str) -> Any:
-    """A module of the library in plain torch, such as "sht".
+    """Import a module of the library, such as "sht".
 
-    The package imports its compiled parts first, which load under the very torch they were built with; where they do
-    not, the modules that need none of them are imported without.
+    The package first imports its compiled parts, which load only with the torch version that they were built with. If
+    they do not load, modules that do not need them are imported without the package.
 
     Raises:
         MissingDependencyError: the library is missing, or the module needs the compiled parts.
@@ -56,20 +56,20 @@ def load(module: str) -> Any:
         warnings.simplefilter("ignore")
         try:
             return importlib.import_module(f"{PACKAGE}.{module}")
-        except Exception as error:  # a loader's or the dispatcher's, whatever fails first
+        except Exception as error:  # any error of the loader or the dispatcher
             for name in [n for n in sys.modules if n not in before and n.partition(".")[0] == PACKAGE]:
-                del sys.modules[name]  # parts of a package that is not there
+                del sys.modules[name]  # parts of the package that failed to load
             try:
                 return _without_compiled_parts(spec, module)
             except Exception:
                 raise MissingDependencyError(
-                    f"{PACKAGE}.{module} cannot be imported: its compiled part does not load with this torch "
-                    f"({error}). Install a build for it: {INSTALL}"
+                    f"{PACKAGE}.{module} cannot be imported: its compiled part does not load with this version "
+                    f"of torch ({error}). Install a build for it: {INSTALL}"
                 ) from error
 
 
 def _without_compiled_parts(spec: Any, module: str) -> Any:
-    """Import a module under a package that is not executed; afterwards the package is as absent as it was before."""
+    """Import a module under a package that is not executed, and remove the package from sys.modules afterwards."""
     package = importlib.util.module_from_spec(spec)
 
     def ours() -> list[str]:
@@ -96,14 +96,14 @@ def field_of(case: Case, channels: int, b: int | None = None) -> Field:
 
 
 class _TorchHarmonics(Implementation):
-    """What the library's layers share."""
+    """The base class of the library's layers."""
 
     library = "torch-harmonics"
     family = Family.SPHERICAL
     install = INSTALL
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
-        """The layer on random weights, in float32 and, where the library can, in float64."""
+        """The claim of the layer with random weights, in float32 or, if the library supports it, in float64."""
         import torch
 
         from ...harness.claim.claim import Claim
@@ -111,7 +111,7 @@ class _TorchHarmonics(Implementation):
         self.require()
         torch.manual_seed(seed)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of defaults that changed, for arguments that are given
+            warnings.simplefilter("ignore")  # about changed defaults of arguments that are given here
             layer, source, target = self.layer(case)
         working = getattr(torch, dtype)
         return Claim(
@@ -131,7 +131,7 @@ class _TorchHarmonics(Implementation):
         raise NotImplementedError
 
     def placed(self, layer: Any, device: str, dtype: Any) -> Any:
-        """The module on its device; transforms keep float64 tables, and complex weights have no other precision."""
+        """The module on its device with its own dtypes: tables stay in float64, complex weights have one precision."""
         return layer.to(device)
 
     def function(self, case: Case, layer: Any) -> Callable[..., Any]:
@@ -151,7 +151,7 @@ class RealSHT(_TorchHarmonics):
     expected = (EMPTY_BATCH,)
 
     def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
-        """There and back, on the rings that need the fewest points."""
+        """The transform and its inverse, on the rings that need the fewest points."""
         b, channels = parameters.get("b"), parameters.get("channels")
         return Case.of(grid="legendre-gauss", b=b, channels=channels) if kind == TRANSFORM else None
 
@@ -166,7 +166,7 @@ class RealSHT(_TorchHarmonics):
         return cases(grid=("legendre-gauss", "equiangular"), b=range(2, 13), channels=(1, 2, 3))
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
-        """There and back."""
+        """The transform and its inverse."""
         import torch
 
         field = field_of(case, case["channels"])
@@ -176,7 +176,7 @@ class RealSHT(_TorchHarmonics):
         return torch.nn.Sequential(there, back), field, field
 
     def twins(self, case: Case, layer: Any) -> tuple[Callable[[], Twin], ...]:
-        """Their transform, and ours summed point by point on their grid; both synthesised by theirs."""
+        """Their transform, and our sum over the points of their grid; both use their synthesis."""
         return (lambda: _transforms(case, layer),)
 
     def cost(self, case: Case) -> Cost:
@@ -207,7 +207,7 @@ def _transforms(case: Case, layer: Any) -> Twin:
 
 
 def to_theirs(spectrum: Any) -> Any:
-    """Our complex spectrum [..., b^2] as theirs [..., l, m], m >= 0."""
+    """Our complex spectrum [..., b^2] in their layout [..., l, m], m >= 0."""
     import torch
 
     b = math.isqrt(spectrum.shape[-1])
@@ -218,7 +218,7 @@ def to_theirs(spectrum: Any) -> Any:
 
 
 class SpectralConvS2(_TorchHarmonics):
-    """``torch_harmonics.SpectralConvS2``: each degree times a matrix of its own, so that only zonal kernels exist."""
+    """``torch_harmonics.SpectralConvS2``: one matrix for each degree, so that only zonal kernels exist."""
 
     name = "torch_harmonics.SpectralConvS2"
     expected = (
@@ -227,8 +227,8 @@ class SpectralConvS2(_TorchHarmonics):
             Expected(
                 name,
                 Verdict.BROKEN,
-                "its weights are complex numbers: one that is not real multiplies the orders m and -m of a real signal "
-                "by conjugates, which commutes with rotations about the poles alone.",
+                "its weights are complex: a weight that is not real multiplies the orders m and -m of a real signal by "
+                "conjugates, which commutes only with rotations about the poles.",
                 when={"weights": "complex"},
             )
             for name in ("equivariance", "worst_case", "adjoint", "composition")
@@ -236,14 +236,14 @@ class SpectralConvS2(_TorchHarmonics):
     )
 
     def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
-        """With real weights, which are equivariant."""
+        """The layer with real weights, which are equivariant."""
         b, channels = parameters.get("b"), parameters.get("channels")
         if kind != ZONAL:
             return None
         return Case.of(grid="legendre-gauss", b=b, b_out=b, channels=channels, weights="real")
 
     def cases(self) -> Iterable[Case]:
-        """Weights as they are drawn, and their real parts; bandwidths that stay and shrink."""
+        """Real and complex weights; bandwidths that stay and shrink."""
         yield Case.of(grid="legendre-gauss", b=8, b_out=8, channels=2, weights="real")
         yield Case.of(grid="equiangular", b=8, b_out=8, channels=2, weights="real")
         yield Case.of(grid="legendre-gauss", b=8, b_out=4, channels=2, weights="real")
@@ -260,7 +260,7 @@ class SpectralConvS2(_TorchHarmonics):
         )
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
-        """Without the bias, which is a pattern that a rotation moves."""
+        """The layer without the bias, which is a pattern that rotations move."""
         import torch
 
         source, target = field_of(case, case["channels"]), field_of(case, case["channels"], case["b_out"])
@@ -273,7 +273,7 @@ class SpectralConvS2(_TorchHarmonics):
         return layer, source, target
 
     def function(self, case: Case, layer: Any) -> Callable[..., Any]:
-        """Without compiling: its contraction is one einsum."""
+        """The layer without compilation, because its contraction is one einsum."""
         import torch
 
         def call(x: Any) -> Any:
@@ -291,13 +291,13 @@ class SpectralConvS2(_TorchHarmonics):
 class DiscreteContinuousConvS2(_TorchHarmonics):
     """``torch_harmonics.DiscreteContinuousConvS2`` with isotropic filters: equivariant in the limit of fine grids.
 
-    The library's torch fallback computes it, which is imported with the compiled part alone.
+    The library's torch fallback computes it; this fallback can be imported only with the compiled part.
     """
 
     name = "torch_harmonics.DiscreteContinuousConvS2"
 
     def require(self) -> None:
-        """The library, with the compiled part."""
+        """Raise unless the library and its compiled part can be imported."""
         super().require()
         load("disco.convolution")
 
@@ -306,13 +306,13 @@ class DiscreteContinuousConvS2(_TorchHarmonics):
         yield Case.of(grid="legendre-gauss", b=16, channels=2, rings=3)
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
-        """A claim in the limit: filters of one size in radians, weights that stay when the grid is refined."""
+        """A claim in the limit: filters have a fixed size in radians, and the weights do not depend on the grid."""
         import dataclasses
 
         from ...harness.claim.claim import Approximate
 
         claim = super().build(case, device=device, dtype=dtype, seed=seed)
-        # Quadrature of a filter with kinks, cut off where it is zero: of the first order at least.
+        # The quadrature of a filter with kinks that vanishes at the cutoff has at least order one.
         return dataclasses.replace(claim, contract=Approximate(order=1.0))
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
@@ -321,17 +321,17 @@ class DiscreteContinuousConvS2(_TorchHarmonics):
         return self._on(case, field.domain.axes), field, field
 
     def placed(self, layer: Any, device: str, dtype: Any) -> Any:
-        """In the working precision: filters are multiplied in that of the signal."""
+        """The module in the working precision, because filters and signals are multiplied in one precision."""
         return layer.to(device, dtype)
 
     def function(self, case: Case, layer: Any) -> Callable[..., Any]:
-        """One set of weights on the grid of whatever signal comes."""
+        """A function with one set of weights for signals on any grid."""
         import torch
 
         def call(x: Any) -> Any:
             shape = tuple(x.shape[2:])
-            at = layer if shape == (layer.nlat_in, layer.nlon_in) else self._on(case, shape)
-            return torch.func.functional_call(at, {"weight": layer.weight}, (x,))
+            resized = layer if shape == (layer.nlat_in, layer.nlon_in) else self._on(case, shape)
+            return torch.func.functional_call(resized, {"weight": layer.weight}, (x,))
 
         return call
 
@@ -355,7 +355,7 @@ class DiscreteContinuousConvS2(_TorchHarmonics):
         """One multiply-add for each filter ring, output point and neighbour, and the mixing of channels."""
         field = field_of(case, 1)
         points = math.prod(field.domain.axes)
-        share = (1 - math.cos(CUTOFF)) / 2  # of the sphere, within the cutoff
+        share = (1 - math.cos(CUTOFF)) / 2  # share of the sphere within the cutoff
         flops = 2.0 * case["channels"] * case["rings"] * points * (share * points + case["channels"])
         return costs.cost(flops, 2 * case["channels"] * points)
 

@@ -32,7 +32,7 @@ class SO3ToS2(Spherical):
         return cases(b=range(1, 8), channels=(1, 2, 3))
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
-        """As many channels on S2."""
+        """The same number of channels on S2."""
         from ... import kernels
 
         b, channels = case["b"], case["channels"]
@@ -138,7 +138,7 @@ class Nonlinearity(Spherical):
         return layer, field, field
 
     def cost(self, case: Case) -> Cost:
-        """Up, the function, and down; without oversampling the function alone."""
+        """Upsampling, the function and downsampling; without oversampling only the function."""
         domain, b, fine = case["domain"], case["b"], case["b"] * case["oversample"]
         transforms = 2 * (costs.transform(domain, b, b) + costs.transform(domain, fine, b)) if fine > b else 0.0
         points = costs.points(domain, fine)
@@ -146,7 +146,7 @@ class Nonlinearity(Spherical):
 
 
 class ResBlock(Spherical):
-    """``equiharness.kernels.S2ResBlock`` and ``SO3ResBlock``, at the bandwidth of whatever signal comes."""
+    """``equiharness.kernels.S2ResBlock`` and ``SO3ResBlock``, at the bandwidth of each signal."""
 
     name = "equiharness.ResBlock"
 
@@ -184,7 +184,7 @@ class ResBlock(Spherical):
 
 
 class Stack(Spherical):
-    """``equiharness.kernels.SpectralSequential`` of three convolutions, handing on spectra."""
+    """``equiharness.kernels.SpectralSequential`` of three convolutions, which exchange spectra."""
 
     name = "equiharness.SpectralSequential"
 
@@ -197,7 +197,7 @@ class Stack(Spherical):
         return cases(b_in=range(1, 7), b_mid=range(1, 6), b_out=range(1, 6), channels=(1, 2))
 
     def layer(self, case: Case) -> tuple[Any, Field, Field]:
-        """S2 to SO(3), twice on."""
+        """One layer from S2 to SO(3) and two layers on SO(3)."""
         from ... import kernels
 
         b_in, b_mid, b_out, channels = (case[k] for k in ("b_in", "b_mid", "b_out", "channels"))
@@ -210,7 +210,7 @@ class Stack(Spherical):
         return kernels.SpectralSequential(*layers), sphere(b_in, channels), rotations(b_out, channels)
 
     def twins(self, case: Case, function: Any) -> tuple[Any, ...]:
-        """The same layers, transforming after each."""
+        """The same layers with a signal after each layer."""
         from .formula import through_signals
 
         return (through_signals(function),)

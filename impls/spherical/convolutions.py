@@ -1,4 +1,4 @@
-"""Adapters of the project's own spherical convolutions, and what all its spherical layers share."""
+"""Adapters of the project's own spherical convolutions, and the base class of its spherical adapters."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def on(domain: str, b: int, channels: int) -> Field:
 
 
 def typed_layer(layer: Any) -> TypedLayer | None:
-    """What a spherical layer says of itself: everything, where channels and bandwidths are fixed."""
+    """The claim of a spherical layer; None unless the layer fixes channels and bandwidths."""
     from ... import kernels
     from ...harness.symmetry.groups import group
 
@@ -57,7 +57,7 @@ def typed_layer(layer: Any) -> TypedLayer | None:
     if ends is None:
         return None
     first, last = ends
-    # Nonlinear blocks are judged at several bandwidths, on the same weights.
+    # Nonlinear blocks are judged at several bandwidths with the same weights.
     function = kernels.AnyBandwidth(network) if _is_block(network) else layer
     source = on("s2" if first.axes_in == 2 else "so3", first.b_in, first.in_channels)
     return TypedLayer(function, group("SO3"), source, rotations(last.b_out, last.out_channels), has_fields=True)
@@ -99,15 +99,15 @@ def kernel_grid(domain: str, name: str) -> Any:
 
 
 class Spherical(Implementation):
-    """What the spherical layers share: how a claim is put together."""
+    """The base class of the spherical layers: it builds the claim."""
 
     library = "equiharness"
     family = Family.SPHERICAL
-    #: What the first case is compiled with, and whether it is exported.
+    #: Backends of the first case: compilers and export.
     backends: tuple[str, ...] = ()
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
-        """The layer on random weights and biases, in evaluation mode."""
+        """The claim of the layer with random weights and biases, in evaluation mode."""
         import torch
 
         from ...harness.claim.claim import Claim
@@ -119,7 +119,9 @@ class Spherical(Implementation):
         if isinstance(function, torch.nn.Module):
             with torch.no_grad():
                 for name, parameter in function.named_parameters():
-                    if name.endswith("bias"):  # the default zero would leave it untested, a large one every relu dead
+                    if name.endswith(
+                        "bias"
+                    ):  # the default zero would not test the bias, and a large bias would switch off every relu
                         parameter.normal_(std=0.1)
             function = function.to(device, working).eval()
         twins = self.twins(case, function)
@@ -144,13 +146,13 @@ class Spherical(Implementation):
         return ()
 
 
-#: Aliases are part of the published models' layers, for whose weights ``alias=True`` is there.
+#: Layers of published models have aliases; ``alias=True`` exists for the weights of those models.
 ALIASES = tuple(
     Expected(
         name,
         Verdict.BROKEN,
         "with alias=True the degrees from b_in on are quadrature values of lower ones, as in published models: they do "
-        "not turn with the signal once the bandwidth grows by two or more.",
+        "not rotate with the signal once the bandwidth grows by two or more.",
         when={"alias": True},
     )
     for name in ("equivariance", "worst_case", "adjoint", "parameter_gradient")
@@ -184,7 +186,7 @@ class _Convolution(Spherical):
         return layer, on(self.domain, b_in, cin), rotations(b_out, cout)
 
     def twins(self, case: Case, function: Any) -> tuple[Any, ...]:
-        """The spatial formula, where its matrix is small; s2cnn's layer."""
+        """The spatial formula, if its matrix is small, and s2cnn's layer."""
         from ..s2cnn_twin import twin
         from .formula import spatial_formula
 

@@ -1,4 +1,4 @@
-"""Work of spherical transforms, from first principles."""
+"""The work of spherical transforms, from first principles."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ...harness.adapters.adapter import Cost
 
 
 def rows(degrees: int) -> int:
-    """Coefficients on SO(3)."""
+    """The number of coefficients on SO(3)."""
     return degrees * (4 * degrees**2 - 1) // 3
 
 
 def points(domain: str, b: int) -> int:
-    """Samples of a signal on "s2" or "so3"."""
+    """The number of samples of a signal on "s2" or "so3"."""
     return (2 * b) ** (2 if domain == "s2" else 3)
 
 
@@ -24,5 +24,5 @@ def transform(domain: str, b: int, degrees: int) -> float:
 
 
 def cost(flops: float, values: float, call_flops: float = 0.0, call_values: float = 0.0) -> Cost:
-    """Of one sample in float32; backward does the work of forward twice. ``call_*`` is done once for each call."""
+    """The cost of one sample in float32; backward does twice the work of forward. ``call_*`` counts once a call."""
     return Cost(flops, 4.0 * values, 3 * flops, 12.0 * values, call_flops, 4.0 * call_values)

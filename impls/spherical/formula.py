@@ -1,4 +1,4 @@
-"""The spatial formulas of spherical convolutions, point by point, beside the layers that compute them by spectra.
+"""The spatial formulas of spherical convolutions, point by point, as twins of the layers that use spectra.
 
     S2     z_o(R) = 2 b_out s sum_{i,p} kernel_iop f^_i(R x_p) + bias_o
     SO(3)  z_o(R) = s sum_{i,p} kernel_iop f^_i(R g_p) + bias_o
@@ -24,12 +24,12 @@ from ...harness.symmetry.harmonics import Band, small_d
 
 Array = NDArray[np.float64]
 
-#: Numbers in the matrix from samples to values at rotated points (64 MiB in float64): beyond, the formula is too slow.
+#: Largest matrix from samples to values at rotated points, in numbers (64 MiB in float64); larger ones are too slow.
 LARGEST = 2**23
 
 
 def spatial_formula(layer: Any) -> tuple[Callable[[], Twin], ...]:
-    """The twin of an ``S2Conv`` or ``SO3Conv`` without aliases, where its matrix is small enough."""
+    """The twin of an ``S2Conv`` or ``SO3Conv`` without aliases, if its matrix is small enough."""
     axes, b_in, b_out = layer.axes_in, layer.b_in, layer.b_out
     if layer.alias or (2 * b_out) ** 3 * len(layer.grid) * (2 * b_in) ** axes > LARGEST:
         return ()
@@ -52,7 +52,7 @@ def _spatial_twin(layer: Any) -> Twin:
 
 
 def sampling_matrix(axes: int, b_in: int, b_out: int, points: Array) -> Array:
-    """F -> f^(R x_p), real [(2 b_out)^3, points, (2 b_in)^axes].
+    """The linear map f -> f^(R x_p), real [(2 b_out)^3, points, (2 b_in)^axes].
 
     Args:
         axes: 2 for signals on S2, 3 on SO(3).
@@ -93,14 +93,14 @@ def _rotations(beta: Array, alpha: Array, gamma: Array) -> Array:
     """Z(alpha) Y(beta) Z(gamma), [n, 3, 3]."""
 
     def about(angle: Array, first: int, second: int) -> Array:
-        """Turns axis ``first`` towards axis ``second``."""
-        turn = np.tile(np.eye(3), (len(angle), 1, 1))
-        turn[:, first, first] = turn[:, second, second] = np.cos(angle)
-        turn[:, second, first], turn[:, first, second] = np.sin(angle), -np.sin(angle)
-        return turn
+        """The rotation of axis ``first`` towards axis ``second``."""
+        rotation = np.tile(np.eye(3), (len(angle), 1, 1))
+        rotation[:, first, first] = rotation[:, second, second] = np.cos(angle)
+        rotation[:, second, first], rotation[:, first, second] = np.sin(angle), -np.sin(angle)
+        return rotation
 
-    turned: Array = about(alpha, 0, 1) @ about(beta, 2, 0) @ about(gamma, 0, 1)
-    return turned
+    product: Array = about(alpha, 0, 1) @ about(beta, 2, 0) @ about(gamma, 0, 1)
+    return product
 
 
 def through_signals(stack: kernels.SpectralSequential) -> Callable[[], Twin]:

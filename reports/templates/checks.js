@@ -1,4 +1,4 @@
-// One check: what was found, against which bound, how to see it again, and its pictures.
+// One check: its numbers, the command that repeats it, and its pictures.
 function fact(title, value, wide) { return make("div", { class: wide ? "wide" : null }, make("dt", {}, title), make("dd", {}, value)); }
 function codeBox(text) {
   const button = make("button", { type: "button", class: "copy" }, "Copy");
@@ -16,7 +16,7 @@ function numbersOf(check) {
     check.group ? fact("claim", [name(check.group), ": ", name(check.source), " → ", name(check.target)], true) : null,
     check.case ? fact("case", name(check.case), true) : null,
     fact("error", show(check.error)), fact("bound", show(check.bound)), fact("ratio: error / bound", show(check.ratio)),
-    fact("power", [show(check.power), positive(check.power) ? make("small", {}, "sees faults down to " + show(1 / check.power) + " of a wrong action") : null]),
+    fact("power", [show(check.power), positive(check.power) ? make("small", {}, "detects faults down to " + show(1 / check.power) + " of a wrong action") : null]),
     fact("worst element", [name(check.element || "–"), check.leaf ? [" in ", name(check.leaf)] : []].flat()),
     fact("lost bits", show(check.lost_bits)), fact("error in " + check.dtype, show(check.seen)), fact("rounding in " + check.dtype, show(check.precision)),
     fact("largest entry's error", show(check.error_max)), fact("condition κ", show(check.kappa)), fact("defect of the action", show(check.defect)),
@@ -25,13 +25,13 @@ function numbersOf(check) {
 }
 function partsOf(check) {
   return [make("h3", {}, "Parts"),
-    make("p", { class: "hint" }, "Checks made on the way. A part called control must not hold: it shows that the check can fail."),
+    make("p", { class: "hint" }, "The steps of this check. A part called control must not hold: it shows that the check can fail."),
     plainTable(["property", "verdict", "error", "bound", "ratio", "power", "reason"],
       check.parts.map((p) => [name(p.property), chip(p.label, p.verdict), show(p.error), show(p.bound), show(p.ratio), show(p.power), name(p.message)]), "Parts")];
 }
 function resolutionsOf(check) {
-  const words = ["The error should fall as the grid gets finer. The interpolation floor is what the action itself gets wrong on this grid; the control is a layer without the constraint."];
-  if (check.gain !== null) { words.push("Gain: the layer is " + show(check.gain) + " times closer than the control."); }
+  const words = ["The error should fall as the grid gets finer. The interpolation floor is the error of the action itself on this grid; the control is a layer without the constraint."];
+  if (check.gain !== null) { words.push("Gain: the error of the control is " + show(check.gain) + " times that of the layer."); }
   if (check.limit) { words.push("Limit of fine grids: " + show(check.limit[0]) + " to " + show(check.limit[1]) + "."); }
   if (check.order !== null) { words.push("Order of convergence: " + show(check.order) + "."); }
   return [make("h3", {}, "Error over resolutions"), make("p", { class: "hint" }, words.join(" ")),
@@ -39,7 +39,7 @@ function resolutionsOf(check) {
     resolutionPlot(check)];
 }
 function elementsOf(check) {
-  const inner = make("details", { class: "inner" }, make("summary", {}, "The same as a table"));
+  const inner = make("details", { class: "inner" }, make("summary", {}, "The same numbers as a table"));
   inner.addEventListener("toggle", () => {
     if (!inner.querySelector("table")) {
       inner.append(plainTable(["element", "error", "bound", "error in " + check.dtype], check.elements.map((r) => [name(r[0]), show(r[1]), show(r[2]), show(r[3])]), "Errors of the elements"));
@@ -58,12 +58,12 @@ function checkView(check, pictures, meanings) {
     make("p", { class: "reason" }, make("b", {}, check.code), ": ", name(check.message || meanings[check.verdict])),
     check.expected ? make("p", { class: "reason" }, make("b", {}, "Declared: "), name(check.contradiction || check.expected)) : null,
     numbersOf(check),
-    check.reproduce ? [make("h3", {}, "Check it again"), codeBox(check.reproduce)] : [],
+    check.reproduce ? [make("h3", {}, "Repeat this check"), codeBox(check.reproduce)] : [],
     found ? [diagram(found), stabilised(found)] : [],
     check.elements ? elementsOf(check) : [], check.resolutions ? resolutionsOf(check) : [], check.parts ? partsOf(check) : []
   ].flat().filter(Boolean);
 }
-// One implementation: its properties, what fails, its pictures, errors and costs.
+// One implementation: its properties, failures, pictures, errors and costs.
 function implementationView(title, data, pictures) {
   const own = data.checks.filter((check) => check.implementation === title);
   const properties = distinct(own.map((check) => check.property)), dtypes = distinct(own.map((check) => check.dtype)).sort();
@@ -75,7 +75,7 @@ function implementationView(title, data, pictures) {
     const link = all.length === 1 ? "#check/" + check.id : "#checks?" + new URLSearchParams(query);
     return make("a", { href: link }, chip(check.label, check.verdict), all.length === 1 ? " 1 check" : " " + all.length + " checks");
   };
-  const turned = own.find((check) => check.picture !== undefined && pictures[check.picture].rotated.length);
+  const rotated = own.find((check) => check.picture !== undefined && pictures[check.picture].rotated.length);
   const drawn = own.find((check) => check.picture !== undefined && check.property === "equivariance") || own.find((check) => check.picture !== undefined);
   const figures = (data.measurements || []).filter((m) => m.implementation === title);
   const maps = (data.maps || []).filter((map) => map.name === title);
@@ -88,8 +88,8 @@ function implementationView(title, data, pictures) {
     }), make("a", { href: "#checks?implementation=" + encodeURIComponent(title) }, "all " + own.length + " as a table")),
     make("h3", {}, "Worst verdict of each property"),
     plainTable(["property"].concat(dtypes), properties.map((p) => [name(p)].concat(dtypes.map((d) => cell(p, d)))), "Properties"),
-    turned ? stabilised(pictures[turned.picture]) : null,
-    drawn ? [diagram(pictures[drawn.picture]), make("p", {}, make("a", { href: "#check/" + drawn.id }, "The check that this picture is of"))] : [],
+    rotated ? stabilised(pictures[rotated.picture]) : null,
+    drawn ? [diagram(pictures[drawn.picture]), make("p", {}, make("a", { href: "#check/" + drawn.id }, "The check of this picture"))] : [],
     make("h3", {}, "Error / bound"), scatterPlot(own, "dtype", "ratio"),
     own.some((c) => c.resolutions) ? [make("h3", {}, "Error against resolution"), linesPlot("Error against resolution", own, byResolution, "grid size")] : [],
     own.some((c) => byDepth(c).length) ? [make("h3", {}, "Error against depth"), linesPlot("Error against depth", own, byDepth, "layers in a row")] : [],
@@ -99,7 +99,7 @@ function implementationView(title, data, pictures) {
   ].flat().filter(Boolean);
 }
 function byResolution(check) { return (check.resolutions || []).map((r) => [r[0], r[1]]); }
-// Stacks of one layer: their elements are called "depth 1", "depth 2" and so on.
+// Stacks of one layer: the elements of these checks are called "depth 1", "depth 2" and so on.
 function byDepth(check) {
   return (check.elements || []).map((e) => [/^depth (\d+)$/.exec(e[0]), e[1]]).filter(([found]) => found).map(([found, error]) => [Number(found[1]), error]);
 }

@@ -1,4 +1,4 @@
-// What layers cost: against the hardware's limit, against each other at equal accuracy; and where they are equivariant.
+// Costs of the layers, compared with the hardware's limit and with each other at equal accuracy; and validity maps.
 function unitOf(m) {
   if (m.unit === "s") { return duration(m.value); }
   if (m.unit === "B") { return show(m.value / 1048576) + " MiB"; }
@@ -15,9 +15,9 @@ function entriesOf(measurements) {
   return Array.from(found.values());
 }
 function entryName(entry) { return label(entry.implementation + (entry.setting === "eager" || !entry.setting ? "" : " (" + entry.setting + ")"), 50); }
-// The roofline: the rate that was reached against the work for each byte, under what the machine can do at most.
+// The roofline: measured rate against work per byte, below the highest rate that the machine allows.
 function rooflinePlot(entries, ceilings, quantity) {
-  return plot("Roofline of " + quantity + "; the tables below say the same in numbers.", () => {
+  return plot("Roofline of " + quantity + "; the tables below list the numbers.", () => {
     const dtypes = distinct(entries.map((e) => e.dtype)), traces = [];
     dtypes.forEach((dtype, k) => {
       const own = entries.filter((e) => e.dtype === dtype && positive(e.at["intensity of " + quantity]) && positive(e.at[quantity]) && positive(e.at["floor of " + quantity]));
@@ -31,13 +31,13 @@ function rooflinePlot(entries, ceilings, quantity) {
       traces.push({ type: "scatter", mode: "markers", name: label(dtype, 12), x, y, hoverinfo: "text", marker: { symbol: SHAPES[k % 8], size: 9, color: hue(k) },
         text: own.map((e, i) => entryName(e) + "<br>" + label(e.operator, 40) + "<br>" + show(y[i] / 1e9) + " Gflop/s, " + Math.round((100 * e.at["floor of " + quantity]) / e.at[quantity]) + " % of the limit") });
     });
-    return { traces, empty: "The record does not say how much work its layers are: measure again with this version.",
+    return { traces, empty: "The record does not hold the work of its layers. Measure again with this version.",
       layout: { xaxis: { type: "log", exponentformat: "power", title: { text: "work for each byte (flop / B)" } }, yaxis: { type: "log", exponentformat: "power", title: { text: "reached (flop / s)" } } } };
   });
 }
-// Time over the floor: on the diagonal the machine is used to the full.
+// Time against the floor: a layer on the diagonal reaches the machine's limit.
 function floorPlot(entries, quantity) {
-  return plot("Time of " + quantity + " against its floor; the tables below say the same in numbers.", () => {
+  return plot("Time of " + quantity + " against its floor; the tables below list the numbers.", () => {
     const own = entries.filter((e) => positive(e.at["floor of " + quantity]) && positive(e.at[quantity])), names = distinct(own.map((e) => e.dtype));
     const floors = own.map((e) => e.at["floor of " + quantity]), ends = own.length ? [Math.min.apply(null, floors) / 2, Math.max.apply(null, floors) * 2] : [];
     const traces = [1, 2, 10].map((times) => ({ type: "scatter", mode: "lines", name: Math.round(100 / times) + " % of the limit", x: ends, y: ends.map((v) => times * v), line: { dash: times === 1 ? "solid" : "dot", width: 1.5, color: "#7f7f7f" }, hoverinfo: "skip" }));
@@ -46,13 +46,13 @@ function floorPlot(entries, quantity) {
       traces.push({ type: "scatter", mode: "markers", name: label(dtype, 12), x: mine.map((e) => e.at["floor of " + quantity]), y: mine.map((e) => e.at[quantity]), hoverinfo: "text",
         text: mine.map((e) => entryName(e) + "<br>" + label(e.operator, 40) + "<br>" + duration(e.at[quantity]) + ", floor " + duration(e.at["floor of " + quantity])), marker: { symbol: SHAPES[k % 8], size: 9, color: hue(k) } });
     });
-    return { traces: own.length ? traces : [], empty: "Nothing was measured against its floor.",
+    return { traces: own.length ? traces : [], empty: "No measurement has a floor.",
       layout: { xaxis: { type: "log", exponentformat: "power", title: { text: "floor (s)" } }, yaxis: { type: "log", exponentformat: "power", title: { text: "time (s)" } } } };
   });
 }
-// Peers: only those of equal accuracy compete, so error and time stand on two axes.
+// Peers: only layers of equal accuracy are comparable, so error and time have one axis each.
 function peersPlot(entries, quantity) {
-  return plot("Time of " + quantity + " against equivariance error; the tables below say the same in numbers.", () => {
+  return plot("Time of " + quantity + " against equivariance error; the tables below list the numbers.", () => {
     const own = entries.filter((e) => positive(e.at[quantity]) && e.at["equivariance error"] !== undefined);
     const names = distinct(own.map((e) => e.implementation)), range = span([own.map((e) => e.at["equivariance error"])]);
     const traces = names.flatMap((title, k) => {
@@ -91,5 +91,5 @@ function validityPlot(map) {
       colorbar: { tickvals: [0, 1, 2, 3], ticktext: OUTCOMES.map((o) => o[3] + " " + o[1]), thickness: 12 } }],
     layout: { xaxis: { type: "category", tickangle: 90 }, yaxis: { type: "category", autorange: "reversed" } } };
   });
-  return make("section", {}, make("h3", {}, name(map.name)), make("p", {}, "Law: ", name(map.law || "none of those tried"), ", explains " + map.agree + " of " + map.of + " geometries."), box);
+  return make("section", {}, make("h3", {}, name(map.name)), make("p", {}, "Law: ", name(map.law || "no law that was tried"), ", explains " + map.agree + " of " + map.of + " geometries."), box);
 }

@@ -1,4 +1,4 @@
-// The address says what is shown: #overview, #checks?property=parity, #implementation/NAME, #check/ID.
+// The fragment of the address selects the view: #overview, #checks?property=parity, #implementation/NAME, #check/ID.
 const views = Array.from(document.querySelectorAll(".view")), heading = document.title;
 const loaded = once(() => unpackData("data")), drawings = once(() => unpackData("pictures"));
 const meanings = once(async () => (await loaded()).meanings);
@@ -16,7 +16,7 @@ function errorsView(root, checks) {
     const own = checks.filter((c) => (!state.implementation || c.implementation === state.implementation) && (!state.property || c.property === state.property));
     place.replaceChildren(make("h3", {}, "Against " + state.parameter), scatterPlot(own, state.parameter, state.quantity),
       make("h3", {}, "Against resolution"), make("p", { class: "hint" }, "Approximate claims: the error falls as the grid gets finer."), linesPlot("Error against resolution", own, byResolution, "grid size"),
-      make("h3", {}, "Against depth"), make("p", { class: "hint" }, "Stacks of one layer: the error grows no faster than rounding does."), linesPlot("Error against depth", own, byDepth, "layers in a row"));
+      make("h3", {}, "Against depth"), make("p", { class: "hint" }, "Stacks of one layer: the error must not grow faster than rounding."), linesPlot("Error against depth", own, byDepth, "layers in a row"));
     return drawWithin(place);
   };
   const change = (key) => (value) => { state[key] = value; draw(); };
@@ -32,7 +32,7 @@ async function opened(view, rest, query) {
   if (view === "check") {
     const data = await loaded(), check = data.checks.find((c) => c.id === rest);
     content.replaceChildren.apply(content, check ? checkView(check, await drawings(), await meanings()) : [make("h2", { tabindex: "-1" }, "No such check"),
-      make("p", {}, "This run did not make it, or its case has another name now. ", make("a", { href: "#checks" }, "Every check"))]);
+      make("p", {}, "This run did not make the check, or the check's case has a new name. ", make("a", { href: "#checks" }, "Every check"))]);
     return drawWithin(content);
   }
   if (view === "implementation") {
@@ -53,7 +53,7 @@ async function follow(first) {
   const title = view.querySelector("h1, h2");
   document.title = view === views[0] ? heading : title.textContent.slice(0, 120) + ": " + heading;
   if (inside && inside !== view) { inside.scrollIntoView(); } else if (!first || hash) { window.scrollTo(0, 0); if (title.tabIndex === -1) { title.focus({ preventScroll: true }); } }
-  document.body.dataset.view = hash || view.id; // says that all is drawn
+  document.body.dataset.view = hash || view.id; // marks the view as completely drawn
 }
 document.documentElement.classList.add("scripted");
 window.addEventListener("hashchange", () => follow(false));

@@ -1,4 +1,4 @@
-// Pictures: shades of blue through white to red, grey for what is no number (ColorBrewer's RdBu, safe for all eyes).
+// Pictures: shades from blue through white to red, grey for NaN and infinities (ColorBrewer's RdBu, colour-blind safe).
 const STOPS = [[5, 48, 97], [33, 102, 172], [67, 147, 195], [146, 197, 222], [209, 229, 240], [247, 247, 247],
   [253, 219, 199], [244, 165, 130], [214, 96, 77], [178, 24, 43], [103, 0, 31]];
 const SHADES = 255, SIDE = 144, LEAST = 14;
@@ -28,7 +28,7 @@ function flat(panel) {
   canvas.style.height = Math.max(LEAST, Math.round((SIDE * panel.rows) / longest)) + "px";
   return canvas;
 }
-// The sphere seen from 35 degrees above its equator: beta runs from the north pole, alpha around it.
+// The sphere seen from 35 degrees above its equator; beta is measured from the north pole, alpha around the axis.
 function globe(panel) {
   const shades = shadesOf(panel), tilt = (35 * Math.PI) / 180, sin = Math.sin(tilt), cos = Math.cos(tilt);
   const canvas = canvasOf(SIDE, SIDE, (px, py) => {
@@ -42,7 +42,7 @@ function globe(panel) {
   canvas.className = "globe";
   return canvas;
 }
-// Points at their first two coordinates; the third is their colour.
+// Points at their first two coordinates; the third coordinate sets the colour.
 function cloud(panel) {
   const shades = shadesOf(panel), n = panel.columns, at = (row, i) => shades[row * n + i] / (SHADES - 1);
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -69,11 +69,11 @@ function diagram(found) {
   const main = found.panels.filter((panel) => PLACES[panel.title]), rest = found.panels.filter((panel) => !PLACES[panel.title]);
   const commuting = main.length === 6;
   return make("section", { "aria-label": "The commuting diagram" }, make("h3", {}, "The commuting diagram at g = ", name(found.element)),
-    make("p", { class: "hint" }, "Both ways from x have to end in the same picture. One sample, one channel; f(x), g f(x) and f(g x) share their colours, the difference has its own. " + found.note),
+    make("p", { class: "hint" }, "Both paths from x must end in the same picture. One sample, one channel; f(x), g f(x) and f(g x) share one colour scale, the difference has its own. " + found.note),
     make("div", { class: commuting ? "diagram commuting" : "diagram" }, main.map(picture)),
-    rest.length ? [make("p", { class: "hint" }, "Moving space alone is not enough: where the output has a fibre, g also mixes its channels."), make("div", { class: "diagram" }, rest.map(picture))] : []);
+    rest.length ? [make("p", { class: "hint" }, "Moving space alone is not enough: if the output has a fibre, g also mixes its channels."), make("div", { class: "diagram" }, rest.map(picture))] : []);
 }
-// The input turns, the feature map is turned back: where the layer is equivariant, it stands still.
+// The input is moved by g and the feature map is moved back: if the layer is equivariant, the feature map does not move.
 function stabilised(found) {
   if (!found.rotated.length) { return null; }
   const stage = make("div", { class: "diagram", "aria-live": "polite" });
@@ -94,7 +94,7 @@ function stabilised(found) {
   slider.addEventListener("input", () => { stop(); to(Number(slider.value)); });
   to(0);
   return make("section", { "aria-label": "Stabilised view" }, make("h3", {}, "Stabilised view"),
-    make("p", { class: "hint" }, "The input moves with g; the feature map is moved back by g⁻¹. Where the claim holds, the right picture stands still."),
+    make("p", { class: "hint" }, "The input moves with g; the feature map is moved back by g⁻¹. If the claim holds, the right picture does not move."),
     make("div", { class: "tools" }, slider, play), stage,
     make("details", { class: "inner" }, make("summary", {}, "All elements side by side"),
       make("div", { class: "diagram" }, found.rotated.map((turn) => make("div", {}, picture(turn[2]), make("small", {}, name(turn[0])))))));

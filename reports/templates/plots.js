@@ -1,4 +1,4 @@
-// Plots. Colours are those of Okabe and Ito, told apart by readers who see no red or green; shapes tell them apart too.
+// Plots. The colours are those of Okabe and Ito, safe for readers who cannot distinguish red and green; shapes differ too.
 const LIGHT = ["#0072b2", "#d55e00", "#009e73", "#b5518a", "#c98a00", "#2f9bd6", "#7a57a8", "#6b6b6b"];
 const DARK = ["#56b4e9", "#ff8b4d", "#2fc59b", "#e39ac4", "#f0b429", "#9ecae1", "#b9a3d6", "#aaaaaa"];
 function hue(k) { return (window.matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT)[k % 8]; }
@@ -14,7 +14,7 @@ function layout(more) {
     margin: { l: 64, r: 12, t: 12, b: 56 }, hovermode: "closest", legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }
   }, more, { xaxis: Object.assign({}, axis, more.xaxis), yaxis: Object.assign({}, axis, more.yaxis) });
 }
-// A place for a plot that is drawn once it is on the page, and again when the colours of the page change.
+// A box for a plot. The plot is drawn when the box is on the page, and again when the colours of the page change.
 function plot(title, build) {
   const box = make("div", { class: "plot", role: "img", "aria-label": title });
   box.draw = async () => {
@@ -29,7 +29,7 @@ function plot(title, build) {
 }
 function drawWithin(root) { return Promise.all(Array.from(root.querySelectorAll(".plot"), (box) => box.draw && box.draw())); }
 
-// Zeros are drawn open at the floor of the axis, NaN and inf at its ceiling: neither has a place on a log axis.
+// A log axis has no place for zeros, NaN and inf: zeros are drawn as open signs at its lower end, the others at the top.
 function span(series) {
   const values = series.flat().filter(positive).map(Math.log10);
   const low = values.length ? Math.min.apply(null, values) : -16, high = values.length ? Math.max.apply(null, values) : 0;
@@ -57,7 +57,7 @@ function points(title, x, values, hover, range, style) {
 }
 function elementPlot(check) {
   const rows = check.elements, approximate = Boolean(check.resolutions);
-  return plot("Error and bound of each element; the table below says the same in numbers.", (box) => {
+  return plot("Error and bound of each element; the table below lists the numbers.", (box) => {
     const x = rows.map((_, i) => i), errors = rows.map((r) => r[1]), bounds = rows.map((r) => (approximate ? null : r[2]));
     const range = span([errors, bounds]);
     const hover = rows.map((r) => label(r[0], 60) + "<br>error " + show(r[1]) + (approximate ? "" :
@@ -78,7 +78,7 @@ function elementPlot(check) {
 }
 function resolutionPlot(check) {
   const rows = check.resolutions, x = rows.map((r) => r[0]);
-  return plot("Error over grid sizes; the table above says the same in numbers.", () => {
+  return plot("Error over grid sizes; the table above lists the numbers.", () => {
     const range = span([1, 2, 3].map((k) => rows.map((r) => r[k]))), traces = [];
     [["error", "circle", hue(0)], ["interpolation floor", "square", hue(4)], ["unconstrained control", "diamond", hue(3)]].forEach((s, k) => {
       const hover = rows.map((r) => "size " + r[0] + "<br>" + s[0] + " " + show(r[k + 1]));
@@ -91,7 +91,7 @@ function resolutionPlot(check) {
   });
 }
 
-// Errors of many checks: one line for each check over resolutions or depths.
+// Errors of many checks: one line for each check, over resolutions or depths.
 function linesPlot(title, checks, pointsOf, xtitle) {
   const found = checks.map((check) => ({ check, at: pointsOf(check) })).filter((line) => line.at.length > 1);
   const names = distinct(found.map((line) => line.check.implementation));
@@ -111,21 +111,21 @@ function linesPlot(title, checks, pointsOf, xtitle) {
     const range = span(found.map((line) => line.at.map((p) => p[1])));
     const ticks = distinct(found.flatMap((line) => line.at.map((p) => p[0]))).sort((a, b) => a - b);
     return {
-      traces, empty: "No check of this selection says anything here.", click: (p) => { location.hash = "check/" + p.customdata; },
+      traces, empty: "No check of this selection has these numbers.", click: (p) => { location.hash = "check/" + p.customdata; },
       layout: { xaxis: { title: { text: xtitle }, type: "log", tickvals: ticks, ticktext: ticks.map(String) }, yaxis: logAxis(range, "relative error"), showlegend: names.length <= 12 }
     };
   });
 }
-// What a case is made of: "size=33 kernel=5" has a size and a kernel.
+// The parameters of a case: "size=33 kernel=5" has a size and a kernel.
 function parametersOf(check) {
   const found = { dtype: check.dtype };
   check.case.split(" ").forEach((word) => { const at = word.indexOf("="); if (at > 0) { found[word.slice(0, at)] = word.slice(at + 1); } });
   return found;
 }
-const DRAWN = 6000; // markers that a screen can show and a browser draws in a second
+const DRAWN = 6000; // the most markers that a screen can show and a browser can draw in a second
 function scatterPlot(checks, parameter, quantity) {
-  return plot(quantity + " against " + parameter + " of every check; the table of checks says the same in numbers.", () => {
-    // What was skipped was not judged; what is declared stands apart.
+  return plot(quantity + " against " + parameter + " of every check; the table of checks lists the numbers.", () => {
+    // Skipped checks are left out; declared deviations have signs of their own.
     let rows = checks.filter((c) => c.label !== "SKIP" && c[quantity] !== undefined && parametersOf(c)[parameter] !== undefined);
     rows = rows.slice(0, DRAWN); // worst first
     const values = distinct(rows.map((c) => parametersOf(c)[parameter]));
@@ -133,7 +133,7 @@ function scatterPlot(checks, parameter, quantity) {
     const kindOf = (c) => c.dtype + (c.label === "EXPECTED" ? " (deviates as declared)" : ""), kinds = distinct(rows.map(kindOf)).sort(), range = span([rows.map((c) => c[quantity])]), traces = [];
     kinds.forEach((kind, k) => {
       const own = rows.filter((c) => kindOf(c) === kind);
-      // Points of one value lie beside each other, in an order that a check keeps.
+      // Points of one value are spread horizontally; the offset of a check is the same in every report.
       const x = own.map((c) => values.indexOf(parametersOf(c)[parameter]) + 0.7 * (parseInt(c.id.slice(0, 4), 16) / 65536 - 0.5));
       const hover = own.map((c) => label(c.implementation, 40) + "<br>" + label(c.property, 30) + ", " + label(c.dtype, 12) + "<br>" + label(c.case, 90) + "<br>" + quantity + " " + show(c[quantity]));
       points(label(kind, 50), x, own.map((c) => c[quantity]), hover, range, { symbol: SHAPES[k % 8], size: 6, opacity: 0.7, color: hue(k) })
@@ -141,7 +141,7 @@ function scatterPlot(checks, parameter, quantity) {
     });
     const shapes = quantity === "ratio" ? [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 1, y1: 1, line: { dash: "dash", color: "#d55e00" } }] : [];
     return {
-      traces, click: (p) => { location.hash = "check/" + p.customdata; }, empty: "No check of this selection has both.",
+      traces, click: (p) => { location.hash = "check/" + p.customdata; }, empty: "No check of this selection has both quantities.",
       layout: { shapes, xaxis: { title: { text: parameter }, tickvals: values.map((_, i) => i), ticktext: values.map((v) => label(v, 12)), range: [-0.6, values.length - 0.4] }, yaxis: logAxis(range, quantity === "ratio" ? "error / bound" : quantity) }
     };
   });

@@ -1,7 +1,7 @@
-// Every check as a table: DataTables sorts, searches and pages; the boxes above it narrow it; the address keeps both.
+// Every check as a table: DataTables sorts, searches and pages; the boxes above filter; the address holds the selection.
 const FILTERS = ["label", "implementation", "property", "dtype"];
 const RANKS = { FAIL: 0, UNSURE: 1, WARN: 2, EXPECTED: 3, PASS: 4, SKIP: 5 };
-// Cells are elements, never markup; what is searched is escaped, because the library reads it as markup once.
+// Cells are elements, never markup. Search texts are escaped, because the library parses them as markup once.
 function column(title, key, draw, order) {
   return {
     title, data: null, name: key, type: order ? "num" : "string", className: order ? "n" : "",

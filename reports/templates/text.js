@@ -1,4 +1,4 @@
-// Elements and texts. Every name reaches the page through textContent: it is text, whatever it holds.
+// Elements and texts. Every name reaches the page through textContent, so it is always text and never markup.
 function make(tag, attributes) {
   const element = document.createElement(tag);
   Object.entries(attributes || {}).forEach(([name, value]) => {
@@ -9,7 +9,7 @@ function make(tag, attributes) {
   });
   return element;
 }
-// A name of any direction and length, kept from turning the text around it.
+// A name of any direction and length, isolated so that it does not reorder the text around it.
 function name(text) { return make("bdi", { class: "name" }, String(text)); }
 function show(value) {
   if (value === null || value === undefined) { return "–"; }
@@ -22,7 +22,7 @@ function duration(seconds) {
   if (seconds >= 1) { return show(seconds) + " s"; }
   return seconds >= 1e-3 ? show(1e3 * seconds) + " ms" : show(1e6 * seconds) + " µs";
 }
-// The plotting library reads a little markup in its labels: names are shown to it as plain text, cut to a label.
+// The plotting library interprets some markup in labels: names are escaped and cut to the length of a label.
 function label(text, most) {
   const letters = Array.from(String(text));
   return escaped(letters.length > most ? letters.slice(0, most - 1).join("") + "…" : letters.join(""));

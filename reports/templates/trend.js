@@ -1,6 +1,6 @@
-// The trend page: one view alone.
+// The trend page has one view.
 (async () => {
   const root = document.getElementById("series");
   if (root) { await trendsView(root, await unpackData("data")); }
-  document.body.dataset.view = "overview"; // says that all is drawn
+  document.body.dataset.view = "overview"; // marks the page as completely drawn
 })();

@@ -4,7 +4,7 @@ function trendsView(root, data) {
   const groupOf = (layer) => (layer.includes(": ") ? layer.split(": ")[0] : layer.split(".")[0]);
   const tools = make("div", { class: "tools" });
   const chosen = () => data.series.filter((s) => s.machine === state.machine && s.quantity === state.quantity);
-  const box = plot("The chosen series over time; the tables below say the same in numbers.", () => {
+  const box = plot("The chosen series over time; the tables below list the numbers.", () => {
     const runs = data.machines[state.machine], dates = runs.dates.map((d) => new Date(1000 * d)), shown = chosen().filter((s) => groupOf(s.layer) === state.group);
     const unit = data.units[state.quantity];
     return {

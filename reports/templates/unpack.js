@@ -1,4 +1,4 @@
-// The page carries its data and libraries compressed; they are unpacked when first needed.
+// The page holds its data and libraries compressed; each is unpacked on first use.
 async function unpack(id) {
   const element = document.getElementById(id);
   const bytes = Uint8Array.from(atob(element.textContent.trim()), (sign) => sign.charCodeAt(0));
@@ -14,7 +14,7 @@ const plotting = once(async () => {
   script.src = await asAddress("plotly-packed");
   await new Promise((done, failed) => {
     script.onload = done;
-    script.onerror = () => failed(new Error("the plotting library could not be started"));
+    script.onerror = () => failed(new Error("the plotting library did not start. Reload the page, or open it in another browser"));
     document.head.append(script);
   });
   return window.Plotly;

@@ -1,12 +1,12 @@
 """gradcheck: the gradients of autograd against finite differences in float64, first and second order.
 
-For every input and parameter by itself (second order: for all at once), a random direction v and a random weight w,
+For every input and parameter separately (second order: for all at once), a random direction v and a random weight w,
 
     <grad <f, w>, v>  =  d/dt <f(. + t v), w>  at t = 0.
 
-The right side is Richardson's extrapolation of central differences, (4 d(h) - d(2h)) / 3, of error O(h^4); its own
-error is estimated by the next finer pair and by the rounding of <f, w> over h, so no tolerance is chosen. The second
-order is the same statement on the gradient, and is left out where the layer has no second derivative.
+The right side is Richardson's extrapolation of central differences, (4 d(h) - d(2h)) / 3, of error O(h^4). Its own
+error is estimated from the next pair of steps and from the rounding of <f, w> / h, so no tolerance is chosen. The
+second order is the same statement for the gradient; it is left out if the layer has no second derivative.
 """
 
 from __future__ import annotations
@@ -28,32 +28,33 @@ from ...harness.verdict.decide import SAFETY, Evidence, decide
 from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict, worst
 from ..rounding import SAMPLES
 
-#: Steps relative to the size of what is moved, in the order they are tried. Rounding costs eps / h, truncation h^4 of
-#: the fifth derivative; they meet near eps^(1/5) = 2^-10, but smaller steps cross fewer kinks of piecewise linear maps.
+#: Steps relative to the size of the moved tensor, in the order of the trials. Rounding costs eps / h, truncation h^4 of
+#: the fifth derivative; they are equal near eps^(1/5) = 2^-10, but smaller steps cross fewer kinks of piecewise linear
+#: maps.
 STEPS = (2.0**-17, 2.0**-24, 2.0**-10)
-#: A slope known to this share of all gradients needs no other step: faults down to 16 millionths are seen.
+#: A slope known to this share of all gradients needs no other step: faults down to 16 millionths are detected.
 GOOD_ENOUGH = 1e-6
 
-#: Tensors by place: an input by its path, a parameter by its name.
+#: Tensors by place; a place is the path of an input or the name of a parameter.
 Places = dict[str, torch.Tensor]
 
 
 def gradcheck(claim: Claim) -> Outcome:
-    """First derivatives of the function with respect to every input and parameter, and second where they exist.
+    """First derivatives of the function with respect to every input and parameter, and second ones if they exist.
 
     Args:
         claim: its function must be computable in float64; ``claim.modules`` hold the parameters.
 
     Returns:
-        The worse of both orders with a part for each. BROKEN names the input or parameter whose gradient is not that
-        of the function. SKIPPED(NOT_DIFFERENTIABLE) where the output carries no gradient.
+        The worse result of both orders, with one part for each. BROKEN names the input or parameter whose gradient is
+        not that of the function. SKIPPED(NOT_DIFFERENTIABLE) if the output carries no gradient.
     """
     start = time.perf_counter()
     with Subject(claim).guarded():
         try:
             function = _Scalar(claim)
             differentiable = function.differentiable
-        except Exception as error:  # of the library's own: the layer has no float64 form
+        except Exception as error:  # any error of the library: the layer has no float64 form
             reason = Reason(code="NO_REFERENCE", message=f"the layer cannot be computed in float64: {error}")
             return Outcome(describe(claim, "gradcheck", Verdict.SKIPPED, reason))
         if not differentiable:
@@ -63,9 +64,9 @@ def gradcheck(claim: Claim) -> Outcome:
         gradient = function.gradient_product()
         if gradient is not None:
             second = _order(claim, "gradcheck: second order", gradient, function.at, jointly=True)
-            # Vacuous: the gradient of a linear map without parameters is constant, and so say the differences.
+            # Vacuous: the gradient of a linear map without parameters is constant, and its differences are zero.
             parts += [second] if second.verdict is not Verdict.VACUOUS else []
-    decisive = parts[0] if parts[0].verdict.fails else worst(parts)  # the first order names the place
+    decisive = parts[0] if parts[0].verdict.fails else worst(parts)  # a failure of the first order names the place
     result = decisive.model_copy(update={"property": "gradcheck", "parts": tuple(parts)})
     return Outcome(result.model_copy(update={"seconds": time.perf_counter() - start}))
 
@@ -98,13 +99,13 @@ class _Scalar:
         return torch.stack(terms).sum()
 
     def gradient_product(self) -> Callable[[Places], torch.Tensor] | None:
-        """<grad <f, w>, u> for a random u; None where the gradient has no gradient."""
+        """<grad <f, w>, u> for a random u; None if the gradient has no gradient."""
         directions = {n: self._noise(v) * _size(v) for n, v in self.at.items()}
 
         def product(places: Places) -> torch.Tensor:
             with torch.enable_grad():
                 leaf = {n: v if v.requires_grad else v.detach().requires_grad_() for n, v in places.items()}
-                # A backward that refuses to be differentiated says so only where w itself carries a gradient.
+                # A backward that cannot be differentiated raises only if w itself carries a gradient.
                 value = self.value(leaf, [w.clone().requires_grad_() for w in self.weights])
                 found = torch.autograd.grad(value, list(leaf.values()), create_graph=True, allow_unused=True)
                 terms = [(g * directions[n]).sum() for n, g in zip(leaf, found, strict=True) if g is not None]
@@ -114,8 +115,8 @@ class _Scalar:
             trial = {n: v.detach().requires_grad_() for n, v in self.at.items()}
             value = product(trial)
             if value.requires_grad:
-                value.backward()  # through everything: grad() would pass by a refusal
-        except (RuntimeError, NotImplementedError):  # no double backward, said in ways of each library's own
+                value.backward()  # through all tensors: grad() would miss a failure
+        except (RuntimeError, NotImplementedError):  # no double backward; each library raises its own error
             return None
         return product
 
@@ -135,7 +136,7 @@ class _Scalar:
 
 @dataclass(frozen=True)
 class _Slope:
-    """A finite difference and what it may be off by."""
+    """A finite difference and its estimated error."""
 
     value: float
     error: float
@@ -144,17 +145,17 @@ class _Slope:
 def _order(
     claim: Claim, name: str, function: Callable[[Places], torch.Tensor], at: Places, *, jointly: bool
 ) -> CheckResult:
-    """One order of derivatives: at every place by itself, or along one direction through all of them."""
+    """One order of derivatives: at every place separately, or along one direction through all places."""
     generator = torch.Generator().manual_seed(claim.seed + 8)
     leaf = {n: v.detach().requires_grad_() for n, v in at.items()}
     with torch.enable_grad():
         value = function(leaf)
         found: Sequence[torch.Tensor | None] = [None] * len(leaf)
-        if value.requires_grad:  # else the function says that it is constant, and is held to it
+        if value.requires_grad:  # else the function declares itself constant, and its gradient is zero
             found = torch.autograd.grad(value, list(leaf.values()), allow_unused=True)
     gradients = {n: torch.zeros_like(v) if g is None else g for (n, v), g in zip(at.items(), found, strict=True)}
     directions = {n: torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v) for n, v in at.items()}
-    # Errors are relative to all gradients jointly, each in units of what its place is moved by.
+    # Errors are relative to the joint norm of all gradients, each in units of the step of its place.
     scale = math.sqrt(sum((float(g.norm()) * _size(at[n])) ** 2 for n, g in gradients.items()))
     found_at = {}
     for places in [list(at)] if jointly else [[n] for n in at]:
@@ -186,7 +187,7 @@ def _order(
 
 
 def _evidence(claimed: float, slope: _Slope, scale: float) -> Evidence:
-    """Error and bound in units of all gradients; a function without any is no proof."""
+    """Error and bound in units of all gradients; a function without a gradient proves nothing."""
     unit = scale if scale > 0 else 1.0
     kappa = max(1.0, slope.error / unit / EPS["float64"])
     return Evidence(
@@ -194,7 +195,7 @@ def _evidence(claimed: float, slope: _Slope, scale: float) -> Evidence:
         error=abs(claimed - slope.value) / unit,
         unit_bound=SAFETY * kappa,
         kappa=kappa,
-        wrong=1.0 if scale > 0 else 0.0,  # no gradient at all would be off by all of it
+        wrong=1.0 if scale > 0 else 0.0,  # a zero gradient would have this error
         finite=math.isfinite(claimed) and math.isfinite(slope.value),
     )
 
@@ -202,10 +203,10 @@ def _evidence(claimed: float, slope: _Slope, scale: float) -> Evidence:
 def _slope(
     function: Callable[[Places], torch.Tensor], at: Places, along: Places, claimed: float, enough: float
 ) -> _Slope:
-    """The derivative along one direction, by the first step that is good enough.
+    """The derivative along one direction, from the first step that is accurate enough.
 
-    A kink between two points of a difference can spoil it beyond its own estimate; a wrong gradient fails at every
-    step. So a step that disagrees is followed by the next, and the best decides.
+    A kink between two points of a difference can cause a larger error than its estimate; a wrong gradient fails at
+    every step. So after a step that disagrees the next one is tried, and the best decides.
     """
     tried: list[_Slope] = []
     for step in STEPS:
@@ -218,7 +219,7 @@ def _slope(
 
 
 def _richardson(function: Callable[[Places], torch.Tensor], at: Places, along: Places, h: float) -> _Slope:
-    """Richardson's derivative, and its error: the next extrapolation's distance, and rounding over h."""
+    """Richardson's derivative and its error: the distance to the next extrapolation, and rounding / h."""
     values: list[float] = []
 
     def central(t: float) -> float:
@@ -235,6 +236,6 @@ def _richardson(function: Callable[[Places], torch.Tensor], at: Places, along: P
 
 
 def _size(v: torch.Tensor) -> float:
-    """RMS of the entries; 1 of a tensor of zeros."""
+    """The RMS of the entries; 1 for a tensor of zeros."""
     size = float(v.square().mean().sqrt())
     return size if size > 0 else 1.0

@@ -1,6 +1,6 @@
-"""The measuring loop behind ``gradients``: both sides of each statement, in float64, float32 and the working precision.
+"""The measuring loop of ``gradients``: both sides of each statement, in float64, float32 and the working precision.
 
-Nothing here decides; ``gradients`` judges what this module found.
+This module only measures; ``gradients`` gives the verdict.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from ..controls import wrong_elements
 from ..forward.homomorphism import defect
 from ..rounding import PERTURBATIONS, SAMPLES, largest, nudge
 
-#: Wrong target actions tried at each element: the power is the largest of their errors, and any one is large.
+#: Wrong target actions tried at each element. The power is the largest of their errors; usually each error is large.
 WRONG = 2
-#: A wrong action that moves a gradient by so much of it is proof enough: no second control is asked. The number decides
-#: how many controls are run, never a verdict.
+#: If a wrong action changes a gradient by this share, no second control is run. The number decides only how many
+#: controls are run, never a verdict.
 CLEAR = 0.1
 
-#: Gradients by place: an input's path for the adjoint, a parameter's name for the parameter gradient.
+#: Gradients by place; a place is an input's path for the adjoint, a parameter's name for the parameter gradient.
 Gradients = dict[str, torch.Tensor]
 
 
 @dataclass
 class GradientTally:
-    """What one place has shown so far, worst over samples, an entry for each element."""
+    """The measurements of one place, worst over samples, with one entry for each element."""
 
     place: str
     size: _Size
@@ -51,14 +51,14 @@ class GradientTally:
 
 
 class _Size:
-    """What a gradient's error is relative to: its own size over samples, or all parameter gradients jointly."""
+    """The size that errors are divided by: a gradient's size over samples, or the joint norm of parameter gradients."""
 
     def __init__(self, leaf: Any, gradient: torch.Tensor, joint: float) -> None:
         self.scale = Scale.of(leaf, gradient) if leaf is not None else None
         self.joint = joint
 
     def relative(self, difference: torch.Tensor) -> torch.Tensor:
-        """Errors [summand], the worst over samples; 0/0 = 0."""
+        """The errors [summand], the worst over samples; 0/0 = 0."""
         if self.scale is not None:
             return self.scale.relative(difference).amax(0)
         norm = float(torch.linalg.vector_norm(difference))
@@ -93,15 +93,15 @@ class GradientLoop:
             y = self._call(torch.float64, self.x, {})
         except UsageError:
             raise
-        except Exception:  # whatever the library raises: without a float64 form there is no f_*
+        except Exception:  # any error of the library: without a float64 form there is no f_*
             self.has_reference = False
-            self._call(self.claim.dtype, self.x, {})  # a layer that fails in its own precision as well has crashed
+            self._call(self.claim.dtype, self.x, {})  # raises if the layer also fails in its own precision: a crash
             return
         self.w, self.other_w = (
             [torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v.device) for _, v in leaves(y)]
             for _ in range(2)
         )
-        # At e: the size of each place, its rounding and its conditioning.
+        # At the identity: the size of each place, its rounding and its conditioning.
         reference = self.after(identity, torch.float64)
         if reference is None:
             return
@@ -128,14 +128,14 @@ class GradientLoop:
                 self._raise_kappa(tally, moved[tally.place] - reference[tally.place], EPS["float64"])
 
     def measure_defect(self, elements: Sequence[Element]) -> None:
-        """Delta: how far the actions are from being group actions, in float64."""
+        """Measure delta: how far the actions are from group actions, in float64."""
         targets = iter(self.w)
         y = tree_map(lambda _: next(targets), self.claim.target)
         with torch.no_grad():
             self.defect = defect(self.claim, self.x, y, elements)
 
     def visit(self, g: Element) -> None:
-        """Both sides at one element, and what wrong target actions would have given."""
+        """Measure both sides at one element, and the errors of wrong target actions."""
         after, before = self.after(g, torch.float64), self.before(g, torch.float64)
         assert after is not None
         assert before is not None
@@ -159,12 +159,12 @@ class GradientLoop:
             tally.precision.append(worst_of(tally.size.relative(after_p[place] - after[place])))
             if self.claim.dtype is torch.float32:
                 self._raise_kappa(tally, after_p[place] - after[place], EPS["float32"])
-            # A summand without a gradient (x/0 = inf) is no proof.
+            # A summand without a gradient (x/0 = inf) proves nothing.
             nothing = torch.zeros_like(tally.errors[-1])
             tally.wrong.append(torch.stack([nothing, *shown[place]]).nan_to_num(0.0, 0.0).amax(0))
 
     def finish(self, elements: Sequence[Element]) -> None:
-        """Where no place shows a wrong action at every element, what the gradient of another <f, w> would show."""
+        """If no place detects a wrong action at every element, measure the error of the gradient of another <f, w>."""
         if any(min(float(v.max()) for v in tally.wrong) > CLEAR for tally in self.tallies if tally.wrong):
             return
         for g in elements:
@@ -184,7 +184,7 @@ class GradientLoop:
         return self._gradients(dtype, self.x, self.claim.group.identity, g, weights or self.w)
 
     def wanted(self, x: Tree) -> list[str]:
-        """Places whose gradients are compared."""
+        """The places whose gradients are compared."""
         if self.on_inputs:
             return [path for path, v in leaves(x) if v.is_floating_point()]
         return list(self.parameters)
@@ -192,22 +192,22 @@ class GradientLoop:
     def _gradients(
         self, dtype: torch.dtype, x: Tree, moved: Element, target: Element, weights: list[torch.Tensor]
     ) -> Gradients | None:
-        """Gradients as float64 values, or None where the output carries none."""
+        """The gradients as float64 values; None if the output carries no gradient."""
         claim = self.claim
         x = tree_map(lambda v: v.double().requires_grad_(self.on_inputs) if v.is_floating_point() else v, x)
         theta = {} if self.on_inputs else {n: p.detach().to(dtype).requires_grad_() for n, p in self.parameters.items()}
         with torch.enable_grad():
-            # The actions are differentiated in float64 in every run: their precision is not what is judged.
+            # The actions are differentiated in float64 in every run, because their precision is not under test.
             y = self._call(dtype, claim.act(claim.source, moved, x), theta)
             if y is None:
                 return None
             found = [v for _, v in leaves(claim.act(claim.target, target, y))]
             product = sum((v * w.reshape(v.shape)).sum() for v, w in zip(found, weights, strict=True))
-        at = [v for _, v in leaves(x) if v.requires_grad] if self.on_inputs else list(theta.values())
+        wanted = [v for _, v in leaves(x) if v.requires_grad] if self.on_inputs else list(theta.values())
         if not isinstance(product, torch.Tensor) or not product.requires_grad:
             return None
-        gradients = torch.autograd.grad(product, at, allow_unused=True)
-        found = [torch.zeros_like(v) if d is None else d for v, d in zip(at, gradients, strict=True)]
+        gradients = torch.autograd.grad(product, wanted, allow_unused=True)
+        found = [torch.zeros_like(v) if d is None else d for v, d in zip(wanted, gradients, strict=True)]
         fields = dict(leaves(claim.source)) if self.on_inputs else {}
         return {
             place: _as_signal(fields.get(place), gradient.double())
@@ -215,7 +215,7 @@ class GradientLoop:
         }
 
     def _call(self, dtype: torch.dtype, x: Tree, theta: Gradients) -> Tree:
-        """The function in one precision on float64 values, its output as float64."""
+        """Run the function in one precision on float64 values; return its output as float64."""
         claim = self.claim
         start = time.perf_counter()
         with seeded(claim.call_seed, claim.device), full_float32(), torch.enable_grad():
@@ -237,18 +237,18 @@ class GradientLoop:
 
     @staticmethod
     def _raise_kappa(tally: GradientTally, difference: torch.Tensor, eps: float) -> None:
-        # A summand whose gradient never varies says nothing about rounding.
+        # A summand whose gradient never varies has no information about rounding.
         errors = tally.size.relative(difference)
         tally.kappa = torch.maximum(tally.kappa.to(errors), torch.where(errors.isfinite(), errors, 0.0) / eps)
 
 
 def _as_signal(leaf: Any, gradient: torch.Tensor) -> torch.Tensor:
-    """A gradient by values as the gradient in the inner product of the action, which it moves like the input."""
+    """A gradient by values as the gradient in the inner product of the action, so that it moves like the input."""
     return leaf.gradient(gradient) if isinstance(leaf, Field) else gradient
 
 
 def worst_of(errors: torch.Tensor) -> float:
-    """The largest error; NaN stays."""
+    """The largest error; NaN if any error is NaN."""
     return math.nan if bool(errors.isnan().any()) else largest(errors)
 
 

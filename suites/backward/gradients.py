@@ -1,11 +1,11 @@
-"""Backward passes: adjoint and parameter gradient, two statements on the derivative of f(a_g x) = b_g f(x).
+"""Backward passes: adjoint and parameter gradient, two statements about the derivative of f(a_g x) = b_g f(x).
 
     adjoint               a_g^T J(a_g x)^T w = J(x)^T b_g^T w             for every w
     parameter gradient    d/dtheta <f(a_g x), w> = d/dtheta <f(x), b_g^T w>
 
-Transposes are vector-Jacobian products, of the actions too, so that any action will do: orthogonal, projecting onto a
-band, or a function. Both sides start from a_e x (the band, where there is one) and end in b_e. The statement for
-generators implies it for their products.
+Transposes are vector-Jacobian products, also those of the actions, so the action can be orthogonal, a projection onto
+a band, or any function. Both sides start from a_e x (its projection, if there is a band) and end with b_e. The
+statement for generators implies the statement for their products.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from ..forward.equivariance import jittered
 from ..rounding import SAMPLES
 from .gradient_loop import GradientLoop, GradientTally, worst_of
 
-#: Elements beside the generators: in a finite group the statement for generators implies the rest, and one more is a
-#: second look; in a continuous one the generators of a grid's symmetries and one Haar sample generate a dense subgroup.
+#: Elements in addition to the generators. In a finite group the statement for generators implies all others, and one
+#: more element is a second test; in a continuous group the generators of a grid's symmetries and one Haar sample
+#: generate a dense subgroup.
 OTHERS = 1
 
 
-#: Conclusions that a tie may be behind: a jump of the gradient, or a bound that its jump under rounding has widened.
+#: Reason codes that a tie can cause: the gradient jumps, or its jump under rounding has widened the bound.
 DOUBTFUL = ("ERROR", "VACUOUS", "ILL_CONDITIONED", "LOW_POWER")
 
 
@@ -45,8 +46,8 @@ def adjoint(claim: Claim) -> Outcome:
         claim: its function must be differentiable in some floating input.
 
     Returns:
-        EXACT, or BROKEN where a right forward has a wrong backward. SKIPPED(NOT_DIFFERENTIABLE) where the output
-        carries no gradient, SKIPPED(NO_EXACT_ELEMENTS) where no element maps the grid onto itself.
+        EXACT, or BROKEN if a correct forward pass has a wrong backward pass. SKIPPED(NOT_DIFFERENTIABLE) if the output
+        carries no gradient, SKIPPED(NO_EXACT_ELEMENTS) if no element maps the grid onto itself.
     """
     return _check(claim, "adjoint")
 
@@ -54,14 +55,14 @@ def adjoint(claim: Claim) -> Outcome:
 def parameter_gradient(claim: Claim) -> Outcome:
     """The gradient of every parameter is the same from both sides: d<f(a_g x), w> = d<f(x), b_g^T w>.
 
-    It holds where the function is equivariant for every value of its parameters, so that training cannot break it.
+    It holds if the function is equivariant for every value of its parameters, so that training cannot break it.
 
     Args:
         claim: ``claim.modules`` hold the parameters.
 
     Returns:
-        EXACT, or BROKEN where a weight gradient is wrong or single weights may move alone. Gradients are measured
-        against the norm of all of them jointly. SKIPPED(NO_PARAMETERS) without any.
+        EXACT, or BROKEN if a weight gradient is wrong or if training can change tied weights separately. Errors are
+        relative to the joint norm of all gradients. SKIPPED(NO_PARAMETERS) if the layer has no parameters.
     """
     return _check(claim, "parameter_gradient")
 
@@ -73,14 +74,12 @@ def _check(claim: Claim, name: str) -> Outcome:
     except RuntimeError as error:
         if FREED not in str(error):
             raise
-        text = (
-            "the layer frees its own graph by differentiating inside: its backward is checked with create_graph=True."
-        )
+        text = "the layer differentiates inside and frees its own graph: use create_graph=True to check its backward."
         return Outcome(describe(claim, name, Verdict.SKIPPED, Reason(code="NOT_DIFFERENTIABLE", message=text)))
 
 
 def _away_from_ties(claim: Claim, name: str, outcome: Outcome) -> Outcome:
-    """What inputs moved by 1e-4 say: at a tie or a kink a layer has no gradient to judge, and rounding jumps there."""
+    """Check again with inputs moved by 1e-4: at a tie or a kink a layer has no gradient, and its rounding jumps."""
     moved = replace(claim, inputs=lambda count, generator: jittered(claim.draw(count), claim.seed))
     again = _measured(moved, name)
     if again.result.verdict is Verdict.BROKEN and outcome.result.verdict is not Verdict.BROKEN:
@@ -107,7 +106,7 @@ def _measured(claim: Claim, name: str) -> Outcome:
         for g in elements:
             loop.visit(g)
         loop.finish(elements)
-    # An unused input or a bias before a norm has no gradient of its own: the places are proof together.
+    # An unused input or a bias before a norm has no gradient of its own, so all places share one power.
     power = max(_power_units(tally) for tally in loop.tallies)
     judged = [(tally, *_judge(claim, loop, tally, power)) for tally in loop.tallies]
     tally, evidence, index, verdict, reason = max(judged, key=lambda row: (row[3].severity, _ratio(row[1])))
@@ -117,7 +116,7 @@ def _measured(claim: Claim, name: str) -> Outcome:
 
 
 def _elements(claim: Claim, rng: np.random.Generator) -> list[Element]:
-    """Generators and a few others, of those that need no interpolation; never the identity."""
+    """Generators and a few other elements that need no interpolation; never the identity."""
     if claim.refined is not None:
         return []
     exact = [g for g in claim.representatives(rng, 2) if claim.exact(g) and not g.is_identity]
@@ -142,14 +141,16 @@ def _not_applicable(claim: Claim, elements: Sequence[Element], loop: GradientLoo
         text = "the layer cannot be computed in float64, so rounding in its gradients has no bound."
         return Reason(code="NO_REFERENCE", message=text)
     if not loop.differentiable:
-        return Reason(code="NOT_DIFFERENTIABLE", message="the output carries no gradient: only the forward can hold.")
+        return Reason(
+            code="NOT_DIFFERENTIABLE", message="the output carries no gradient: only the forward can be checked."
+        )
     return None
 
 
 def _judge(
     claim: Claim, loop: GradientLoop, tally: GradientTally, power: float
 ) -> tuple[Evidence, int, Verdict, Reason]:
-    """Evidence and verdict of one place, and the index of its worst element."""
+    """The evidence and the verdict of one place, and the index of its worst element."""
     errors = torch.stack(tally.errors)
     unit = SAFETY * tally.kappa.expand(errors.shape[1])
     ratios = torch.where(errors == 0, 0.0, errors / unit).nan_to_num(torch.inf, torch.inf)
@@ -170,10 +171,10 @@ def _judge(
 
 
 def _power_units(tally: GradientTally) -> float:
-    """Min over elements of what a wrong action gives, in units of S kappa.
+    """The least error of a wrong action over the elements, in units of S kappa.
 
-    No action changes an invariant's gradient or a bias': there the gradient of another <f, w> is the control, where no
-    place shows a wrong action.
+    No action changes the gradient of an invariant or of a bias. If no place detects a wrong action, the gradient of
+    another <f, w> is the control.
     """
     unit = SAFETY * tally.kappa
     wrong = float((torch.stack(tally.wrong) / unit).amax(1).min())

@@ -1,9 +1,9 @@
 """Aliasing: nonlinear layers on band-limited signals, judged in the limit of large bandwidths.
 
-A pointwise function of a signal of degrees l < b has every degree. Sampled at bandwidth b, those from b on come back
-as aliases, which rotations do not move as they should. This error falls as the grid is refined, at a rate that the
-function's smoothness sets; a fault's does not. Inputs have few degrees: fixed in physical units, they and their
-rotations are exact at every bandwidth.
+A pointwise function of a signal of degrees l < b has all degrees. On a grid of bandwidth b, degrees from b on become
+aliases, which do not move with a rotation as they should. This error falls as the grid is refined, at a rate set by the
+function's smoothness; the error of a fault does not fall. Inputs have few degrees and are fixed in physical units, so
+that they and their rotations are exact at every bandwidth.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from ...harness.verdict.result import Reason, Verdict
 from .convergence import ELEMENTS, SAMPLES, BandwidthErrors, Rounding, conclude, rounding_of
 from .homomorphism import defect
 
-#: Degrees of the inputs: more than a constant and a gradient.
+#: Number of degrees of the inputs: more than a constant and a gradient.
 INPUT_DEGREES = 4
-#: Least bandwidth of the coarsest grid by number of axes. S2 is cheap, and its few points make errors vary more.
+#: Least bandwidth of the coarsest grid by number of axes; larger on S2, which is cheap and whose errors vary more.
 LEAST_BANDWIDTH = {2: 2 * INPUT_DEGREES, 3: INPUT_DEGREES}
 
 
@@ -44,16 +44,16 @@ def aliasing(claim: Claim) -> Outcome:
     """f(a_g x) against b_g f(x) for a nonlinear f, over the bandwidths of the claim's contract.
 
     Args:
-        claim: the source is a single field on Sphere or Rotations, and the function takes signals of every bandwidth;
-            one that takes its own alone is AMBIGUOUS, unless the contract declares a ceiling.
+        claim: the source is a single field on Sphere or Rotations, and the function accepts signals of every bandwidth.
+            A function of one bandwidth only is AMBIGUOUS, unless the contract declares a ceiling.
 
     Returns:
         APPROXIMATE with the fitted order, the interval of the limit and the gain over an unconstrained layer; BROKEN
-        where the limit is not zero; SKIPPED where equivariance judges the layer exactly.
+        if the limit is not zero; SKIPPED if the property equivariance judges the layer exactly.
     """
     start = time.perf_counter()
     if not may_alias(claim) or not isinstance(claim.source, Field):
-        reason = Reason(code="NOT_BAND_LIMITED", message="the source is no single field on Sphere or Rotations.")
+        reason = Reason(code="NOT_BAND_LIMITED", message="the source is not a single field on Sphere or Rotations.")
         return Outcome(describe(claim, "aliasing", Verdict.SKIPPED, reason))
     if not aliases(claim):
         reason = Reason(code="NOTHING_ALIASES", message="the layer is affine or exact: equivariance judges it.")
@@ -67,41 +67,41 @@ def aliasing(claim: Claim) -> Outcome:
     table: list[BandwidthErrors] = []
     refused, picture, seconds = "", None, 0.0
     try:
-        for at, x in zip(scaled, _inputs([_source(c) for c in scaled], claim), strict=True):
-            row, picture, inside = _at(at, elements, x)
+        for finest, x in zip(scaled, _inputs([_source(c) for c in scaled], claim), strict=True):
+            row, picture, inside = _at(finest, elements, x)
             table.append(row)
             seconds += inside
     except HarnessError:
         raise
-    except Exception as error:  # a layer built for one bandwidth refuses others in ways of its own
+    except Exception as error:  # a layer built for one bandwidth may raise any error for others
         refused = f" The layer refuses other bandwidths ({type(error).__name__}: {error})."
-        at, x = claim, claim.draw(SAMPLES)
-        row, picture, seconds = _at(at, elements, x)
+        finest, x = claim, claim.draw(SAMPLES)
+        row, picture, seconds = _at(finest, elements, x)
         table = [row]
-    result = conclude(claim, "aliasing", table, elements, contract, _rounding(at, elements, x))
+    result = conclude(claim, "aliasing", table, elements, contract, _rounding(finest, elements, x))
     reason = result.reason.model_copy(update={"message": result.reason.message + refused})
     spent = {"seconds": time.perf_counter() - start, "seconds_in_layer": seconds}
     return Outcome(result.model_copy(update={**spent, "reason": reason}), picture)
 
 
 def may_alias(claim: Claim) -> bool:
-    """Whether errors of aliasing are excused: signals are band-limited, and the contract is one of limits."""
+    """Whether aliasing may explain errors: signals are band-limited, and the contract is ``Approximate``."""
     on_band = any(isinstance(leaf, Field) and leaf.band_limited for _, leaf in leaves(claim.source))
     return on_band and isinstance(claim.contract, Approximate)
 
 
 def aliases(claim: Claim) -> bool:
-    """Whether a layer is not affine, and its error under one rotation is more than rounding explains.
+    """Whether a layer is not affine and has an error under one rotation that rounding does not explain.
 
-    An affine layer makes no new degrees, so that it has no excuse, unless the contract declares an order or a ceiling:
-    a discretised integral. An exact one needs none.
+    An affine layer creates no new degrees, so aliasing cannot explain its errors, unless the contract declares an
+    order or a ceiling (a discretised integral).
     """
     return may_alias(claim) and _aliases(_Itself(claim))
 
 
 @dataclass(frozen=True, eq=False)
 class _Itself:
-    """A claim as a cache key: the very object, since every property of a claim asks the same."""
+    """A claim as a cache key, compared by identity, because several properties of one claim need the same answer."""
 
     claim: Claim
 
@@ -118,16 +118,16 @@ def _aliases(key: _Itself) -> bool:
     assert isinstance(claim.contract, Approximate)
     declared = claim.contract.order is not None or claim.contract.ceiling is not None
     probe = _Probe(claim)
-    return (declared or probe.bends()) and probe.fails_to_turn()
+    return (declared or probe.bends()) and probe.fails_to_rotate()
 
 
 def is_affine(claim: Claim) -> bool:
-    """Whether f(u) + f(v) = f(u + v) + f(0), to rounding."""
+    """Whether f(u) + f(v) = f(u + v) + f(0) up to rounding."""
     return not _Probe(claim).bends()
 
 
 class _Probe:
-    """A claim's function at u, v, u + v and 0, and how far rounding moves its outputs."""
+    """A claim's function at u, v, u + v and 0, and the rounding of its outputs."""
 
     def __init__(self, claim: Claim) -> None:
         self.claim, self.subject = claim, Subject(claim)
@@ -147,13 +147,13 @@ class _Probe:
         self.eps = EPS["float32"] if exact is None else claim_eps(str(claim.dtype).removeprefix("torch."))
 
     def bends(self) -> bool:
-        """Whether the function is not affine, by more than the rounding of a layer that computes in float32."""
+        """Whether the function is not affine, beyond the rounding of a layer that computes in float32."""
         sums = tree_map(lambda _, y: (y[:1] + y[1:2] - y[2:3] - y[3:]).expand_as(y), self.claim.target, self.y)
         nothing = tree_map(lambda _, y: torch.zeros_like(y), self.claim.target, self.y)
-        # Four outputs are added, each within S kappa eps.
+        # The sum has four outputs, each with a rounding error within S kappa eps.
         return not (self._apart(sums, nothing) <= 4 * SAFETY * self.kappa * EPS["float32"])
 
-    def fails_to_turn(self) -> bool:
+    def fails_to_rotate(self) -> bool:
         """Whether f(a_g x) is not b_g f(x) for one element."""
         claim = self.claim
         g = next(g for g in _elements(claim) if not g.is_identity)
@@ -164,7 +164,7 @@ class _Probe:
         return not (self._apart(moved, claim.act(claim.target, g, y)) <= SAFETY * self.kappa * (self.eps + delta))
 
     def _apart(self, a: Tree, b: Tree) -> float:
-        """The largest relative difference of two outputs; NaN is infinite."""
+        """The largest relative difference of two outputs; NaN counts as infinite."""
         rows = zip(self.scales, leaves(a), leaves(b), strict=True)
         return max(float(scale.relative(u - v).max().nan_to_num(torch.inf)) for scale, (_, u), (_, v) in rows)
 
@@ -175,14 +175,14 @@ def _sum_of_two(x: torch.Tensor) -> torch.Tensor:
 
 
 def excuse(claim: Claim, error: float | None) -> Reason:
-    """Why an exact property leaves a layer to this one."""
+    """The reason of an exact property that skips a layer because the property aliasing judges it."""
     seen = f" (error {error:.2g} at this bandwidth)" if error is not None else ""
     text = f"the layer holds in the limit of large bandwidths{seen}: the property aliasing judges it there."
     return Reason(code="ALIASES", message=text)
 
 
 def _elements(claim: Claim) -> list[Element]:
-    """Haar samples, or elements of a finite group thinned to as many."""
+    """Haar samples, or the same number of elements of a finite group."""
     if claim.group.order is None:
         return claim.group.sample(np.random.default_rng(claim.seed), ELEMENTS)
     moving = [g for g in claim.group if not g.is_identity]
@@ -190,7 +190,7 @@ def _elements(claim: Claim) -> list[Element]:
 
 
 def _resized(claim: Claim, factor: float) -> Claim:
-    """The claim of the same function between fields of ``factor`` times their bandwidths."""
+    """The claim of the same function between fields with ``factor`` times the bandwidth."""
 
     def scaled(leaf: Any) -> Any:
         return replace_domain(leaf, leaf.domain.resized(factor)) if isinstance(leaf, Field) else leaf
@@ -207,7 +207,7 @@ def _source(claim: Claim) -> Field:
 def _inputs(sources: list[Field], claim: Claim) -> list[torch.Tensor]:
     """One set of signals of degrees below INPUT_DEGREES, on the grid of each source."""
     if claim.inputs is not None:
-        raise ValueError("inputs are given, of one bandwidth")
+        raise ValueError("the given inputs have one bandwidth")
     few = sources[0].domain.resized(INPUT_DEGREES / _band(sources[0]).b)
     small = _band(replace_domain(sources[0], few))
     generator = torch.Generator().manual_seed(claim.seed)
@@ -223,7 +223,7 @@ def _band(field: Field) -> Band:
 
 
 def _at(claim: Claim, elements: list[Element], x: torch.Tensor) -> tuple[BandwidthErrors, Attachment, float]:
-    """Errors of all elements at one bandwidth, the picture of the first, and the seconds inside the layer."""
+    """The errors of all elements at one bandwidth, the picture of the first element, and the seconds in the layer."""
     subject, source = Subject(claim), _source(claim)
     with subject.guarded():
         x = source.project(x)
@@ -244,7 +244,7 @@ def _at(claim: Claim, elements: list[Element], x: torch.Tensor) -> tuple[Bandwid
 
 
 def _rounding(claim: Claim, elements: list[Element], x: torch.Tensor) -> Rounding:
-    """What rounding explains at one bandwidth."""
+    """The rounding at one bandwidth."""
 
     def apart(a: Tree, b: Tree) -> float:
         scales = [Scale.of(leaf, v) for (_, leaf), (_, v) in zip(leaves(claim.target), leaves(b), strict=True)]
@@ -254,7 +254,7 @@ def _rounding(claim: Claim, elements: list[Element], x: torch.Tensor) -> Roundin
 
 
 def _control(claim: Claim, run: Any, g: Element, x: torch.Tensor, source: Field) -> float:
-    """The error of an unconstrained layer: this one behind a factor that grows from the north pole to the south."""
+    """The error of a layer without symmetry: this layer after a factor that grows from the north pole to the south."""
     rings, *rest = source.domain.axes
     ramp = torch.linspace(0, 2, rings, dtype=x.dtype, device=x.device).reshape(-1, *[1] * len(rest))
     y = run(ramp * x)

@@ -1,4 +1,4 @@
-"""Errors over resolutions: does the interval of their limit on fine grids contain zero?"""
+"""Errors over resolutions: does the interval of the limit on fine grids contain zero?"""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ...harness.verdict.result import CheckResult, ElementResult, Reason, Resolu
 from ..rounding import nudge
 from .homomorphism import defect
 
-#: Samples and elements behind each resolution's errors.
+#: Number of samples and elements for the errors at each resolution.
 SAMPLES = 8
 ELEMENTS = 4
 
-#: Slower convergence than h^0.2 cannot be told from a plateau with three resolutions.
+#: Three resolutions cannot distinguish convergence slower than h^0.2 from a plateau.
 LEAST_ORDER = 0.2
 #: Half-width of the interval of the limit, in standard errors over samples (Student, 7 degrees of freedom, 95%).
 STUDENT = 2.36
@@ -34,24 +34,24 @@ STUDENT = 2.36
 
 @dataclass(frozen=True)
 class Rounding:
-    """What rounding explains of an error at the finest resolution: S kappa (eps + delta).
+    """The error that rounding explains at the finest resolution: S kappa (eps + delta).
 
-    A layer whose error meets that has converged, however its errors go on. kappa is 1 at least, so that an error of
-    S eps is explained in any case; ``measure`` gives kappa and delta where an error is larger.
+    A layer whose error is below this bound has converged, whatever its other errors are. kappa is at least 1, so
+    rounding always explains an error of S eps; for larger errors ``measure`` gives kappa and delta.
     """
 
     dtype: str = "float32"
     measure: Callable[[], tuple[float, float]] = lambda: (1.0, 0.0)
 
     def surely_explains(self, error: float) -> bool:
-        """Whether it explains an error whatever kappa is."""
+        """Whether rounding explains an error for every kappa."""
         return error <= SAFETY * claim_eps(self.dtype)
 
     def verdict(self, error: float) -> tuple[Verdict, Reason] | None:
-        """The verdict on an error that does not vanish at fine resolutions; None: rounding does not explain it."""
+        """The verdict on an error that does not vanish at fine resolutions; None if rounding does not explain it."""
         kappa, defect = self.measure()
         own, single = (SAFETY * kappa * (eps + defect) for eps in (claim_eps(self.dtype), EPS["float32"]))
-        if own >= 1:  # the layer jumps, and that is no excuse for an error at every resolution
+        if own >= 1:  # the layer jumps, which does not explain an error at every resolution
             return None
         if error <= own:
             return Verdict.APPROXIMATE, at_rounding(error)
@@ -62,21 +62,21 @@ class Rounding:
 
 
 def at_rounding(error: float) -> Reason:
-    """The reason to accept an error that rounding explains."""
+    """The reason for an error that rounding explains."""
     return Reason(code="ROUNDING", message=f"the error at the finest resolution, {error:.1g}, is at rounding level.")
 
 
 def rounding_of(
     subject: Subject, x: Tree, apart: Callable[[Tree, Tree], float], elements: Sequence[Element] = ()
 ) -> Rounding:
-    """Rounding of a layer at inputs x: kappa = max(1, P_32 / eps_32, C), as for exact claims.
+    """The rounding of a layer at inputs x: kappa = max(1, P_32 / eps_32, C), as for exact claims.
 
     Args:
-        subject: the layer at its finest resolution. Where f_* cannot be computed, C alone is measured, in the working
-            precision; where the float32 run cannot, C in float64.
+        subject: the layer at its finest resolution. If f_* cannot be computed, only C is measured, in the working
+            precision; if the float32 run is impossible, only C in float64.
         x: inputs in float64.
-        apart: the relative difference of an output from another, in the norm that the errors were measured in.
-        elements: those whose actions interpolate nothing and have a defect of rounding, delta.
+        apart: the relative difference of two outputs, in the norm of the errors.
+        elements: the elements whose actions do not interpolate and have a rounding defect, delta.
     """
     dtype = str(subject.claim.dtype).removeprefix("torch.")
 
@@ -98,25 +98,25 @@ def rounding_of(
 
 
 def _lost_in_single(subject: Subject, x: Tree, apart: Callable[[Tree, Tree], float]) -> float:
-    """P_32; nothing where the layer refuses float32, because it was made for float64: then C says what can be said."""
+    """P_32; 0 if the layer refuses float32 because it was built for float64: then kappa comes from C alone."""
     try:
         single = subject.single(x)
     except UsageError:
         raise
-    except Exception:  # in ways of the library's own
+    except Exception:  # any error of the library
         return 0.0
     return apart(single, subject.reference(subject.through(x, torch.float32)))
 
 
 @dataclass(frozen=True)
 class ResolutionErrors:
-    """Errors [element, sample] at one resolution, with what the action and an unconstrained layer do there."""
+    """Errors [element, sample] at one resolution, with those of the action alone and of an unconstrained layer."""
 
     size: int
     errors: NDArray[np.float64]
     floor: float
     control: float
-    #: Points on an axis of the output, where that is a grid.
+    #: Points on an axis of the output, if the output is a grid.
     output: int = 0
 
     def summary(self) -> Resolution:
@@ -125,7 +125,7 @@ class ResolutionErrors:
 
     @property
     def spacing(self) -> float:
-        """Grid spacing, half the box = 1."""
+        """The grid spacing; half the box is 1."""
         return 2 / (self.size - 1)
 
 
@@ -171,13 +171,14 @@ def conclude(
 def judge_convergence(
     table: Sequence[ResolutionErrors], contract: Approximate, rounding: Rounding
 ) -> tuple[Verdict, Reason, tuple[float, float] | None, float | None]:
-    """Verdict from errors over resolutions: does the interval of the extrapolated limit contain zero?
+    """The verdict on errors over resolutions: does the interval of the extrapolated limit contain zero?
 
-    With spacings in one ratio, e = L + c h^q gives L = (e1 e3 - e2^2) / (e1 + e3 - 2 e2) (Aitken); the first order
-    gives L = e3 - (e2 - e3) / (ratio - 1), and so does a lower one, ratio^q, that the claim declares. BROKEN needs both
-    to be positive beyond their standard errors over samples, and an error that rounding does not explain.
+    With spacings in one ratio, e = L + c h^q gives L = (e1 e3 - e2^2) / (e1 + e3 - 2 e2) (Aitken). The first order
+    gives L = e3 - (e2 - e3) / (ratio - 1); a lower order q that the claim declares replaces ratio by ratio^q. BROKEN
+    requires that both limits are positive beyond their standard errors over samples, and that rounding does not
+    explain the error.
     """
-    # An element's error for each sample is its own sequence; the worst element decides.
+    # The errors of an element form one sequence for each sample; the worst element decides.
     if not all(np.isfinite(t.errors).all() for t in table):
         reason = Reason(code="NONFINITE", message="the output has NaN or infinite values where the input is finite.")
         return Verdict.BROKEN, reason, None, None
@@ -189,7 +190,9 @@ def judge_convergence(
         text = f"error {finest:.3g} at the finest grid, declared ceiling {contract.ceiling:.3g}"
         return (Verdict.APPROXIMATE if good else Verdict.BROKEN), Reason(code="CEILING", message=text), None, None
     if len(table) < 3:
-        text = "one resolution cannot tell discretisation from a fault: give three factors, or declare a ceiling."
+        text = (
+            "one resolution cannot distinguish discretisation from a fault: give three factors, or declare a ceiling."
+        )
         return Verdict.AMBIGUOUS, Reason(code="SINGLE_RESOLUTION", message=text), None, None
     if rounding.surely_explains(finest):
         return Verdict.APPROXIMATE, at_rounding(finest), (0.0, finest), None
@@ -213,7 +216,7 @@ def judge_convergence(
 
 
 def _limit(series: NDArray[np.float64], ratio: float) -> tuple[float, float]:
-    """Interval of the limit of fine grids: the hull of both extrapolations, each with its jackknife standard error."""
+    """The interval of the limit: the hull of both extrapolations, each with its jackknife standard error."""
     count = series.shape[1]
     limits = _extrapolations(series, ratio)
     without = np.stack([_extrapolations(np.delete(series, i, 1), ratio) for i in range(count)])
@@ -222,14 +225,14 @@ def _limit(series: NDArray[np.float64], ratio: float) -> tuple[float, float]:
 
 
 def _extrapolations(series: NDArray[np.float64], ratio: float) -> NDArray[np.float64]:
-    """Limits of the mean errors e1, e2, e3: by Aitken, and by the slowest order that a sound layer shows.
+    """The limits of the mean errors e1, e2, e3: by Aitken, and by the lowest order that a sound layer shows.
 
-    Aitken alone is too sure of itself where two orders mix (e = c h^2 + d h^3 falls ever more slowly, as if to a
-    small positive limit); the first order alone would take a small fault for slow convergence.
+    Aitken's interval alone is too narrow if two orders mix: e = c h^2 + d h^3 falls ever more slowly, as if to a small
+    positive limit. The first order alone would mistake a small fault for slow convergence.
     """
     e1, e2, e3 = series.mean(1)
     bend = e1 + e3 - 2 * e2
-    # Concave or straight decay has no positive limit; growth has at least the last value as its limit.
+    # Concave or linear decay has no positive limit; the limit of growing errors is at least the last value.
     decay = (e1 * e3 - e2**2) / bend if bend > 0 else -e3
     aitken = decay if e1 > e2 > e3 else e3
     return np.array([aitken, e3 - (e2 - e3) / (ratio - 1)])

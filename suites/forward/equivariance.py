@@ -1,4 +1,4 @@
-"""Equivariance, forward: E_* and E_p for every exact element, against a derived bound, with proof of power.
+"""Equivariance of the forward pass: E_* and E_p for every exact element, with a derived bound and the power.
 
 kappa = max(1, P_32/eps_32, C)      bound = S kappa (eps + delta)      power = min_g W(g) / bound
 """
@@ -28,7 +28,8 @@ from .measurement import LeafTally, Measured, look_behind_constants, measure
 
 #: Elements drawn from a continuous group.
 HAAR_SAMPLES = 4
-#: Relative move that parts ties: a thousand steps of float32, so that tens of equal values stay apart once rounded.
+#: Relative size of the move that breaks ties: a thousand steps of float32, so that tens of equal values stay different
+#: after rounding.
 JITTER = 1e-4
 
 
@@ -38,10 +39,10 @@ def equivariance(
     """f(a_g x) = b_g f(x) for every element of the claim's group that source and target move without interpolation.
 
     Args:
-        claim: what is claimed.
-        jitter: retry a failure with inputs moved by 1e-4, to tell a tie from a fault.
-        keep: judge only these elements of the group.
-        name: what the result is called.
+        claim: the claim to check.
+        jitter: repeat a failed check with inputs moved by 1e-4, to distinguish a tie from a fault.
+        keep: check only the elements for which this function is true.
+        name: name of the property in the result.
 
     Returns:
         EXACT, IMPRECISE, AMBIGUOUS, VACUOUS or BROKEN with its reason, the errors of each element, and a diagram.
@@ -65,7 +66,7 @@ def equivariance(
         judged = [_judge(measured, tally, jitter_passes=False) for tally in measured.tallies]
     excused = any(_beyond_rounding(verdict, r) for _, _, verdict, r in judged) and aliases(claim)
     if excused:
-        pass  # a jump of the layer under jitter would say nothing more
+        pass  # moved inputs would give no further evidence
     elif jitter and any(verdict is Verdict.BROKEN and r.code == "ERROR" for _, _, verdict, r in judged):
         moved = measure(subject, elements, jittered(x, claim.seed), rng)
         passes = all(_judge(moved, t, jitter_passes=False)[2] is not Verdict.BROKEN for t in moved.tallies)
@@ -85,7 +86,7 @@ def equivariance(
 
 
 def _picture(measured: Measured, name: str) -> Attachment | None:
-    """The diagram; that of equivariance itself has the stabilised view too."""
+    """The diagram; for the property equivariance it includes the stabilised view."""
     picture = measured.picture
     if picture is None or name != "equivariance":
         return picture
@@ -94,7 +95,7 @@ def _picture(measured: Measured, name: str) -> Attachment | None:
 
 def _nothing_exact(claim: Claim, everything: bool) -> Reason:
     if claim.refined is not None:
-        message = "the layer has a resolution of its own: off_grid judges it in the limit of fine ones."
+        message = "the layer has a resolution of its own: off_grid judges it in the limit of fine resolutions."
     elif everything:
         message = f"no element of {claim.group.name} maps the grid onto itself."
     else:
@@ -103,23 +104,23 @@ def _nothing_exact(claim: Claim, everything: bool) -> Reason:
 
 
 def _beyond_rounding(verdict: Verdict, reason: Reason) -> bool:
-    """Errors of structure, that the aliases of a nonlinear layer on the sphere could explain."""
+    """Whether the error is structural, so that aliases of a nonlinear layer on the sphere could explain it."""
     return (verdict is Verdict.BROKEN and reason.code == "ERROR") or reason.code == "CONSTANTS_IN_SINGLE"
 
 
 def _needs_closer_look(evidence: Evidence) -> bool:
-    """Errors that only float32 constants could explain."""
+    """Whether only constants in float32 could explain the error."""
     return evidence.bound(EPS["float64"]) < evidence.error <= evidence.bound(EPS["float32"])
 
 
 def _lost_in_jumps(evidence: Evidence, verdict: Verdict, reason: Reason) -> bool:
-    """Errors that a bound beyond the whole output excuses: at a tie the smallest perturbation makes the layer jump."""
+    """Whether a bound larger than the output hides an error: at a tie the smallest perturbation makes a layer jump."""
     excused = verdict is Verdict.VACUOUS or reason.code in ("ILL_CONDITIONED", "LOW_POWER")
     return excused and evidence.error > SAFETY * claim_eps(evidence.dtype)
 
 
 def _hidden(tally: LeafTally, delta: float) -> dict[str, Any]:
-    """Error and bound of the input-dependent part at its worst element and summand, where it was looked at."""
+    """Error and bound of the input-dependent part at its worst element and summand, if they were measured."""
     if tally.hidden_kappa is None:
         return {}
     bound = SAFETY * tally.hidden_kappa * (EPS["float32"] + delta)
@@ -130,7 +131,7 @@ def _hidden(tally: LeafTally, delta: float) -> dict[str, Any]:
 
 
 def _judge(measured: Measured, tally: LeafTally, *, jitter_passes: bool) -> tuple[Evidence, int, Verdict, Reason]:
-    """Evidence and verdict of one leaf, and the index of its worst element."""
+    """The evidence and the verdict of one leaf, and the index of its worst element."""
     dtype = str(measured.claim.dtype).removeprefix("torch.")
     common: dict[str, Any] = {
         "dtype": dtype,
@@ -163,7 +164,7 @@ def _judge(measured: Measured, tally: LeafTally, *, jitter_passes: bool) -> tupl
 
 
 def _power_units(tally: LeafTally, unit: torch.Tensor) -> float:
-    """Min over g of W(g), in units of S kappa: the worst sample and summand of the best wrong action."""
+    """The minimum over g of W(g), in units of S kappa: the worst sample and summand of the best wrong action."""
     powers = [_over(wrong, unit).amax(-1).amin(0).max() for wrong in tally.wrong if wrong is not None]
     if not powers and tally.input_variation is not None:
         powers = [_over(tally.input_variation, unit).max()]
@@ -171,12 +172,12 @@ def _power_units(tally: LeafTally, unit: torch.Tensor) -> float:
 
 
 def _over(errors: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
-    """Errors / unit, where a summand that never varies (x/0 = inf) or is lost in rounding counts as no proof."""
+    """errors / unit; 0 for a summand that never varies (x/0 = inf) or is lost in rounding, which proves nothing."""
     return torch.where(errors.isfinite() & unit.isfinite(), errors / unit, 0.0)
 
 
 def _report(measured: Measured, judged: list[tuple[Evidence, int, Verdict, Reason]], name: str) -> CheckResult:
-    """The worst leaf decides; numbers are those of that leaf."""
+    """The result, with the verdict and the numbers of the worst leaf."""
     index = max(range(len(judged)), key=lambda i: (judged[i][2].severity, _ratio(judged[i][0])))
     evidence, g, verdict, reason = judged[index]
     tally = measured.tallies[index]

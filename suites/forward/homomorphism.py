@@ -1,8 +1,8 @@
-"""Homomorphism: the actions are group actions, before the layer is blamed for anything.
+"""Homomorphism: the actions are group actions. The other properties assume this.
 
 a_e = id        a_g a_h = a_gh        ||a_g v|| = ||v|| (fields)
 
-On spherical signals a_e is the projection on the band, v lies in it, and the norm is that of the quadrature.
+On spherical signals a_e is the projection on the band, v lies in the band, and the norm is that of the quadrature.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ...harness.trees import Tree, leaves
 from ...harness.verdict.decide import LARGEST_DEFECT
 from ...harness.verdict.result import ElementResult, Reason, Verdict
 
-#: Pairs of elements that an equivariance check tries by itself; the property tries every element with the generators.
+#: Pairs of elements tried by an equivariance check; the property homomorphism tries every element with the generators.
 QUICK_PAIRS = 3
 
 
-#: Samples of an output that a target action is tried on, as many as layers are checked with.
+#: Samples of an output for the test of a target action: as many as in the check of a layer.
 BATCH = 4
 
 
@@ -37,7 +37,7 @@ def defect(claim: Claim, x: Tree, y: Tree, elements: Sequence[Element]) -> float
     """delta: the largest float64 defect of source and target actions on one sample, over a few pairs of elements."""
     moving = [g for g in elements if not g.is_identity]
     pairs = [(g, moving[(i + 1) % len(moving)]) for i, g in enumerate(moving[:QUICK_PAIRS])]
-    # Generators that commute make a commutative group; only others tell a_g a_h = a_gh from a_g a_h = a_hg.
+    # Only generators that do not commute can distinguish a_g a_h = a_gh from a_g a_h = a_hg.
     pairs += itertools.permutations([g for g in claim.group.generators if claim.exact(g)], 2)
     return max(
         (pair_defect(claim, leaf, v[:1], g, h) for leaf, v in _sides(claim, x, y) for g, h in pairs), default=0.0
@@ -45,7 +45,7 @@ def defect(claim: Claim, x: Tree, y: Tree, elements: Sequence[Element]) -> float
 
 
 def pair_defect(claim: Claim, leaf: Any, v: torch.Tensor, g: Element, h: Element) -> float:
-    """Relative defect of a_g a_h = a_gh, of a_e = id and of the norm of a_g v."""
+    """The relative defect of a_g a_h = a_gh, of a_e = id and of the norm of a_g v."""
     if not v.is_floating_point():
         return 0.0
     if isinstance(leaf, Field):
@@ -59,7 +59,7 @@ def pair_defect(claim: Claim, leaf: Any, v: torch.Tensor, g: Element, h: Element
         return float("inf")
     defects = [_norm(leaf, ghv - direct), _norm(leaf, leaf.act(claim.group.identity, v) - v)]
     if isinstance(leaf, Field):
-        # Compared squared and summed in one order: a permutation keeps the multiset of values exactly.
+        # A permutation keeps the multiset of values exactly; summed in another order, the norm differs by rounding.
         change = abs(_norm(leaf, hv) - size)
         defects.append(change if change > 8 * EPS["float64"] * size else 0.0)
     return max(defects) / size
@@ -69,11 +69,11 @@ def homomorphism(claim: Claim, outputs: Tree | None = None) -> Outcome:
     """Every exact element against the generators, on source and target, judged at 1e-12 and 8 sqrt(n) eps.
 
     Args:
-        claim: its fields are examined; its function is called only where ``act_out`` needs something to act on.
-        outputs: a tree of target tensors to act on; white noise where fields can draw it.
+        claim: its fields are tested; its function is called only if ``act_out`` needs an output.
+        outputs: a tree of target tensors to act on; by default white noise for fields.
 
     Returns:
-        EXACT or BROKEN(ACTION); power says by how many bounds the action of a wrong element misses.
+        EXACT or BROKEN(ACTION); power = error of a wrong element's action / bound.
     """
     start = time.perf_counter()
     rng = np.random.default_rng(claim.seed)
@@ -106,16 +106,16 @@ def homomorphism(claim: Claim, outputs: Tree | None = None) -> Outcome:
 
 def _decide(worst: ElementResult, power: float) -> tuple[Verdict, Reason]:
     if not (worst.error <= LARGEST_DEFECT):
-        message = f"a_g a_h differs from a_gh by {worst.error:.1e}: mend the action before judging the layer."
+        message = f"a_g a_h differs from a_gh by {worst.error:.1e}: correct the action first, then check the layer."
         return Verdict.BROKEN, Reason(code="ACTION", message=message)
     if not (power > 1):
-        message = "no element moves source or target: there is nothing to be equivariant to."
+        message = "no element moves source or target, so the claim is empty: give fields that the group moves."
         return Verdict.VACUOUS, Reason(code="VACUOUS", message=message)
     return Verdict.EXACT, Reason(code="EXACT", message="")
 
 
 def _power(claim: Claim, sides: list[tuple[Any, torch.Tensor]], elements: Iterable[Element]) -> float:
-    """How far the identity in place of a_g would be off, for the element seen best on either side."""
+    """The error of the identity in place of a_g, for the element with the largest error on either side."""
     found = 0.0
     for leaf, v in sides:
         for g in elements:
@@ -134,7 +134,7 @@ def _sides(claim: Claim, x: Tree, y: Tree) -> list[tuple[Any, torch.Tensor]]:
 
 
 def _targets(claim: Claim) -> Tree:
-    """What target actions are tried on: white noise, and outputs where an action is a function that knows no shape."""
+    """Tensors for the target actions: white noise for fields, outputs of the layer for actions given as functions."""
     drawn = _noise(claim.target, claim.seed)
     if any(isinstance(leaf, Acted) for _, leaf in leaves(claim.target)):
         subject = Subject(claim)

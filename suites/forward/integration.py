@@ -1,8 +1,8 @@
 """Integration: the integral of f(a_g x) equals that of f(x); the naive mean is the control that must fail.
 
 On grids the integral pools space and group (the invariant part of the fibre); on the sphere and on SO(3) it is the
-quadrature. What is mistaken for it, pooling a window that misses the last row and leaving the group out, or the plain
-mean over samples that are dense at the poles, must be seen to fail on the same data.
+quadrature. Common mistakes are a pooling that misses the last row and does not pool the group, and a plain mean over
+samples that are dense at the poles. Such a mistake is the control: it must fail on the same data.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from .aliasing import is_affine
 from .equivariance import equivariance
 from .quadrature import integrates, quadrature
 
-#: Elements of a finite group at which the naive mean is tried first.
+#: Number of elements of a finite group at which the naive mean is tried first.
 CONTROL_ELEMENTS = 3
 
 
 def integration(claim: Claim) -> Outcome:
-    """The claim's function followed by the integral over its target is invariant; followed by the naive mean, is not.
+    """The integral of the claim's output is invariant, and the naive mean of the output is not.
 
     Args:
         claim: some target leaf must be a field with an invariant part; other leaves are left out.
 
     Returns:
-        The verdict on the integral. AMBIGUOUS(CONTROL) where the naive mean passes too, at a few elements and then at
-        all: then nothing was shown.
-        SKIPPED(CONSTANT) where the integral does not depend on the input and the output does: the integral of a
-        normalised field is its bias, that of a field made from vectors may vanish.
+        The verdict on the integral. AMBIGUOUS(CONTROL) if the naive mean passes too, first at a few elements and then
+        at all elements: the check then proves nothing.
+        SKIPPED(CONSTANT) if the output depends on the input and its integral does not: the integral of a normalised
+        field is its bias, and that of a field made from vectors may vanish.
     """
     wanted = {path for path, leaf in leaves(claim.target) if isinstance(leaf, Field) and _integrable(leaf)}
     if not wanted:
@@ -67,7 +67,7 @@ def integration(claim: Claim) -> Outcome:
 
 
 def _is_constant(claim: Claim, wanted: set[str]) -> bool:
-    """Whether no integral varies over samples by more than float32 rounds the sum of so many values of that size."""
+    """Whether no integral varies over samples by more than the float32 rounding of a sum of values of that size."""
     subject = Subject(claim)
     with subject.guarded():
         x = claim.draw(SAMPLES)
@@ -77,13 +77,13 @@ def _is_constant(claim: Claim, wanted: set[str]) -> bool:
         if path in wanted:
             integrals, size = leaf.integral(outputs[path]), outputs[path].square().mean().sqrt()
             varies = (integrals - integrals.mean(0)).abs().max()
-            if not (varies <= SAFETY * EPS["float32"] * size):  # NaN varies
+            if not (varies <= SAFETY * EPS["float32"] * size):  # NaN counts as varying
                 return False
     return True
 
 
 def _of_degrees(claim: Claim, result: CheckResult) -> CheckResult:
-    """An affine invariant of a spherical signal is an integral: no harmonic has one, and a naive mean of it fails."""
+    """Check an affine invariant of a spherical signal: it must be an integral, zero for harmonics of degree > 0."""
     mean = replace(claim, function=claim.source.naive_mean, reference=None, target=Invariant(), contract=Exact())
     control = equivariance(mean, jitter=False).result.model_copy(update={"property": "naive mean (control)"})
     weighed = _weigh(result, control)
@@ -95,7 +95,7 @@ def _of_degrees(claim: Claim, result: CheckResult) -> CheckResult:
 
 
 def _control(naive: Claim) -> CheckResult:
-    """The naive mean at a few elements, where it fails as a rule; else at all of them."""
+    """The naive mean at a few elements, where it usually fails; if it passes there, at all elements."""
     if naive.group.order is not None:
         moving = (g for g in naive.representatives(np.random.default_rng(naive.seed), 0) if not g.is_identity)
         few = set(itertools.islice((g for g in moving if naive.exact(g)), CONTROL_ELEMENTS))
@@ -106,7 +106,7 @@ def _control(naive: Claim) -> CheckResult:
 
 
 def _weigh(result: CheckResult, control: CheckResult) -> CheckResult:
-    """A control that passes takes the proof away; one that fails is the power of the check."""
+    """The result with its control: if the control passes, the result proves nothing and becomes AMBIGUOUS."""
     seconds = {
         "seconds": result.seconds + control.seconds,
         "seconds_in_layer": result.seconds_in_layer + control.seconds_in_layer,
@@ -116,13 +116,13 @@ def _weigh(result: CheckResult, control: CheckResult) -> CheckResult:
         return result.model_copy(update=seconds)
     reason = Reason(
         code="CONTROL",
-        message=f"the naive mean is {control.verdict} on the same data, so invariance of the integral shows little.",
+        message=f"the naive mean is {control.verdict} on the same data, so invariance of the integral proves little.",
     )
     return result.model_copy(update={**seconds, "verdict": Verdict.AMBIGUOUS, "reason": reason})
 
 
 def _followed(claim: Claim, wanted: set[str], pool: Callable[[Any, torch.Tensor], torch.Tensor]) -> Claim:
-    """The claim of the function followed by a pooling of the wanted leaves, with invariant targets."""
+    """The claim that a pooling of the wanted leaves, applied to the output, is invariant."""
 
     def after(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
         if function is None:
@@ -147,12 +147,12 @@ def _followed(claim: Claim, wanted: set[str], pool: Callable[[Any, torch.Tensor]
 
 
 def _integrable(leaf: Field) -> bool:
-    """On a domain any invariant part; without one only whole invariants: single irreps are judged by equivariance."""
+    """Whether a leaf can be integrated: on a domain any invariant part; without a domain only invariant fibres."""
     return leaf.is_integral if isinstance(leaf.domain, Vector) else leaf.has_integral
 
 
 def _already_pooled(claim: Claim, wanted: set[str]) -> bool:
-    """Targets without a domain and with trivial fibres are their own integral: no naive mean differs from it."""
+    """Whether all targets have no domain and trivial fibres: the integral and the naive mean are then the same."""
     fields = [leaf for path, leaf in leaves(claim.target) if path in wanted]
     return all(_is_a_point(f.domain) and all(rep.dim == 1 for _, rep in f.fibre.terms) for f in fields)
 

@@ -1,9 +1,9 @@
-"""The measuring loop behind an equivariance check: errors, rounding, conditioning and the errors of wrong actions.
+"""The measuring loop of an equivariance check: errors, rounding, conditioning and the errors of wrong actions.
 
     D_s = max(||f_*(x_s) - mean||, 1e-3 RMS)      E_* = ||f_*(a_g x) - b_g f_*(x)|| / D
     P = ||f_p - f_*|| / D                         C = ||f_*(x + xi) - f_*(x)|| / (eps_64 D)
 
-Nothing here decides; ``equivariance`` judges what this module found.
+This module only measures; ``equivariance`` gives the verdict.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from ..controls import SAME_ACTION, wrong_actions
 from ..rounding import PERTURBATIONS, SAMPLES, is_finite, largest, nudge, values_of
 from .homomorphism import defect
 
-#: Elements at which a float64 claim is run in float32 too, for kappa: moved samples are samples, and rounding errors of
-#: so many times SAMPLES of them are what S allows for.
+#: Elements at which a float64 claim is also run in float32, for kappa. Moved samples count as samples, and S allows for
+#: the rounding errors of POOLED * SAMPLES samples.
 POOLED = 8
-#: A wrong action moves a typical output by about its own size. One that moves a hundredth of it less may owe that to
-#: the sample; the number decides how many samples are asked, never a verdict.
+#: A wrong action moves a typical output by about the output's own size. If it moves an output by less than this share,
+#: the sample may be the cause. The number decides only how many samples are used, never a verdict.
 NEARLY_SYMMETRIC = 1e-2
 
 
 @dataclass
 class LeafTally:
-    """What one target leaf has shown so far; arrays over fibre summands, worst over samples."""
+    """The measurements of one target leaf; arrays over fibre summands, worst over samples."""
 
     path: str
     leaf: Any
@@ -58,7 +58,7 @@ class LeafTally:
 
 @dataclass
 class Measured:
-    """Everything the loop over elements found, before any verdict."""
+    """All measurements of the loop over elements, before any verdict."""
 
     claim: Claim
     elements: list[Element]
@@ -75,11 +75,11 @@ class Measured:
 
 
 def measure(subject: Subject, elements: Sequence[Element], x: Tree, rng: np.random.Generator) -> Measured:
-    """Run the layer over all elements and collect errors, rounding, conditioning and the errors of wrong actions."""
+    """Run the layer at all elements and collect errors, rounding, conditioning and the errors of wrong actions."""
     claim = subject.claim
     with subject.guarded() as changed:
-        # Samples are exact in the working precision, and those of float64 claims in float32 too: P_32 compares the
-        # two precisions at one point.
+        # Samples are exact in the working precision, and those of float64 claims also in float32, because P_32
+        # compares the two precisions at one point.
         x = subject.through(x, torch.float32 if claim.dtype is torch.float64 else claim.dtype)
         x = tree_map(lambda leaf, v: leaf.project(v) if isinstance(leaf, Field) else v, claim.source, x)
         y_p = subject.working(x)
@@ -111,7 +111,7 @@ def measure(subject: Subject, elements: Sequence[Element], x: Tree, rng: np.rand
 
 
 class _Loop:
-    """The loop over elements, with the outputs at x at hand."""
+    """The loop over elements, with the stored outputs at x."""
 
     def __init__(
         self,
@@ -133,12 +133,12 @@ class _Loop:
         self.rotated: list[tuple[Element, Tree, Tree]] = []
         self._worst = -1.0
         self._pooled = 0
-        #: P and I at x together: x is exact in the working precision, but for the projection on a band.
+        #: P and I at x together: x is exact in the working precision, except for the projection on a band.
         self.loss_at_x = [t.scale.relative(a - b) for t, a, b in zip(tallies, self.working, self.outputs, strict=True)]
         self.probes = [torch.from_numpy(rng.standard_normal(v[:1].shape)).to(v.device) for v in self.outputs]
 
     def estimate_rounding(self) -> None:
-        """Kappa from the rounding at x and from the conditioning C = ||f_*(x + xi) - f_*(x)|| / (eps_64 D)."""
+        """kappa from the rounding at x and from the conditioning C = ||f_*(x + xi) - f_*(x)|| / (eps_64 D)."""
         rounded = self.subject.through(self.x, self.claim.dtype)
         y = self.y if _same(rounded, self.x) else self.subject.reference(rounded)
         self._pool(self._rounding(rounded, y, self.y_p), EPS["float32"])
@@ -152,7 +152,7 @@ class _Loop:
             tally.input_variation = tally.scale.relative(b - b.roll(1, 0))
 
     def estimate_floor(self) -> None:
-        """Without f_*: kappa from input noise of relative eps_p and from other positions in the batch."""
+        """kappa without f_*: from input noise of relative size eps_p and from other positions in the batch."""
         eps_p = EPS[str(self.claim.dtype).removeprefix("torch.")]
         generator = torch.Generator().manual_seed(self.claim.seed + 1)
         noisy = self.subject.working(tree_map(lambda v: nudge(v, eps_p, generator), self.x))
@@ -165,7 +165,7 @@ class _Loop:
             tally.input_variation = tally.scale.relative(y - y.roll(1, 0))
 
     def visit(self, g: Element, elements: Sequence[Element]) -> None:
-        """Errors at one element, on every leaf."""
+        """Measure the errors at one element, on every leaf."""
         claim, subject = self.claim, self.subject
         gx = claim.act(claim.source, g, self.x)
         # x is exact in the working precision, and so is a permutation of it.
@@ -192,7 +192,7 @@ class _Loop:
             difference = a - target
             error = tally.scale.relative(difference)
             tally.errors.append(error.amax(0))
-            # Without a mean over samples only errors that rounding in float64 cannot explain are worth a second look.
+            # The mean over samples is subtracted only from errors that rounding in float64 cannot explain.
             suspicious = bool((error > LARGEST_DEFECT).any())
             tally.centred.append((tally.scale.centred(difference) if suspicious else error).amax(0))
             tally.errors_max.append(tally.scale.relative_max(difference, _amplification(tally.leaf, g)).amax(0))
@@ -210,8 +210,8 @@ class _Loop:
         a_rounded: torch.Tensor,
         a_p: torch.Tensor,
     ) -> None:
-        """E_p, P at a_g x and the triangle inequality between them."""
-        if a_p is a:  # the working run is the reference: what is seen is the structural error
+        """Measure E_p and P at a_g x, and check the triangle inequality between them."""
+        if a_p is a:  # the working run is the reference, so the seen error is the structural error
             tally.seen.append(largest(error))
             tally.precision.append(0.0)
             return
@@ -229,10 +229,10 @@ class _Loop:
     def _wrong(
         self, i: int, tally: LeafTally, g: Element, elements: Sequence[Element], a: torch.Tensor
     ) -> torch.Tensor | None:
-        """Errors [wrong action, sample, summand] that wrong target actions would have given at g; None without any.
+        """The errors [wrong action, sample, summand] of wrong target actions at g; None if there is no wrong action.
 
-        W is a maximum over samples; the sample with the largest deviation alone bounds it from below, at a fraction
-        of the cost. Where that output is nearly symmetric by itself (a constant one) the other samples are asked too.
+        W is a maximum over samples. The sample with the largest deviation bounds W from below at a fraction of the
+        cost. If that output is nearly symmetric by itself (a constant one), the other samples are used too.
         """
         if g.is_identity:
             return None
@@ -256,7 +256,9 @@ class _Loop:
 
     def _rounding(self, x: Tree, reference: Tree, working: Tree) -> list[torch.Tensor]:
         single = working if self.claim.dtype is torch.float32 else self.subject.single(x)
-        if self.claim.dtype is not torch.float32:  # float32 rounds its own input: compare at the same point
+        if (
+            self.claim.dtype is not torch.float32
+        ):  # float32 rounds its input, so both runs are compared at the rounded point
             rounded = self.subject.through(x, torch.float32)
             reference = reference if _same(rounded, x) else self.subject.reference(rounded)
         return [a - b for a, b in zip(values_of(single), values_of(reference), strict=True)]
@@ -281,10 +283,10 @@ class _Loop:
 
 
 def look_behind_constants(subject: Subject, measured: Measured, x: Tree) -> None:
-    """Kappa of the input-dependent part: what a float32 rounding of every constant and input does to it, in float64.
+    """kappa of the input-dependent part: its change when every constant and input is rounded to float32, in float64.
 
-    P_32 counts the rounding of a large constant part of the output; this conditioning does not, because the constant
-    part cancels in the mean over samples.
+    P_32 includes the rounding of a large constant part of the output; this conditioning does not, because the mean
+    over samples is subtracted.
     """
     if measured.estimated:
         return
@@ -333,7 +335,7 @@ def _amplification(leaf: Any, g: Element) -> float:
 
 
 def _self_check(seen: torch.Tensor, sum_of_parts: torch.Tensor) -> None:
-    """E_p <= E_* + P(x) + P(a_g x) + I, a triangle inequality: its failure would be a bug of the harness."""
+    """Check the triangle inequality E_p <= E_* + P(x) + P(a_g x) + I; a failure is a bug of the harness."""
     if bool((seen > sum_of_parts * (1 + 1e-6) + 1e-14).any()):
         raise HarnessError(
             f"The seen error {float(seen.max()):.3e} exceeds the sum of its parts {float(sum_of_parts.max()):.3e}: "

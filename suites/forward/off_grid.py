@@ -1,9 +1,9 @@
 """Equivariance off the grid: elements that need interpolation, judged in the limit of fine grids.
 
 Inputs are smooth and fixed in physical units, so that finer grids sample one function and the moved input is sampled
-exactly; only the moved output is interpolated. The claim is APPROXIMATE where the interval of the extrapolated limit
-contains zero. A single resolution proves nothing unless the claim declares a ceiling. Grids too coarse for the inputs
-say nothing about any layer: the refinement of a small box begins where the inputs are resolved.
+exactly; only the moved output is interpolated. The claim is APPROXIMATE if the interval of the extrapolated limit
+contains zero. A single resolution proves nothing unless the claim declares a ceiling. A grid that is too coarse for the
+inputs gives no evidence, so the refinement begins with a grid that resolves the inputs.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from .refinement import refinement
 from .smooth_inputs import SmoothInput, grids
 
 CONTROL_SAMPLES = 4
-#: Errors are compared inside this disk (half the box = 1): outside, a rotated box and its padding differ by right.
+#: Errors are compared inside this disk (half the box is 1): outside, a rotated box and its padding legitimately differ.
 DISK = 0.8
 
 
 def off_grid(claim: Claim) -> Outcome:
     """f(a_g x) against b_g f(x) for elements off the grid, over the resolutions of the claim's contract.
 
-    A claim with its own resolutions (``refined``) is judged over those.
+    A claim with resolutions of its own (``refined``) is judged over those resolutions.
 
     Args:
         claim: source and target are single fields on square or cubic grids (the target may have lost its domain).
 
     Returns:
         APPROXIMATE with the fitted order, the interval of the limit and the gain over an unconstrained layer; BROKEN
-        where the limit is not zero; AMBIGUOUS at a single resolution; SKIPPED where there are no such elements, or the
-        output is a grid that stays as coarse as it is.
+        if the limit is not zero; AMBIGUOUS for a single resolution; SKIPPED if there are no such elements, or if the
+        output has the same grid at every resolution.
     """
     if claim.refined is not None:
         return refinement(claim)
@@ -67,7 +67,7 @@ def off_grid(claim: Claim) -> Outcome:
             row, picture = measure_at(subject, finest, inputs, elements)
             table.append(row)
     if len(table) > 1 and table[0].output == table[-1].output > 1:
-        text = f"the output has {table[0].output} points a side however fine the input is: there is no limit."
+        text = f"the output has {table[0].output} points a side at every resolution of the input: there is no limit."
         return Outcome(describe(claim, "off_grid", Verdict.SKIPPED, Reason(code="FIXED_OUTPUT", message=text)))
     x = inputs.sample(_domain(finest).shape).to(claim.device).reshape(finest.tensor_shape(SAMPLES))
     rounding = _rounding(subject, x)
@@ -77,9 +77,9 @@ def off_grid(claim: Claim) -> Outcome:
 
 
 def _output_size(subject: Subject, grid: Grid) -> int:
-    """Points on an axis of the output for an input on this grid: 0 where the layer refuses it, as misaligned, say.
+    """Points on an axis of the output for an input on this grid; 0 if the layer refuses the grid, say as misaligned.
 
-    Where the target has no grid, that of the input is as good as its own.
+    If the target has no grid, the points of the input are returned.
     """
     [(_, leaf)] = leaves(subject.claim.target)
     if not isinstance(leaf, Field) or not isinstance(leaf.domain, Grid):
@@ -87,13 +87,13 @@ def _output_size(subject: Subject, grid: Grid) -> int:
     shape = replace_domain(subject.claim.source, grid).tensor_shape(2)
     try:
         [(_, y)] = leaves(subject.working(torch.zeros(shape, dtype=torch.float64, device=subject.claim.device)))
-    except Exception:  # in ways of the library's own; where no grid will do, the run itself raises
+    except Exception:  # any error of the library; if the layer refuses every grid, the run itself raises
         return 0
     return int(y.shape[-1])
 
 
 def _rounding(subject: Subject, x: torch.Tensor) -> Rounding:
-    """What rounding explains at the finest grid, in the norm of the errors there."""
+    """The rounding at the finest grid, in the norm of the errors there."""
 
     def apart(a: Any, b: Any) -> float:
         target = tree_map(refit, subject.claim.target, b)
@@ -104,7 +104,7 @@ def _rounding(subject: Subject, x: torch.Tensor) -> Rounding:
 
 def _not_applicable(claim: Claim) -> str:
     if isinstance(claim.contract, Exact):
-        return "the claim is about elements that need no interpolation alone."
+        return "the claim is only about elements that need no interpolation."
     if not isinstance(claim.source, Field) or not isinstance(claim.source.domain, Grid):
         return "the source is not a single field on a grid."
     if claim.inputs is not None:
@@ -133,7 +133,7 @@ def _elements(claim: Claim, rng: np.random.Generator) -> list[Element]:
 def measure_at(
     subject: Subject, source: Field, inputs: SmoothInput, elements: list[Element]
 ) -> tuple[ResolutionErrors, Any]:
-    """Errors of all elements at one resolution."""
+    """Measure the errors of all elements at one resolution."""
     claim = subject.claim
     shape = _domain(source).shape
     layout = source.tensor_shape(SAMPLES)
@@ -141,7 +141,7 @@ def measure_at(
     y = subject.working(x)
     target = tree_map(refit, claim.target, y)
     control = _unconstrained(claim, x, y, shape)
-    g = elements[0]  # an unconstrained layer is equally wrong everywhere: one element and few samples tell
+    g = elements[0]  # one element and few samples suffice: an unconstrained layer is equally wrong everywhere
     few = inputs.moved(source, g).sample(shape).to(claim.device).reshape(layout)[:CONTROL_SAMPLES]
     control_y = control(x[:CONTROL_SAMPLES])
     unconstrained = float(_relative(target, control(few), target.act(g, control_y), control_y).max())
@@ -150,18 +150,18 @@ def measure_at(
         moved = inputs.moved(source, g).sample(shape).to(claim.device).reshape(layout)
         fgx, gfx = subject.working(moved), tree_map(lambda leaf, v, g=g: leaf.act(g, v), target, y)
         errors.append(_relative(target, fgx, gfx, y))
-        turned = source.act(g, x[:CONTROL_SAMPLES])  # what interpolation costs, few samples tell as well
-        floors.append(float(_relative(source, moved[:CONTROL_SAMPLES], turned, x[:CONTROL_SAMPLES]).max()))
+        rotated = source.act(g, x[:CONTROL_SAMPLES])  # few samples suffice for the error of interpolation
+        floors.append(float(_relative(source, moved[:CONTROL_SAMPLES], rotated, x[:CONTROL_SAMPLES]).max()))
         picture = picture or diagram(replace(claim, source=source, target=target), g, x, moved, y, gfx, fgx)
     points = target.domain.shape[0] if isinstance(target, Field) and isinstance(target.domain, Grid) else 1
     return ResolutionErrors(shape[0], np.stack(errors), max(floors), unconstrained, points), picture
 
 
 def _relative(leaf: Any, a: torch.Tensor, b: torch.Tensor, y: torch.Tensor) -> NDArray[np.float64]:
-    """Error [sample] of the worst fibre summand inside the disk, relative to the deviation of y from its mean.
+    """The error [sample] of the worst fibre summand inside the disk, relative to the deviation of y from its mean.
 
-    A summand far smaller than the largest is measured against a thousandth of it: smooth inputs leave high-frequency
-    filters almost silent, and their relative error says nothing.
+    The error of a very small summand is relative to a thousandth of the largest summand: smooth inputs give almost no
+    response in high-frequency filters, and the relative error of that response has no meaning.
     """
     mask = _disk(leaf, y)
     rows = leaf.summands((a - b) * mask).norm(dim=-1)
@@ -184,7 +184,7 @@ def _disk(leaf: Any, y: torch.Tensor) -> torch.Tensor:
 
 
 def _unconstrained(claim: Claim, x: torch.Tensor, y: torch.Tensor, shape: tuple[int, ...]) -> Any:
-    """A random convolution from the source's to the target's channels and size: what no symmetry would give."""
+    """A layer without symmetry: a random convolution from the source's to the target's channels and size."""
     target: Field = claim.target
     dim = len(shape)
     generator = torch.Generator().manual_seed(claim.seed)
@@ -211,5 +211,5 @@ def _unconstrained(claim: Claim, x: torch.Tensor, y: torch.Tensor, shape: tuple[
 
 
 def _position(shape: tuple[int, ...]) -> torch.Tensor:
-    """A ramp, so that a pooled control depends on where its input lies."""
+    """A ramp, so that a pooled control depends on the position of its input."""
     return torch.linspace(0, 1, shape[-1], dtype=torch.float64).expand(shape)

@@ -1,7 +1,7 @@
 """Quadrature: an affine invariant of spherical signals is an integral, exact for degrees < 2b and not at 2b.
 
-Of all harmonics only the constant has an integral. The sum over a grid that gives it is exact up to some degree; one
-that stops earlier passes every test with signals of the band, and fails products of them.
+Only the constant harmonic has a nonzero integral. The sum over a grid is exact up to some degree. A sum that is exact
+to a lower degree only passes every test with signals of the band, and fails on products of such signals.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ...harness.verdict.result import CheckResult, ElementResult
 
 #: Random harmonics of each degree.
 SAMPLES = 2
-#: Degrees tried below the last, thinned to about this many.
+#: About this number of degrees below the last degree is tried.
 DEGREES = 32
 
 
 def integrates(claim: Claim) -> bool:
-    """Whether a claim is one of a single scalar field on the sphere or on SO(3) that goes to invariants."""
+    """Whether a claim maps a single scalar field on the sphere or on SO(3) to invariants."""
     source, target = claim.source, claim.target
     if not (isinstance(source, Field) and isinstance(source.domain, BandLimited)):
         return False
@@ -37,13 +37,13 @@ def integrates(claim: Claim) -> bool:
 
 
 def quadrature(claim: Claim) -> CheckResult:
-    """The response of an affine function to harmonics, degree by degree, relative to that of the constant.
+    """The response of an affine function to harmonics, degree by degree, relative to its response to the constant.
 
     Args:
-        claim: as ``integrates`` wants it, its function affine.
+        claim: a claim that satisfies ``integrates``, with an affine function.
 
     Returns:
-        EXACT where no harmonic of degree 1 to 2b - 1 has an integral; the power is the response at 2b over the bound.
+        EXACT if no harmonic of degree 1 to 2b - 1 has an integral; power = response at degree 2b / bound.
     """
     start = time.perf_counter()
     source, subject = claim.source, Subject(claim)
@@ -58,7 +58,7 @@ def quadrature(claim: Claim) -> CheckResult:
         exact = subject.probe_reference(x)
         run = subject.reference if exact is not None else subject.working
         exact = exact if exact is not None else run(x)
-        # Compared at one point: rounding an input gives it an integral of its own.
+        # Both runs use the rounded input, because rounding changes the integral of an input.
         rounding = subject.single(x) - run(subject.through(x, torch.float32))
     size = float((exact[1] - exact[0]).abs().max())
     responses = _relative(exact[2:] - exact[:1], size).reshape(len(degrees), -1).amax(1)

@@ -1,4 +1,4 @@
-"""Layers with a resolution of their own (a grid on the sphere inside, say): their error must vanish in its limit."""
+"""Layers with a resolution of their own (say, a grid on the sphere inside): the error must vanish in its limit."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ def refinement(claim: Claim) -> Outcome:
     """f_h(a_g x) against b_g f_h(x) in float64, for finer and finer h.
 
     Args:
-        claim: ``refined`` gives the function at a multiple of its resolution.
+        claim: its ``refined`` gives the function at a multiple of the resolution.
 
     Returns:
-        APPROXIMATE where the interval of the extrapolated limit contains zero, BROKEN where it does not, as off the
-        grid.
+        APPROXIMATE if the interval of the extrapolated limit contains zero, else BROKEN, as for ``off_grid``.
     """
     start = time.perf_counter()
     assert claim.refined is not None
@@ -55,7 +54,7 @@ def refinement(claim: Claim) -> Outcome:
 
 
 def _unfit(claim: Claim, x: Tree) -> tuple[Reason | None, float]:
-    """What keeps the layer itself, at its own resolution and precision, from being judged; and the time inside it."""
+    """The fault of the layer at its own resolution and precision, if it has one, and the time inside the layer."""
     subject = Subject(claim)
     with subject.guarded() as changed:
         y, again = leaves(subject.working(x)), leaves(subject.working(x))
@@ -74,7 +73,7 @@ def _unfit(claim: Claim, x: Tree) -> tuple[Reason | None, float]:
 
 
 def _at(subject: Subject, size: int, elements: list[Element], x: Tree) -> ResolutionErrors:
-    """Errors [element, sample] at one resolution; the control leaves the output unmoved."""
+    """Errors [element, sample] at one resolution; the control does not move the output."""
     claim = subject.claim
     y = subject.reference(x)
     target = tree_map(lambda leaf, v: leaf.require_fit(v, "The output"), claim.target, y)

@@ -1,4 +1,4 @@
-"""Smooth inputs, fixed in physical units, and the grids that resolve them."""
+"""Smooth inputs, which are fixed in physical units, and the grids that resolve them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from ...harness.fields.domains import Grid, Vector
 from ...harness.fields.field import Field
 from ...harness.symmetry.groups import Element
 
-#: Bumps of a smooth random input; their width and spread by number of axes, in units of half the box. In space, where
-#: grids have more points, they are wider and closer to the centre.
+#: Number of bumps of a smooth random input, and their width and spread by number of axes, in units of half the box. In
+#: space, where grids have more points, the bumps are wider and closer to the centre.
 BUMPS = 6
 WIDTH = {2: 0.16, 3: 0.25}
 SPREAD = {2: 0.35, 3: 0.25}
-#: From this radius on a window takes inputs smoothly to zero at radius 1, on a circle inside the box: what a box cuts
-#: off, it cuts off elsewhere once the input is turned, and an integral sees that on every grid.
+#: From this radius on, a window takes inputs smoothly to zero at radius 1. Without the window, the box would cut off
+#: other parts of a rotated input, and an integral would differ by them on every grid.
 WINDOW = 0.8
-#: Largest step from one grid to the next by number of axes: points grow by 4, and by 3.4 in space.
+#: Largest factor from one grid to the next by number of axes: the number of points grows by 4, and by 3.4 in space.
 STEP = {2: 2.0, 3: 1.5}
-#: Strides for which a centred output is looked for.
+#: Largest stride for which a centred output is searched.
 LARGEST_STRIDE = 8
 
 
 @dataclass(frozen=True)
 class SmoothInput:
-    """A sum of Gaussian bumps with random centres and fibre values in a round window, defined on the continuum."""
+    """A sum of Gaussian bumps with random centres and fibre values in a round window, as a continuous function."""
 
     centres: NDArray[np.float64]
     values: NDArray[np.float64]
@@ -46,7 +46,7 @@ class SmoothInput:
         return cls(centres, rng.standard_normal((count, BUMPS, channels)))
 
     def moved(self, field: Field, g: Element) -> SmoothInput:
-        """(a_g f)(X) = rho(g) f(g^-1 X): centres turned by g, values by rho(g)."""
+        """(a_g f)(X) = rho(g) f(g^-1 X): g moves the centres, rho(g) moves the values."""
         flat = torch.from_numpy(self.values.reshape(-1, self.values.shape[-1]))
         mixed = Field(Vector(), field.group, field.fibre).act(g, flat).numpy().reshape(self.values.shape)
         return SmoothInput(self.centres @ g.matrix.T, mixed)
@@ -68,7 +68,7 @@ class SmoothInput:
 
 
 def _window(square: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 inside, 0 outside, with three continuous derivatives, from squared radii."""
+    """A window of squared radii: 1 inside, 0 outside, with three continuous derivatives."""
     t = ((1 - np.sqrt(square)) / (1 - WINDOW)).clip(0, 1)
     found: NDArray[np.float64] = t**4 * (35 - 84 * t + 70 * t**2 - 20 * t**3)
     return found
@@ -77,15 +77,14 @@ def _window(square: NDArray[np.float64]) -> NDArray[np.float64]:
 def grids(own: Grid, contract: Approximate, output: Callable[[Grid], int]) -> list[Grid]:
     """The grids of a claim on ``own``, coarsest first: refined by the contract's factors, in steps of at most STEP.
 
-    They begin where the inputs are resolved, and the outputs, which are interpolated. A Gaussian of width w on a grid
-    of spacing h <= w has fallen to exp(-pi^2 / 2) = 0.7% at the grid's highest frequency, pi / h; at h = 2 w it would
-    be 29%, and what the grid makes of it would be no matter of powers of h. A ceiling is about the claim's own grid,
-    however coarse that is.
+    The coarsest grid resolves the inputs and the outputs, which are interpolated. A Gaussian of width w on a grid of
+    spacing h <= w has fallen to exp(-pi^2 / 2) = 0.7% at the grid's highest frequency, pi / h. At h = 2 w it would
+    be 29%, and the error would not follow powers of h. A ceiling refers to the claim's own grid, even if it is coarse.
 
     Args:
-        own: square or cubic.
-        contract: its factors are taken where the grids resolve inputs and outputs.
-        output: points on an axis of the output for an input on a grid; 0 where the layer refuses that grid.
+        own: the claim's grid, square or cubic.
+        contract: its factors are used if the grids resolve inputs and outputs.
+        output: points on an axis of the output for an input on a grid; 0 if the layer refuses that grid.
 
     Example:
         >>> def sizes(n, output=lambda grid: grid.shape[0], dim=2):
@@ -110,14 +109,14 @@ def grids(own: Grid, contract: Approximate, output: Callable[[Grid], int]) -> li
 
 
 def _at_least(points: int, grid: Grid, odd: int) -> Grid:
-    """The grid, or one of so many points a side where it has fewer: one more where ``odd`` asks for it."""
+    """The grid, or a grid with this number of points on each side if it has fewer; one more point to match ``odd``."""
     return grid if grid.shape[0] >= points else Grid(*[points + (points + odd) % 2] * grid.dim)
 
 
 def _centred(grid: Grid, output: Callable[[Grid], int]) -> Grid:
-    """This grid, or the next whose output is centred: a stride of s points fits one size of s, that where it adds one.
+    """This grid, or the next larger grid with a centred output: with stride s, the size at which the output grows.
 
-    Off the centre by less than a point, an output would be so on every grid by a share that changes with the size.
+    An output that is off the centre would be off by a share of a point that changes from grid to grid.
     """
     n = grid.shape[0]
     sizes = range(n, n + LARGEST_STRIDE)

@@ -1,12 +1,12 @@
-"""The worst case: the input of given size on which f(a_g x) and b_g f(x) differ most.
+"""The worst case: the input of a given norm at which f(a_g x) and b_g f(x) differ most.
 
     sup over |x| = r of ||e(x) - e(0)|| / RMS_s ||f(x_s) - mean||        e(x) = f(a_g x) - b_g f(x),   r = RMS_s |x_s|
 
-Where f is affine the supremum is r sigma_max of the linear part of e, by Lanczos on A^T A: products with A are values
-of e, products with A^T are vector-Jacobian products. Otherwise a gradient ascent on the sphere |x| = r, which is the
-power method where e is linear, gives a lower bound. Random inputs see the mean square of the singular values, and miss
-a fault that needs one direction of thousands. Either way the error is that of the input found, and the bound
-S kappa (eps + delta) counts rounding and conditioning at that input too.
+If f is affine, the supremum is r sigma_max of the linear part A of e, computed by Lanczos on A^T A: products with A are
+values of e, products with A^T are vector-Jacobian products. Otherwise a gradient ascent on the sphere |x| = r (for a
+linear e, the power method) gives a lower bound. Random inputs measure the mean square of the singular values and miss
+a fault in one of thousands of directions. In both cases the error is that of the found input, and the bound
+S kappa (eps + delta) includes rounding and conditioning at that input.
 
 Sources: Golub and Van Loan, Matrix Computations, section 10.1 (Lanczos), 8.2 (power iteration).
 """
@@ -37,29 +37,30 @@ from ..rounding import PERTURBATIONS, SAMPLES, nudge
 from .aliasing import aliases, excuse
 from .homomorphism import defect
 
-#: Steps of Lanczos. A fault of rank one beside rounding is found in two; the largest of a smooth spectrum is known to
-#: (log n / steps)^2 / 2 of itself at most (Kuczynski and Wozniakowski 1992), 3% for n = 10^4 and far less in practice.
+#: Steps of Lanczos. A fault of rank one that is far above rounding is found in two steps. The largest value of a smooth
+#: spectrum has a relative error of at most (log n / steps)^2 / 2 (Kuczynski and Wozniakowski 1992): 3% for n = 10^4,
+#: and far less in practice.
 LANCZOS_STEPS = 24
-#: Steps after which the search of a layer that is right ends, where what is found is below a tenth of the bound. A
-#: fault of rank one at the bound grows against what lies beside it by 10^2 in each step, by 10^8 in all: it stands out
-#: unless a random start holds less than 10^-8 of it, and holds 1 / sqrt(n) as a rule.
+#: The search ends after this number of steps if the found error is below a tenth of the bound. A fault of rank one at
+#: the bound grows relative to the rest by 10^2 in each step, by 10^8 in all. It is found unless the random start holds
+#: less than 10^-8 of it; typically the start holds 1 / sqrt(n).
 ROUNDING_STEPS = 4
-#: Steps of the ascent, from each of the samples at once.
+#: Steps of the ascent, which starts from all samples at once.
 ASCENT_STEPS = 12
-#: Elements tried: generators, which imply the rest up to a factor.
+#: Number of elements: generators, which imply the claim for all others up to a factor.
 ELEMENTS = 2
 
 Vector = torch.Tensor
 
 
 def worst_case(claim: Claim) -> Outcome:
-    """f(a_g x) = b_g f(x) on the input where it fails most, not on random ones.
+    """f(a_g x) = b_g f(x) at the worst input instead of at random inputs.
 
     Args:
-        claim: differentiable in some floating input, in float64.
+        claim: its function is differentiable in some floating input, in float64.
 
     Returns:
-        EXACT, or BROKEN where a direction breaks the claim; `error` is the supremum relative to the typical output.
+        EXACT, or BROKEN if some direction breaks the claim; `error` is the supremum relative to the typical output.
         SKIPPED(NO_EXACT_ELEMENTS), SKIPPED(NOT_DIFFERENTIABLE), SKIPPED(NO_REFERENCE); SKIPPED(ALIASES) for nonlinear
         layers on the sphere.
     """
@@ -77,16 +78,16 @@ def worst_case(claim: Claim) -> Outcome:
             search = _Search(claim)
         except (UsageError, NotImplementedError):
             raise
-        except Exception as error:  # of the library's own: the layer has no float64 form
+        except Exception as error:  # any error of the library: the layer has no float64 form
             return _skipped(claim, "NO_REFERENCE", f"the layer cannot be computed in float64: {error}")
         if not search.differentiable:
-            return _skipped(claim, "NOT_DIFFERENTIABLE", "the output carries no gradient to climb.")
+            return _skipped(claim, "NOT_DIFFERENTIABLE", "the output carries no gradient, which the search needs.")
         delta = search.defect = defect(claim, search.tree(search.x), search.target(search.y), elements)
-        at = {g: search.worst(g) for g in elements}
-        found = {g: search.error(g, x) for g, x in at.items()}
+        inputs = {g: search.worst(g) for g in elements}
+        found = {g: search.error(g, x) for g, x in inputs.items()}
         wrong = min(search.wrong(g) for g in elements)
         worst = max(found, key=lambda g: found[g])
-        kappa = max(search.kappa, search.rounding(at[worst]))
+        kappa = max(search.kappa, search.rounding(inputs[worst]))
     evidence = Evidence(
         dtype=str(claim.dtype).removeprefix("torch."),
         error=found[worst],
@@ -99,7 +100,9 @@ def worst_case(claim: Claim) -> Outcome:
     verdict, reason = decide(evidence)
     if verdict is Verdict.BROKEN and reason.code == "ERROR":
         typical = search.typical(worst)
-        text = f"one input breaks it by {evidence.error:.2g} of a typical output; random inputs, by {typical:.2g}."
+        text = (
+            f"the worst input has an error of {evidence.error:.2g} typical outputs; random inputs have {typical:.2g}."
+        )
         reason = Reason(code="ERROR", message=text)
     bound = evidence.bound(EPS["float64" if claim.dtype is torch.float64 else "float32"])
     return Outcome(
@@ -151,10 +154,10 @@ class _Search:
         self.size = _rms(self.y - self.y.mean(0))
         self.generator = torch.Generator().manual_seed(claim.seed + 10)
         self._origins: dict[Element, Vector] = {}
-        self.defect = 0.0  # of the actions at the elements searched
+        self.defect = 0.0  # of the actions at the tried elements
 
     def tree(self, x: Vector) -> Tree:
-        """Flat vectors as the claim's inputs; what is no floating tensor comes from the samples."""
+        """Flat vectors as the claim's inputs; tensors that are not floating come from the samples."""
         parts = iter(x.split([v[0].numel() for v in self.moving], 1))
         count = len(x)
 
@@ -179,11 +182,11 @@ class _Search:
         return y
 
     def f(self, x: Vector) -> Vector:
-        """F(x)."""
+        """The flat outputs for flat inputs x."""
         return _flat([v for _, v in leaves(self._call(self.tree(x)))])
 
     def e(self, x: Vector, g: Element, h: Element | None = None) -> Vector:
-        """F(a_g x) - b_h f(a_e x), h = g by default."""
+        """f(a_g x) - b_h f(a_e x), h = g by default."""
         claim, tree = self.claim, self.tree(x)
         moved = self._call(claim.act(claim.source, g, tree))
         target = claim.act(
@@ -194,23 +197,23 @@ class _Search:
 
     @functools.cached_property
     def is_affine(self) -> bool:
-        """Whether f(x + y) + f(0) = f(x) + f(y), to float64 rounding."""
+        """Whether f(x + y) + f(0) = f(x) + f(y) up to float64 rounding."""
         with torch.no_grad():
             x, y = self.x[:1], self.x[1:2]
             value = self.f(x + y) + self.f(torch.zeros_like(x)) - self.f(x) - self.f(y)
         return float(value.norm()) <= SAFETY * EPS["float64"] * self.kappa * float(self.y.norm())
 
     def worst(self, g: Element) -> Vector:
-        """The input found, [1, n], of norm r."""
+        """The worst input that the search finds, [1, n], of norm r."""
         return self._lanczos(g) if self.is_affine else self._ascent(g)
 
     def error(self, g: Element, x: Vector) -> float:
-        """The largest ||e(x) - e(0)|| over rows of x, over the typical output."""
+        """The largest ||e(x) - e(0)|| over the rows of x, relative to the typical output."""
         with torch.no_grad():
             return self._relative(self.e(x, g) - self._origin(g))
 
     def _origin(self, g: Element) -> Vector:
-        """E(0), which is no fault of an input; zero where the layer is not defined there."""
+        """e(0), which does not depend on the input; zero if the layer is not defined there."""
         if g not in self._origins:
             with torch.no_grad():
                 self._origins[g] = self.e(torch.zeros_like(self.x[:1]), g).nan_to_num(0.0, 0.0, 0.0)
@@ -219,23 +222,23 @@ class _Search:
     def _lanczos(self, g: Element) -> Vector:
         """The leading right singular vector of the linear part of e."""
         with torch.enable_grad():
-            at = torch.zeros_like(self.x[:1]).requires_grad_()
-            value = self.e(at, g)
+            zero = torch.zeros_like(self.x[:1]).requires_grad_()
+            value = self.e(zero, g)
         origin = value.detach()
 
         def gram(v: Vector) -> Vector:
             with torch.no_grad():
                 product = self.e(v[None], g) - origin
-            return torch.autograd.grad(value, at, product, retain_graph=True)[0][0]
+            return torch.autograd.grad(value, zero, product, retain_graph=True)[0][0]
 
-        start = torch.randn(at.shape[1], generator=self.generator, dtype=torch.float64).to(at)
+        start = torch.randn(zero.shape[1], generator=self.generator, dtype=torch.float64).to(zero)
         basis = [start / start.norm()]
         diagonal: list[float] = []
         off_diagonal: list[float] = []
         for _ in range(min(LANCZOS_STEPS, len(start))):
             w = gram(basis[-1])
             diagonal.append(float(w @ basis[-1]))
-            for b in (*basis, *basis):  # twice: once leaves what rounding made of it
+            for b in (*basis, *basis):  # twice, because rounding spoils the first orthogonalisation
                 w = w - (w @ b) * b
             norm = float(w.norm())
             if not norm > EPS["float64"] * max(map(abs, diagonal)) * len(start):
@@ -247,45 +250,45 @@ class _Search:
         square, ritz = _ritz(diagonal, off_diagonal)
         if not math.isfinite(square):
             return self.x[:1]
-        vector: Vector = torch.stack(basis[: len(ritz)], 1) @ torch.from_numpy(ritz).to(at)
+        vector: Vector = torch.stack(basis[: len(ritz)], 1) @ torch.from_numpy(ritz).to(zero)
         found: Vector = self.radius * vector[None] / vector.norm()
         return found
 
     def _is_rounding(self, square: float) -> bool:
-        """Whether an error of this square per unit input is far below the claim's bound."""
+        """Whether an error with this square, per unit input, is far below the claim's bound."""
         eps = claim_eps(str(self.claim.dtype).removeprefix("torch."))
         least = 0.1 * SAFETY * self.kappa * (eps + self.defect)
         return math.sqrt(max(0.0, square)) * self.radius <= least * self.size
 
     @functools.cached_property
     def kappa(self) -> float:
-        """That of the samples."""
+        """kappa at the samples."""
         return self.rounding(self.x)
 
     def _ascent(self, g: Element) -> Vector:
-        """The input with the largest error met on the way up from every sample."""
+        """The input with the largest error on the paths of the ascent from all samples."""
         origin = self._origin(g)
         x, best, place = self.x.detach(), -1.0, self.x[:1]
         for step in range(ASCENT_STEPS):
             if step == ROUNDING_STEPS and self._is_rounding(best / self.radius**2):
                 break
             with torch.enable_grad():
-                at = x.clone().requires_grad_()
-                sizes = (self.e(at, g) - origin).square().sum(1)
-                gradient = torch.autograd.grad(sizes.sum(), at)[0] if sizes.requires_grad else torch.zeros_like(at)
+                point = x.clone().requires_grad_()
+                sizes = (self.e(point, g) - origin).square().sum(1)
+                slope = torch.autograd.grad(sizes.sum(), point)[0] if sizes.requires_grad else torch.zeros_like(point)
             found = sizes.detach()
             if not bool(found.isfinite().all()):
                 return x
             if float(found.max()) > best:
                 best, place = float(found.max()), x[found.argmax()][None]
-            norms = gradient.norm(dim=1, keepdim=True)
+            norms = slope.norm(dim=1, keepdim=True)
             if not bool((norms > 0).any()):
                 break
-            x = torch.where(norms > 0, self.radius * gradient / norms.where(norms > 0, 1.0), x)
+            x = torch.where(norms > 0, self.radius * slope / norms.where(norms > 0, 1.0), x)
         return place
 
     def rounding(self, x: Vector) -> float:
-        """Kappa at these inputs, at least 1: rounding of the float32 run and conditioning, over the typical output."""
+        """kappa at these inputs, at least 1: float32 rounding and conditioning, relative to the typical output."""
         single = self.claim.bind(recast(self.claim.function, torch.float32))
         with torch.no_grad(), seeded(self.claim.call_seed, self.claim.device), full_float32():
             y = single(tree_map(lambda v: v.float() if v.is_floating_point() else v, self.tree(x)))
@@ -305,12 +308,12 @@ class _Search:
         return 0.0 if norm == 0 else norm / self.size if self.size > 0 else math.inf
 
     def typical(self, g: Element) -> float:
-        """What random inputs show of e at g."""
+        """The error e at g on random inputs."""
         with torch.no_grad():
             return self._relative(self.e(self.x, g))
 
     def wrong(self, g: Element) -> float:
-        """The least error of a wrong target action at g; of another sample, where every action is the same."""
+        """The least error of a wrong target action at g; if all actions are equal, the error of another sample."""
         probes = [v for _, v in leaves(self.target(torch.randn_like(self.y[:1])))]
         others = (self.identity, self.claim.group.inverse(g))
         with torch.no_grad():
@@ -320,7 +323,7 @@ class _Search:
 
 
 def _ritz(diagonal: list[float], off_diagonal: list[float]) -> tuple[float, NDArray[np.float64]]:
-    """The largest eigenvalue of Lanczos' tridiagonal matrix and its vector; NaN where the matrix is not finite."""
+    """The largest eigenvalue of the tridiagonal matrix of Lanczos and its vector; NaN if the matrix is not finite."""
     off = off_diagonal[: len(diagonal) - 1]
     tridiagonal = np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)
     if not np.isfinite(tridiagonal).all():

@@ -1,4 +1,4 @@
-"""Forces: F = -dE/dx, along random directions of all points at once, against limits of finite differences."""
+"""Forces: F = -dE/dx, along random directions of all points at once, compared with limits of finite differences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...harness.verdict.decide import SAFETY
 from ...harness.verdict.result import CheckResult, Reason, Verdict
 from .limits import FIRST_STEP, STEPS, Limit, Model, extrapolate, judge, not_claimed, result
 
-#: Random directions, each moving all points: a fault of one point shows in all of them.
+#: Number of random directions. Each moves all points, so every direction detects the fault of one point.
 DIRECTIONS = 4
 
 
@@ -23,8 +23,8 @@ def forces(claim: Claim) -> Outcome:
     """The forces of the target are -dE/dx of its energy, along random directions of all points at once.
 
     Returns:
-        EXACT or BROKEN(GRADIENT), with the factor that would fit where one does; VACUOUS or AMBIGUOUS where forces of
-        other points would have passed too; SKIPPED where no target leaf is ``Forces``.
+        EXACT or BROKEN(GRADIENT), with the factor if the forces are a multiple of -dE/dx; VACUOUS or AMBIGUOUS if the
+        forces of other points would pass too; SKIPPED if no target leaf is ``Forces``.
     """
     start = time.perf_counter()
     found = [(path, leaf) for path, leaf in leaves(claim.target) if isinstance(leaf, Forces)]
@@ -54,9 +54,11 @@ def _forces_of(model: Model, path: str, leaf: Forces) -> CheckResult:
         others.append((forces.roll(1, 1) * v).flatten(1).sum(1))
     wanted, found = torch.stack(slopes), torch.stack(along)
     if not wanted.any() and not found.any():
-        reason = Reason(code="VACUOUS", message="the energy does not change when points move, so forces show nothing.")
+        reason = Reason(
+            code="VACUOUS", message="the energy does not change when points move, so the check proves nothing."
+        )
         return result(claim, "forces", Verdict.VACUOUS, reason, 0.0, SAFETY * model.eps, 0.0)
-    # One rough direction (a pair that happens to cross a cutoff) costs its own entry only: each has its own bound.
+    # Each direction has its own bound, so a rough direction (a pair crosses a cutoff) affects only its own entry.
     scale = wanted.square().mean().sqrt().clamp(min=1e-300)
     bounds = SAFETY * (torch.stack(errors) / scale).clamp(min=model.eps)
     errors_ = (found - wanted).abs() / scale
@@ -73,7 +75,7 @@ def _forces_of(model: Model, path: str, leaf: Forces) -> CheckResult:
 
 
 def _slope(model: Model, energy: str, x: torch.Tensor, v: torch.Tensor, step: float, noise: torch.Tensor) -> Limit:
-    """DE/dv [sample] by central differences."""
+    """dE/dv [sample] by central differences."""
     values, rounding = [], []
     for k in range(STEPS):
         h = step / 2**k
@@ -89,11 +91,11 @@ def _how_forces_differ(found: torch.Tensor, wanted: torch.Tensor, error: float, 
     rest = (found - factor * wanted).abs().max() / max(float(wanted.square().mean().sqrt()), 1e-300)
     if abs(factor) > bound and float(rest) < 0.01 * error:
         return f"{text}; they are {factor:.6g} times -dE/dx."
-    return f"{text}. Return -torch.autograd.grad(energy.sum(), positions)[0], or mend the term that is missing."
+    return f"{text}. Return -torch.autograd.grad(energy.sum(), positions)[0], or add the missing term."
 
 
 def _energy_of(claim: Claim, path: str, leaf: Forces) -> str:
-    """Path of the energy that forces belong to: their sibling of the declared name, or the only ``Energy``."""
+    """The path of the energy of the forces: their sibling with the declared name, or the only ``Energy``."""
     known = dict(leaves(claim.target))
     sibling = f"{path.rpartition('.')[0]}.{leaf.energy}".lstrip(".")
     energies = [p for p, other in known.items() if isinstance(other, Energy)]
@@ -101,11 +103,13 @@ def _energy_of(claim: Claim, path: str, leaf: Forces) -> str:
         return sibling
     if len(energies) == 1:
         return energies[0]
-    raise UsageError(f"{path} are forces of which energy? Name its leaf: eh.Forces(n, group, energy='energy').")
+    raise UsageError(
+        f"The energy of the forces {path} is not clear. Name its leaf: eh.Forces(n, group, energy='energy')."
+    )
 
 
 def _nearest(x: torch.Tensor) -> torch.Tensor:
-    """Smallest distance between points [sample]; 1 for a single point."""
+    """The smallest distance between points [sample]; 1 for a single point."""
     distances = torch.cdist(x, x)
     far = distances + torch.eye(x.shape[1]).to(x) * distances.amax().clamp(min=1.0)
     return far.flatten(1).amin(1).clamp(min=1e-3)

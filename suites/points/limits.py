@@ -1,7 +1,7 @@
-"""Limits of finite differences, each with its own error, and the verdict on a comparison of two of them.
+"""Limits of finite differences, each with its own error, and the verdict on a comparison of two limits.
 
-Nothing of a model's own differentiation is trusted: derivatives and one-sided values come from its outputs alone. The
-error of a limit is what neighbouring extrapolations differ by and the rounding they amplified; a bound is S times it.
+Derivatives and one-sided values come only from the outputs of a model, never from its own differentiation. The error of
+a limit is the difference of neighbouring extrapolations plus the amplified rounding; the bound is S times the error.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ...harness.verdict.decide import LEAST_POWER
 from ...harness.verdict.result import CheckResult, Reason, Verdict
 from ..rounding import PERTURBATIONS, SAMPLES
 
-#: Steps h, h/2, h/4, ...: with this many the extrapolation of a central difference has order h^16, one-sided h^8.
+#: Number of steps h, h/2, h/4, ...: the extrapolation of a central difference has order h^16, one-sided h^8.
 STEPS = 8
-#: The first step, as a share of the smallest distance between points, or of the cutoff. The smallest is then 2^-11 of
-#: that length, where a difference quotient in float64 still has twelve digits; the scheme itself picks the best rows.
+#: The first step, as a share of the smallest distance between points, or of the cutoff. The smallest step is then 2^-11
+#: of that length, where a difference quotient in float64 still has twelve digits; the scheme selects the best rows.
 FIRST_STEP = 1 / 16
 
 
@@ -38,16 +38,16 @@ class Limit:
 
 
 def extrapolate(values: list[torch.Tensor], rounding: list[torch.Tensor], power: int) -> Limit:
-    """Limit at h = 0 of values at h, h/2, h/4, ... with errors c1 h^p + c2 h^2p + ...
+    """The limit at h = 0 of values at h, h/2, h/4, ... with errors c1 h^p + c2 h^2p + ...
 
     Args:
         values: one tensor for each step, the largest step first.
         rounding: the rounding error of each value.
-        power: p: 2 for central differences, 1 for one-sided ones.
+        power: p, 2 for central differences, 1 for one-sided ones.
 
     Returns:
-        Of each row of the Neville scheme the entry, elementwise, whose error (the change from its neighbours and the
-        rounding it amplified) is least.
+        For each element the entry of the Neville scheme with the least error: the difference from its neighbours plus
+        the amplified rounding.
 
     Source: Ridders, Advances in Engineering Software 4 (1982).
 
@@ -74,7 +74,7 @@ def extrapolate(values: list[torch.Tensor], rounding: list[torch.Tensor], power:
 
 @dataclass(frozen=True)
 class Model:
-    """A claim's function in float64 (or in its own precision, where it cannot be had) as a function of positions."""
+    """A claim's function as a function of positions, in float64 or, if that is impossible, in its own precision."""
 
     claim: Claim
     subject: Subject
@@ -84,14 +84,16 @@ class Model:
 
     @classmethod
     def of(cls, claim: Claim, *, wrap: bool = True) -> Model:
-        """The model of a claim, its inputs drawn, points wrapped into their cell or not.
+        """The model of a claim with drawn inputs; ``wrap`` moves the points into their cell.
 
         Raises:
-            UsageError: the source has no positions, or several.
+            UsageError: the source does not have exactly one leaf of positions.
         """
         places = positions_of(claim.source)
         if len(places) != 1:
-            raise UsageError("Forces and cutoffs need one leaf of positions in the source: eh.Positions(n, group).")
+            raise UsageError(
+                "Forces and cutoffs need exactly one leaf of positions in the source: eh.Positions(n, group)."
+            )
         subject = Subject(claim)
         x = subject.through(claim.draw(SAMPLES, wrap=wrap), torch.float32)
         with subject.guarded():
@@ -102,23 +104,23 @@ class Model:
 
     @property
     def positions(self) -> torch.Tensor:
-        """[sample, n, d]."""
+        """The positions [sample, n, d]."""
         found: torch.Tensor = dict(leaves(self.x))[self.path]
         return found
 
     def at(self, positions: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Outputs by path, with the points elsewhere."""
+        """The outputs by path, for points at these positions."""
         where = iter([path for path, _ in leaves(self.claim.source)])
         x = tree_map(lambda v: positions if next(where) == self.path else v, self.x)
         y = self.subject.reference(x) if self.subject.has_reference else self.subject.working(x)
         return dict(leaves(y))
 
     def energy(self, path: str, positions: torch.Tensor) -> torch.Tensor:
-        """[sample]."""
+        """The energy [sample]."""
         return self.at(positions)[path].reshape(len(positions))
 
     def noise(self, path: str, positions: torch.Tensor) -> torch.Tensor:
-        """Rounding error of the energy [sample]: of its own size, and of what rounding the positions does to it."""
+        """The rounding error of the energy [sample]: from its own size, and from rounding of the positions."""
         generator = torch.Generator().manual_seed(self.claim.seed + 1)
         here = self.energy(path, positions)
         found = self.eps * here.abs()
@@ -129,7 +131,7 @@ class Model:
 
 
 def judge(error: float, bound: float, power: float) -> tuple[Verdict, Reason]:
-    """The order of every verdict: finite, error, power."""
+    """The verdict on an error, its bound and its power: finite first, then the error, then the power."""
     if not (math.isfinite(error) and math.isfinite(bound)):
         message = "the energy or its differences are NaN or infinite where the positions are finite."
         return Verdict.BROKEN, Reason(code="NONFINITE", message=message)
@@ -137,11 +139,11 @@ def judge(error: float, bound: float, power: float) -> tuple[Verdict, Reason]:
         return Verdict.BROKEN, Reason(code="ERROR", message=f"the error {error:.2g} exceeds {bound:.2g}.")
     if not (power > 1):
         message = (
-            "differences of the energy do not settle as steps get smaller: is it discontinuous, or in half precision?"
+            "differences of the energy do not converge as steps get smaller: is it discontinuous, or in half precision?"
         )
         return Verdict.AMBIGUOUS, Reason(code="ROUGH", message=message)
     if power < LEAST_POWER:
-        message = f"only faults larger than {1 / power:.1g} would have been seen: check in float64."
+        message = f"the check detects only faults larger than {1 / power:.1g}: check in float64."
         return Verdict.AMBIGUOUS, Reason(code="LOW_POWER", message=message)
     return Verdict.EXACT, Reason(code="EXACT", message="")
 
@@ -149,12 +151,12 @@ def judge(error: float, bound: float, power: float) -> tuple[Verdict, Reason]:
 def result(
     claim: Claim, name: str, verdict: Verdict, reason: Reason, error: float, bound: float, power: float
 ) -> CheckResult:
-    """A result with its three numbers."""
+    """A result with its error, bound and power."""
     return describe(claim, name, verdict, reason).model_copy(
         update={"samples": SAMPLES, "error": error, "bound": bound, "power": power}
     )
 
 
 def not_claimed(claim: Claim, name: str, message: str) -> CheckResult:
-    """SKIPPED: the fields do not say it."""
+    """A SKIPPED result: the fields do not declare the property."""
     return describe(claim, name, Verdict.SKIPPED, Reason(code="NOT_CLAIMED", message=message))

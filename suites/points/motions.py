@@ -1,8 +1,8 @@
-"""Models of points: what holds beside rotations, each by its own name.
+"""Models of points: rotations, reflections, translations and permutations as separate properties.
 
 rotations, reflections: f(a_g x) = b_g f(x) for the proper and for the improper elements of the claim's group.
-translations: shifting all positions shifts the positions among the outputs and changes nothing else.
-permutations: renumbering the points renumbers what the output says of each and changes nothing else.
+translations: a shift of all positions shifts the positions among the outputs and changes nothing else.
+permutations: a renumbering of the points renumbers the outputs of each point and changes nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ...harness.trees import leaves, tree_map
 from ...harness.verdict.result import CheckResult, Reason, Verdict
 from ..forward.equivariance import equivariance
 
-#: What a broken one of these says about the model.
+#: The statement about the model if one of these properties is broken.
 DEPENDS = {
     "translations": "the output depends on where the origin lies",
     "permutations": "the output depends on the order of the points",
@@ -28,25 +28,25 @@ DEPENDS = {
 
 
 def rotations(claim: Claim) -> Outcome:
-    """The proper elements of the claim's group."""
+    """Check the proper elements of the claim's group."""
     return equivariance(claim, keep=lambda g: g.is_proper, name="rotations")
 
 
 def reflections(claim: Claim) -> Outcome:
-    """The improper elements of the claim's group."""
+    """Check the improper elements of the claim's group."""
     return equivariance(claim, keep=lambda g: not g.is_proper, name="reflections")
 
 
-def has_reflections(of: Group) -> bool:
+def has_reflections(group: Group) -> bool:
     """Whether a group has improper elements."""
-    return any(not g.is_proper for g in of.generators)
+    return any(not g.is_proper for g in group.generators)
 
 
 def translations(claim: Claim) -> Outcome:
-    """Shifts of all positions, about as long as the positions are spread.
+    """Check shifts of all positions, of about the length of the positions' spread.
 
     Returns:
-        As for equivariance; SKIPPED where no source leaf is ``Positions``.
+        As for equivariance; SKIPPED if no source leaf is ``Positions``.
     """
     found = positions_of(claim.source)
     if not found:
@@ -57,10 +57,10 @@ def translations(claim: Claim) -> Outcome:
 
 
 def permutations(claim: Claim) -> Outcome:
-    """Renumberings of the points of the positions, and of everything that runs over as many points.
+    """Check renumberings of the points, in the positions and in every leaf with the same number of points.
 
     Returns:
-        As for equivariance; SKIPPED where no source leaf is ``Positions``.
+        As for equivariance; SKIPPED if no source leaf is ``Positions``.
     """
     found = positions_of(claim.source)
     if not found:
@@ -90,12 +90,12 @@ def _under(claim: Claim, group: Group, wrap: Callable[[Any], Any]) -> Outcome:
 
 
 def _not_claimed(claim: Claim, name: str) -> CheckResult:
-    message = "no leaf of the source says where points are: declare it as eh.Positions(n, group)."
+    message = "no leaf of the source holds positions: declare one as eh.Positions(n, group)."
     return describe(claim, name, Verdict.SKIPPED, Reason(code="NOT_CLAIMED", message=message))
 
 
 def with_still(claim: Claim, path: str) -> Claim:
-    """The claim with one source leaf that no element moves."""
+    """The claim with one source leaf kept still: no element moves it."""
     where = iter([p for p, _ in leaves(claim.source)])
     return replace(
         claim,
@@ -106,5 +106,5 @@ def with_still(claim: Claim, path: str) -> Claim:
 
 
 def is_system(claim: Claim) -> bool:
-    """Whether the source holds positions, so that the claim is one about Euclidean motions and renumberings."""
+    """Whether the source holds positions, so that the claim is about Euclidean motions and renumberings."""
     return any(isinstance(leaf, Positions) for _, leaf in leaves(claim.source))

@@ -1,4 +1,4 @@
-"""Cutoffs: the energy and its slope have one limit from inside and outside, where one pair of points crosses them."""
+"""Cutoffs: the energy and its slope have the same limit from both sides when a pair of points crosses the cutoff."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ...harness.verdict.decide import SAFETY
 from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict
 from .limits import FIRST_STEP, STEPS, Limit, Model, extrapolate, judge, not_claimed, result
 
-#: Directions tried to find one in which an atom leaves all others behind.
+#: Number of directions tried to find one in which an atom moves away from all others.
 OUTWARD = 64
 
 
 def smoothness(claim: Claim) -> Outcome:
-    """The energy and its slope have one limit from inside and outside, where one pair of points crosses the cutoff.
+    """The energy and its slope have the same limit from both sides when a pair of points crosses the cutoff.
 
     Returns:
-        EXACT or BROKEN(JUMP, KINK); VACUOUS where the energy does not depend on that pair; SKIPPED without a cutoff.
+        EXACT or BROKEN(JUMP, KINK); VACUOUS if the energy does not depend on that pair; SKIPPED without a cutoff.
     """
     start = time.perf_counter()
     found = [(path, leaf) for path, leaf in leaves(claim.target) if isinstance(leaf, Energy) and leaf.cutoff]
@@ -40,7 +40,7 @@ def smoothness(claim: Claim) -> Outcome:
 
 
 def _far_from_images(model: Model, cutoff: float) -> Model:
-    """Cells so large that no image of a point comes near while one pair is drawn apart to the cutoff."""
+    """The model in cells so large that no image of a point is near when one pair is moved apart to the cutoff."""
     extent = float(model.positions.abs().max())
 
     def grown(leaf: Any, v: torch.Tensor) -> torch.Tensor:
@@ -64,16 +64,16 @@ def _smoothness_of(model: Model, path: str, leaf: Energy) -> CheckResult:
     here = energy(cutoff)
     sides = []
     for sign in (1, -1):
-        # Rounding is measured a step away: at the cutoff itself the least nudge may change sides.
+        # Rounding is measured one step away, because at the cutoff itself the least nudge may change sides.
         noise = model.noise(path, ray.at(cutoff * (1 + sign * FIRST_STEP)))
         sides.append(_one_sided(energy, cutoff, sign, noise))
     (outer, slope_out), (inner, slope_in) = sides
-    # What the pair's energy does over half a cutoff is the measure; of the slope, the same over that length.
+    # The scale is the change of the pair's energy over half a cutoff; for the slope, this change / cutoff.
     scale = (energy(cutoff / 2) - here).abs().max()
     if float(scale) == 0:
         reason = Reason(
             code="VACUOUS",
-            message=f"the energy does not change when a pair comes from {cutoff:g} to half of it: nothing was shown.",
+            message=f"the energy does not change when a pair moves from {cutoff:g} to half of it: nothing is proved.",
         )
         return result(claim, "smoothness", Verdict.VACUOUS, reason, 0.0, SAFETY * model.eps, 0.0)
     rows = [
@@ -92,7 +92,7 @@ def _smoothness_of(model: Model, path: str, leaf: Energy) -> CheckResult:
 
 
 def _jump(a: Limit, b: Limit, scale: torch.Tensor, eps: float) -> tuple[float, float]:
-    """Relative difference of two limits, worst over samples, and what their errors explain of it."""
+    """The relative difference of two limits, worst over samples, and the bound from their errors."""
     error = (a.value - b.value).abs() / scale
     bound = SAFETY * ((a.error + b.error) / scale).clamp(min=eps)
     worst = int((error / bound).argmax())
@@ -102,7 +102,7 @@ def _jump(a: Limit, b: Limit, scale: torch.Tensor, eps: float) -> tuple[float, f
 def _one_sided(
     energy: Callable[[float], torch.Tensor], cutoff: float, sign: int, rounding: torch.Tensor
 ) -> tuple[Limit, Limit]:
-    """Limits of the energy and of its slope towards the cutoff, from outside (1) or inside (-1)."""
+    """The limits of the energy and of its slope towards the cutoff, from outside (1) or inside (-1)."""
     steps = [FIRST_STEP * cutoff / 2**k for k in range(STEPS + 1)]
     values = [energy(cutoff + sign * h) for h in steps]
     limit = extrapolate(values, [rounding] * len(steps), 1)
@@ -113,7 +113,7 @@ def _one_sided(
 
 @dataclass(frozen=True)
 class _Ray:
-    """In each sample one point is sent along a ray that starts at another and leaves all others behind."""
+    """In each sample one point moves along a ray that starts at another point and leads away from all others."""
 
     positions: torch.Tensor
     start: torch.Tensor
@@ -130,7 +130,7 @@ class _Ray:
         for s in range(len(x)):
             pairs = _pairs(model, s)
             heights = tried @ x[s].T
-            # By how far the pair's first point is ahead of all others but the one that is moved.
+            # The distance by which the pair's first point is ahead of all others except the moved point.
             ahead = []
             for i, j in pairs:
                 others = [k for k in range(x.shape[1]) if k not in (i, j)]
@@ -143,14 +143,14 @@ class _Ray:
         return cls(x, torch.tensor(start), torch.tensor(moved), torch.stack(chosen))
 
     def at(self, distance: float) -> torch.Tensor:
-        """Positions with the moved point at this distance from the ray's start."""
+        """The positions with the moved point at this distance from the ray's start."""
         x, rows = self.positions.clone(), torch.arange(len(self.positions))
         x[rows, self.moved] = x[rows, self.start] + distance * self.direction
         return x
 
 
 def _pairs(model: Model, sample: int) -> list[tuple[int, int]]:
-    """Pairs that may interact: neighbours in the list of points, or the edges that the inputs give."""
+    """Pairs that may interact: the edges of the inputs, or else neighbours in the list of points."""
     count = model.positions.shape[1]
     for (_, leaf), (_, value) in zip(leaves(model.claim.source), leaves(model.x), strict=True):
         if isinstance(leaf, Index) and value.dim() == 3 and value.shape[1] == 2:

@@ -1,7 +1,7 @@
-"""What a layer does to rotations, angle by angle: error, and gain over a layer without symmetry, at one resolution.
+"""The error of a layer under rotations, angle by angle, and the gain over a layer without symmetry, at one resolution.
 
-The property ``off_grid`` asks whether the error vanishes on fine grids; here the grid stays as it is, since what a
-coarser or finer grid loses is lost at the resolution of the signal.
+The property ``off_grid`` checks whether the error vanishes on fine grids. Here the grid is fixed, because the error at
+the resolution of the signal is the quantity of interest.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class AngleResult:
     """The worst relative error over smooth samples at one angle.
 
     Args:
-        degrees: of the rotation.
+        degrees: angle of the rotation.
         error: ||f(a_g x) - b_g f(x)|| / ||f(x) - mean||, away from the border.
-        floor: the same of the source's action alone: what interpolation costs.
-        gain: the error of a random convolution without symmetry, divided by this one.
+        floor: the error of the source's action alone, which comes from interpolation.
+        gain: error of a random convolution without symmetry / error of this layer.
     """
 
     degrees: float
@@ -51,23 +51,23 @@ def errors_by_angle(
         >>> quarter.error
         0.0
     """
-    of = group("SO2")
-    source = Field(Grid(size, size), of, "1*trivial")
-    claim = Claim(function, of, source, source, seed=seed)
+    plane = group("SO2")
+    source = Field(Grid(size, size), plane, "1*trivial")
+    claim = Claim(function, plane, source, source, seed=seed)
     inputs = SmoothInput.draw(np.random.default_rng(seed), SAMPLES, 1, 2)
     subject, found = Subject(claim), []
     with subject.guarded():
         for angle in degrees:
-            row, _ = measure_at(subject, source, inputs, [_rotation(of, angle)])
+            row, _ = measure_at(subject, source, inputs, [_rotation(plane, angle)])
             error = float(row.errors.max())
             gain = row.control / error if error else math.inf
             found.append(AngleResult(angle, error, row.floor, gain))
     return found
 
 
-def _rotation(of: Group, degrees: float) -> Element:
+def _rotation(plane: Group, degrees: float) -> Element:
     t = math.radians(degrees)
     matrix = np.array([[math.cos(t), -math.sin(t)], [math.sin(t), math.cos(t)]])
     if degrees % 90 == 0:
         matrix = np.round(matrix)
-    return of.element(Element(element_name(matrix), matrix))
+    return plane.element(Element(element_name(matrix), matrix))

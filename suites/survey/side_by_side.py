@@ -1,4 +1,4 @@
-"""One comparison from its plain description: build every timed case in every setting, then time them in turns."""
+"""One comparison: build every timed case in every setting, then time the layers alternately."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def side_by_side(
         timed_cases: implementations with their cases.
         dtype: a torch dtype, or "tf32".
         settings: "eager", "channels_last", "compiled".
-        clock: of the device.
-        ceilings: of this machine in this dtype.
-        seed: of weights and inputs.
-        effort: what is measured and how long.
-        left_out: told about each timed case that could not be built or run, and why.
+        clock: clock of the device.
+        ceilings: limits of this machine in this dtype.
+        seed: seed of weights and inputs.
+        effort: what to measure, and for how long.
+        left_out: called with a line about each timed case that cannot be built or run.
 
     Yields:
-        Measurements of all that could run.
+        Measurements of all timed cases that run.
     """
     layers: dict[str, MeasuredLayer] = {}
     for timed_case in timed_cases:
@@ -85,7 +85,7 @@ def _measured_layer(timed_case: TimedCase, setting: str, dtype: str, device: str
 
 
 def _cost(adapter: Implementation, timed_case: TimedCase, dtype: str) -> Cost | None:
-    """The adapter's account, which is in float32, at the size of this dtype; None where it gives none."""
+    """The adapter's cost, which is given for float32, in the size of this dtype; None if the adapter gives no cost."""
     try:
         cost = adapter.cost(timed_case.case)
     except NotImplementedError:

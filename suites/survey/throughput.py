@@ -1,8 +1,9 @@
-"""Throughput: what a layer costs, beside how well it holds.
+"""Throughput: the cost of a layer, together with its accuracy.
 
-Forward in evaluation mode, forward and backward in training mode, hot and cold, interleaved over implementations of one
-operator; one-off costs apart; peak memory; the share of the hardware's floor. Beside every time stand the error against
-float64 and the equivariance error in the working precision, since speed is compared at equal accuracy only.
+Measured are the forward pass in evaluation mode and the forward and backward passes in training mode, hot and cold,
+interleaved over implementations of one operator; one-off costs; peak memory; and the share of the hardware's floor.
+Each layer also has its error against float64 and its equivariance error in the working precision, because speed is
+comparable only at equal accuracy.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from ...harness.trees import Tree, leaves, tree_map
 from ..forward.equivariance import HAAR_SAMPLES
 from ..rounding import SAMPLES, largest, values_of
 
-#: Elements at which the equivariance error in the working precision is taken: it is rounding, alike at all of them.
+#: Elements for the equivariance error in the working precision; this error is rounding, similar at all elements.
 ELEMENTS = 8
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long and what is measured.
+    """What to measure, and for how long.
 
     Args:
-        seconds: for each figure of each timed layer.
-        cold: whether cold figures are taken beside the hot ones.
-        backward: whether training is timed.
-        errors: whether accuracy is measured.
+        seconds: seconds for each figure of each timed layer.
+        cold: whether to measure cold figures in addition to hot ones.
+        backward: whether to time training.
+        errors: whether to measure accuracy.
     """
 
     seconds: float = 1.0
@@ -50,7 +51,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Figure:
-    """One timed quantity: its name, the mode of the modules, how its call is made."""
+    """One timed quantity: its name, the mode of the modules, and the function that makes its call."""
 
     quantity: str
     training: bool
@@ -59,7 +60,7 @@ class Figure:
 
 
 def figures(effort: Effort) -> list[Figure]:
-    """What is timed, in this order."""
+    """The timed quantities, in the order of the measurements."""
     hot = [Figure("forward", False, TimedLayer.forward)]
     if effort.backward:
         hot += [
@@ -72,7 +73,7 @@ def figures(effort: Effort) -> list[Figure]:
 
 @dataclass
 class MeasuredLayer:
-    """One timed layer of a comparison: what its measurements have in common, its work, its timings as they come."""
+    """One timed layer of a comparison: the template of its measurements, its work, and its timings so far."""
 
     timed_layer: TimedLayer
     template: Measurement
@@ -82,23 +83,23 @@ class MeasuredLayer:
     def measured(
         self, quantity: str, value: float, unit: str, *, samples: tuple[float, ...] = (), note: str = ""
     ) -> Measurement:
-        """One measurement; lower is better but of rates and shares."""
+        """One measurement; lower is better, except for rates and shares."""
         better = "higher" if unit == "1/s" or quantity.startswith("share of floor") else "lower"
         changes = {"quantity": quantity, "value": value, "unit": unit, "better": better, "note": note}
-        backend = self.timed_layer.backend()  # of the call just timed
+        backend = self.timed_layer.backend()  # the backend of the last timed call
         return self.template.model_copy(update={**changes, "samples": samples, "backend": backend})
 
 
 def throughput(
     layers: Mapping[str, MeasuredLayer], *, clock: Clock, ceilings: Ceilings, effort: Effort | None = None
 ) -> Iterator[Measurement]:
-    """Everything about timed layers for one operator, their calls interleaved.
+    """Measure the timed layers of one operator, with interleaved calls.
 
     Args:
-        layers: by any name.
-        clock: of the device.
-        ceilings: of this machine in the timed layers' precision, taken in the same run.
-        effort: how much.
+        layers: timed layers by any name.
+        clock: clock of the device.
+        ceilings: limits of this machine in the timed layers' precision, measured in the same run.
+        effort: what to measure, and for how long.
 
     Yields:
         Measurements: times in seconds of one call with their raw samples, memory in bytes, errors without a unit.
@@ -124,7 +125,7 @@ def throughput(
 
 
 def timed(figure: Figure, layers: Mapping[str, MeasuredLayer], clock: Clock, seconds: float) -> dict[str, Timing]:
-    """One quantity of all timed layers that have it."""
+    """Time one quantity of all timed layers that have it."""
     with ExitStack() as modes:
         calls = {}
         for name, layer in layers.items():
@@ -136,7 +137,7 @@ def timed(figure: Figure, layers: Mapping[str, MeasuredLayer], clock: Clock, sec
 
 
 def floors(layer: MeasuredLayer, ceilings: Ceilings) -> Iterator[Measurement]:
-    """The time that the work takes at least on this machine, and which share of the measured time that is."""
+    """The least time that the work needs on this machine, and the share floor / measured time."""
     if layer.cost is None:
         return
     work = cost_of_batch(layer.cost, layer.template.batch)
@@ -153,7 +154,7 @@ def floors(layer: MeasuredLayer, ceilings: Ceilings) -> Iterator[Measurement]:
 
 
 def memory(layer: MeasuredLayer) -> Iterator[Measurement]:
-    """Peak memory of inference and of a step of training."""
+    """Peak memory of inference and of one training step."""
     timed_layer, device = layer.timed_layer, layer.timed_layer.claim.device
     with timed_layer.mode(training=False):
         yield layer.measured("memory", float(peak_bytes(timed_layer.forward(), device)), "B")
@@ -188,7 +189,7 @@ def errors(layer: MeasuredLayer) -> Iterator[Measurement]:
 
 
 def _run(timed_layer: TimedLayer, x: Tree) -> Tree:
-    """What the timed function makes of float64 values, on the band where the target has one."""
+    """Outputs of the timed function for float64 values, projected on the band if the target has one."""
     rounded = tree_map(lambda v: v.to(timed_layer.claim.dtype) if v.is_floating_point() else v, x)
     with torch.no_grad():
         y = timed_layer.function(rounded)

@@ -1,7 +1,7 @@
-"""The validity map: over size, kernel, stride and padding, where does the claim of a layer hold?
+"""The validity map: for which sizes, kernels, strides and paddings does the claim of a layer hold?
 
-Nothing about convolutions is known here. Every geometry is built and judged like any other claim, and the law is the
-simplest congruence that tells where the claim held from where it did not.
+This module knows nothing about convolutions. Every geometry is built and judged like any other claim, and the law is
+the simplest congruence that separates the geometries where the claim holds from those where it does not.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from ...harness.errors import UsageError
 from ...harness.records.validity import SYMBOLS, Geometry, Law, Point, ValidityMap
 from ..forward.equivariance import equivariance
 
-#: Coefficients tried for each parameter, small ones first: enough for every window that counts voxels once or twice.
+#: Coefficients tried for each parameter, small ones first: enough for windows that count each voxel once or twice.
 COEFFICIENTS = (0, 1, -1, 2, -2)
-#: Boxes of both parities, and of every rest mod 2 and 3; windows, strides and paddings up to a quarter of the box.
+#: Boxes with every remainder mod 2 and mod 3, and small windows, strides and paddings.
 SIZES, KERNELS, STRIDES, PADDINGS = (7, 8, 9, 10), (1, 2, 3, 4, 5), (1, 2, 3), (0, 1)
 
 
@@ -28,7 +28,7 @@ def sweep(
     paddings: Sequence[int | None] = PADDINGS,
     output_paddings: Sequence[int | None] = (None,),
 ) -> Iterator[Geometry]:
-    """Every combination; an output padding only where the stride leaves room for it.
+    """Every combination of parameters; output paddings must be smaller than the stride.
 
     Example:
         >>> len(list(sweep(sizes=(8, 9), kernels=(3,), paddings=(0,), output_paddings=(0, 1))))
@@ -42,16 +42,16 @@ def sweep(
 def validity_map(
     layer: str, library: str, build: Callable[[Geometry], Claim], geometries: Iterable[Geometry]
 ) -> ValidityMap:
-    """Judge a layer's claim at every geometry, and find the law of where it holds.
+    """Judge a layer's claim at every geometry, and find the law of the geometries where it holds.
 
     Args:
-        layer: its name.
-        library: whose it is.
-        build: the claim of a geometry; raises ValueError or RuntimeError for one that the layer does not have.
-        geometries: from `sweep`.
+        layer: name of the layer.
+        library: name of its library.
+        build: returns the claim of a geometry; raises ValueError or RuntimeError if the layer refuses the geometry.
+        geometries: geometries from `sweep`.
 
     Returns:
-        A point for every geometry, SKIPPED where the layer refused it, and the law.
+        A point for every geometry (SKIPPED if the layer refuses it), and the law.
     """
     points, group = [], ""
     for geometry in geometries:
@@ -67,13 +67,13 @@ def validity_map(
 
 
 def find_law(points: Iterable[Point]) -> Law:
-    """The simplest law (a N + b p + c k + d q + e) mod s = 0 that separates where a claim holds.
+    """The simplest law (a N + b p + c k + d q + e) mod s = 0 that predicts where a claim holds.
 
-    Simplest: the smallest sum of coefficients in absolute value. The first coefficient is positive. A law must explain
-    every point; where none does, the one that explains most is given with its count.
+    The simplest law has the smallest sum of absolute coefficients. Its first coefficient is positive. If no law
+    explains every point, the law that explains most points is returned with its count.
 
     Raises:
-        UsageError: no point was decided.
+        UsageError: no point has a decided verdict.
 
     Example:
         >>> where = [Geometry(n, k, s, 0) for n in (7, 8, 9, 10) for k in (2, 3) for s in (1, 2, 3)]
@@ -83,7 +83,7 @@ def find_law(points: Iterable[Point]) -> Law:
     """
     decided = [(p.geometry, p.holds) for p in points if p.holds is not None]
     if not decided:
-        raise UsageError("No geometry was decided, so there is no law to find: give larger boxes.")
+        raise UsageError("No geometry has a decided verdict, so no law can be found: give larger boxes.")
     truth = [holds for _, holds in decided]
     if len(set(truth)) == 1:
         return Law("always" if truth[0] else "never", len(truth), len(truth))
@@ -94,7 +94,7 @@ def find_law(points: Iterable[Point]) -> Law:
     for coefficients in itertools.product(COEFFICIENTS, repeat=len(names) + 1):
         if next((c for c in coefficients if c), 0) <= 0 or not any(coefficients[:-1]):
             continue
-        agree = sum(_says(g, names, coefficients, modulus) == holds for g, holds in decided)
+        agree = sum(_law_holds(g, names, coefficients, modulus) == holds for g, holds in decided)
         best, fits = (
             (agree, [coefficients]) if agree > best else (best, [*fits, coefficients] if agree == best else fits)
         )
@@ -107,7 +107,7 @@ def _varies(decided: Sequence[tuple[Geometry, bool | None]], name: str) -> bool:
     return len({getattr(g, name) for g, _ in decided}) > 1
 
 
-def _says(geometry: Geometry, names: Sequence[str], coefficients: Sequence[int], modulus: str) -> bool:
+def _law_holds(geometry: Geometry, names: Sequence[str], coefficients: Sequence[int], modulus: str) -> bool:
     value = sum(c * getattr(geometry, n) for c, n in zip(coefficients, names, strict=False)) + coefficients[-1]
     return bool(value % (getattr(geometry, modulus) if modulus else 2) == 0)
 

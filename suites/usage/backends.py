@@ -1,9 +1,9 @@
-"""Backends: the layer compiled and the layer exported compute what the eager layer computes, forward and backward.
+"""Backends: the compiled and the exported layer agree with the eager layer, forward and backward.
 
     ||f_c(x) - f(x)|| / D <= S kappa eps        the same for the gradient of <f(x), w> with respect to x
 
-kappa from the eager layer's own rounding against float64. A compiler fuses and reorders; whatever it adds beyond
-rounding is a wrong kernel.
+kappa comes from the rounding of the eager layer, compared with float64. A compiler fuses and reorders operations, which
+changes only the rounding; a larger difference means a wrong kernel.
 """
 
 from __future__ import annotations
@@ -32,17 +32,20 @@ Runs = dict[str, torch.Tensor]
 
 
 def backends(claim: Claim) -> Outcome:
-    """The compiled and the exported layer agree with the eager one to derived bounds, outputs and input gradients.
+    """Outputs and input gradients of the compiled and the exported layer agree with the eager layer within the bounds.
 
     Args:
-        claim: ``claim.backends`` names what to try: "inductor" and "aot_eager" (torch.compile), "export"
-            (torch.export). Inductor needs a C++ compiler; without one aot_eager is tried in its place.
+        claim: ``claim.backends`` names the backends: "inductor" and "aot_eager" (torch.compile), "export"
+            (torch.export). Inductor needs a C++ compiler; without a compiler aot_eager replaces it.
 
     Returns:
-        The worst backend's verdict, a part for each. SKIPPED(NO_BACKEND) where the claim names none.
+        The worst backend's verdict, with one part for each backend. SKIPPED(NO_BACKEND) if the claim names none.
     """
     if not claim.backends:
-        reason = Reason(code="NO_BACKEND", message="one case of each family is compiled and exported; not this one.")
+        reason = Reason(
+            code="NO_BACKEND",
+            message="only one case of each family is compiled and exported, and this is another case.",
+        )
         return Outcome(describe(claim, "backends", Verdict.SKIPPED, reason))
     with Subject(claim).guarded():
         parts = [_compare(claim, name) for name in dict.fromkeys(map(_available, claim.backends))]
@@ -107,7 +110,7 @@ def _compare(claim: Claim, backend: str) -> CheckResult:
 
 
 def _evidence(claim: Claim, exact: Runs, single: Runs, eager: Runs, made: tuple[Runs, Runs]) -> dict[str, Evidence]:
-    """What the compiled layer's two runs show beside the eager one, at every place of f_*."""
+    """The evidence from two runs of the compiled layer and one of the eager layer, at every place of f_*."""
     fields = {f"output {p}".strip(): leaf for p, leaf in leaves(claim.target)}
     fields |= {f"input gradient {p}".strip(): leaf for p, leaf in leaves(claim.source)}
     judged = {}
@@ -125,7 +128,7 @@ def _evidence(claim: Claim, exact: Runs, single: Runs, eager: Runs, made: tuple[
             finite=bool(first.isfinite().all()),
             repeatable=torch.equal(first, second),
         )
-    # The gradient of a linear map is one for all inputs, and then no proof; the output is.
+    # The gradient of a linear map does not depend on the input and proves nothing, so all places share one power.
     power = max(evidence.wrong / evidence.unit_bound for evidence in judged.values())
     return {p: e.model_copy(update={"wrong": power, "wrong_unit": 1.0}) for p, e in judged.items()}
 
@@ -140,7 +143,9 @@ def _make(claim: Claim, backend: str, x: Tree) -> Callable[..., Any]:
     """The function compiled or exported, called once."""
     if backend == "export":
         if not isinstance(claim.function, torch.nn.Module) or isinstance(claim.source, dict):
-            raise UsageError("torch.export takes modules of positional arguments: leave out the backend 'export'.")
+            raise UsageError(
+                "torch.export accepts only modules with positional arguments: leave out the backend 'export'."
+            )
         given = tree_map(lambda v: v.to(claim.dtype) if v.is_floating_point() else v, x)
         arguments = tuple(given) if isinstance(given, (list, tuple)) else (given,)
         exported: Callable[..., Any] = torch.export.export(claim.function, arguments).module()
@@ -167,12 +172,12 @@ def _run(
         y = tree_map(lambda _, v: v, claim.target, function(x))
         weights = [torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v) for _, v in leaves(y)]
         product = torch.stack([(v * w).sum() for (_, v), w in zip(leaves(y), weights, strict=True)]).sum()
-    generator.set_state(state)  # every run weighs the outputs alike
+    generator.set_state(state)  # every run uses the same weights for the outputs
     found = {f"output {path}".strip(): v.detach().double() for path, v in leaves(y)}
-    at = [(path, v) for path, v in leaves(x) if v.requires_grad]
-    if product.requires_grad and at:
-        gradients = torch.autograd.grad(product, [v for _, v in at], allow_unused=True)
-        for (path, v), gradient in zip(at, gradients, strict=True):
+    wanted = [(path, v) for path, v in leaves(x) if v.requires_grad]
+    if product.requires_grad and wanted:
+        gradients = torch.autograd.grad(product, [v for _, v in wanted], allow_unused=True)
+        for (path, v), gradient in zip(wanted, gradients, strict=True):
             value = torch.zeros_like(v) if gradient is None else gradient
             found[f"input gradient {path}".strip()] = value.double()
     return found

@@ -1,9 +1,9 @@
-"""Composition: stacks of a layer are equivariant too, and their errors grow with depth no faster than rounding does.
+"""Composition: stacks of a layer are equivariant, and their errors grow with depth no faster than rounding.
 
-    f o s o f o ... o f        s = relu where the fibre is permuted and the domain is a grid, the identity elsewhere
+    f o s o f o ... o f        s = relu if the action permutes the values, else the identity
 
-A layer that is equivariant on noise may fail on what it makes itself: borders, zeros after a relu, values of another
-size. Whole networks, with their pools and upsampling, are layers of their own.
+A layer that is equivariant on noise may fail on its own outputs: borders, zeros after a relu, values of another size.
+Whole networks, with pools and upsampling, are layers of their own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ...harness.fields.field import Field
 from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict, worst
 from ..forward.equivariance import equivariance
 
-#: Layers in a stack. Doubling shows growth by its ratio.
+#: Layers in a stack. With doubled depths, a ratio shows the growth.
 DEPTHS = (1, 2, 4)
 
 
@@ -34,13 +34,13 @@ def composition(claim: Claim) -> Outcome:
         claim: source and target are one field.
 
     Returns:
-        The worst depth's verdict, one part for each depth; the reason tells how the error grows.
-        SKIPPED(NOT_COMPOSABLE) where the output is no input of the layer.
+        The worst depth's verdict, with one part for each depth; the reason includes the growth of the error.
+        SKIPPED(NOT_COMPOSABLE) if the output cannot be an input of the layer.
     """
     start = time.perf_counter()
     field = claim.source
     if not isinstance(field, Field) or str(field) != str(claim.target) or claim.refined is not None:
-        text = "the output's field is not the input's; networks are checked as layers of their own."
+        text = "the field of the output is not that of the input. To check a network, check it as one layer."
         return Outcome(describe(claim, "composition", Verdict.SKIPPED, Reason(code="NOT_COMPOSABLE", message=text)))
     generators = {g.name for g in claim.group.generators}
     parts: list[CheckResult] = []
@@ -105,7 +105,7 @@ def _stack(layer: Callable[..., Any], depth: int, between: Callable[[torch.Tenso
 
 
 def _between(field: Field) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Relu where it is equivariant: it commutes with permutations of values, and with nothing else that moves them."""
+    """Relu if it is equivariant, which requires that the action permutes values; else the identity."""
     permuted = isinstance(field.domain, (Grid, Points, Vector)) and all(
         rep.permutation(g) is not None for _, rep in field.fibre.terms for g in field.group.generators
     )
@@ -113,7 +113,7 @@ def _between(field: Field) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def _growth(parts: list[CheckResult]) -> str:
-    """What a layer adds: the precision that the deepest stack loses, over that of one layer."""
+    """The growth: precision lost by the deepest stack / precision lost by one layer."""
     first, last = parts[0].precision or 0.0, parts[-1].precision or 0.0
     if not (first > 0 and last > 0 and math.isfinite(last)):
         return ""

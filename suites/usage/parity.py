@@ -1,9 +1,9 @@
-"""Parity: two implementations of one operator, on the same parameters, agree forward and backward.
+"""Parity: two implementations of one operator with the same parameters agree forward and backward.
 
-    E_* = ||f(x) - h(x)|| / D        gradients: the same, of <f(x), w> with respect to the input and the parameters
+    E_* = ||f(x) - h(x)|| / D        gradients: the same for <f(x), w> with respect to the input and the parameters
 
-in float64, judged by the rounding of both: kappa = max(1, P_32/eps_32 of f, of h, C), bound = S kappa eps. The power
-is the largest error that wrongly mapped parameters, another sample or a wrong backward would have given.
+Everything is computed in float64. The bound comes from the rounding of both: kappa = max(1, P_32/eps_32 of f, of h, C),
+bound = S kappa eps. The power is the largest error of wrongly mapped parameters, another sample or a wrong backward.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ Parameters = Mapping[str, torch.Tensor]
 
 
 def parity(claim: Claim) -> Outcome:
-    """Every pair of implementations that the claim's adapter names is one operator, with one gradient.
+    """Both implementations of every pair that the claim's adapter names have the same outputs and gradients.
 
     Args:
         claim: ``claim.twins`` builds the pairs; outputs are compared on the claim's target.
 
     Returns:
-        The worst pair's verdict with one part for each pair; EXACT where the pair agrees to what the rounding of both
-        explains, IMPRECISE where one holds constants in single precision. SKIPPED without pairs, or where the other
-        library of every pair is missing.
+        The worst pair's verdict, with one part for each pair: EXACT if rounding explains the differences, IMPRECISE if
+        one implementation has constants in single precision. SKIPPED without pairs, or if the other library of every
+        pair is missing.
 
     Raises:
         UsageError: the outputs of a pair differ in shape.
@@ -96,7 +96,7 @@ def _ratio(evidence: Evidence) -> float:
 
 
 class Kind(StrEnum):
-    """What of an operator is compared."""
+    """The kinds of compared tensors."""
 
     OUTPUT = "output"
     INPUT = "input gradient"
@@ -105,7 +105,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """One compared tensor: an output or input gradient by its path in the tree, a parameter's gradient by its name."""
+    """One compared tensor: an output or input gradient by its path in the tree, or a parameter gradient by its name."""
 
     kind: Kind
     path: str
@@ -124,7 +124,7 @@ class _Pair:
     def __init__(self, claim: Claim, twin: Twin) -> None:
         self.claim, self.twin = claim, twin
         dtype = torch.float32 if claim.dtype is torch.float64 else claim.dtype
-        # Values exact in the working precision: inputs, parameters and cotangents are the same numbers in each run.
+        # Values are exact in the working precision, so inputs, parameters and cotangents are equal in all runs.
         self.x = tree_map(lambda v: _through(v, dtype), claim.draw(SAMPLES))
         self.parameters = {n: _through(p.detach().double(), dtype) for n, p in twin.parameters.items()}
         generator = torch.Generator().manual_seed(claim.seed + 4)
@@ -157,8 +157,8 @@ class _Pair:
         wanted |= {Place(Kind.PARAMETER, n): p for n, p in theta.items()}
         gradients = torch.autograd.grad(product, list(wanted.values()), allow_unused=True)
         found = {Place(Kind.OUTPUT, path): v.detach().double() for path, v in leaves(y)}
-        for (place, of), gradient in zip(wanted.items(), gradients, strict=True):
-            found[place] = torch.zeros_like(of).double() if gradient is None else gradient.double()
+        for (place, v), gradient in zip(wanted.items(), gradients, strict=True):
+            found[place] = torch.zeros_like(v).double() if gradient is None else gradient.double()
         return found
 
     def both(self, dtype: torch.dtype) -> list[Run]:
@@ -166,9 +166,9 @@ class _Pair:
         return [self.run(self.twin.first, dtype), self.run(self.twin.second, dtype)]
 
     def mistaken(self) -> list[Run]:
-        """What faults would give: wrongly mapped parameters, other samples' inputs, the gradient of another <y, w>.
+        """Runs with faults: wrongly mapped parameters, inputs of other samples, the gradient of another <y, w>.
 
-        Of the first implementation: the second is often a formula summed term by term, the slowest of all.
+        These runs use the first implementation, because the second is often a slow formula summed term by term.
         """
         generator = torch.Generator().manual_seed(self.claim.seed + 5)
         wrong = {
@@ -192,7 +192,7 @@ class _Pair:
 
 
 def _measure(claim: Claim, twin: Twin) -> dict[Place, Evidence]:
-    """Evidence for every output, input gradient and parameter gradient."""
+    """The evidence for every output, input gradient and parameter gradient."""
     pair = _Pair(claim, twin)
     exact, single = pair.both(torch.float64), pair.both(torch.float32)
     working = {torch.float32: single, torch.float64: exact}.get(claim.dtype) or pair.both(claim.dtype)
@@ -209,7 +209,7 @@ def _measure(claim: Claim, twin: Twin) -> dict[Place, Evidence]:
 
         rounding = max(apart(a, b) for a, b in zip(single, exact, strict=True)) / EPS["float32"]
         condition = max(apart(run, exact[0]) for run in noisy) / EPS["float64"]
-        # A place that is constant in the input has size 0 and says nothing about rounding.
+        # A place that does not depend on the input has size 0 and no information about rounding.
         kappa = max(1.0, *(k for k in (rounding, condition) if math.isfinite(k)), 1.0)
         found[place] = Evidence(
             dtype=str(claim.dtype).removeprefix("torch."),
@@ -225,10 +225,10 @@ def _measure(claim: Claim, twin: Twin) -> dict[Place, Evidence]:
 
 
 class _Size:
-    """What errors at one place are relative to.
+    """The size that errors at one place are divided by.
 
-    For outputs and input gradients, the part that varies over samples; for parameter gradients, the norm of all of
-    them jointly: one that is zero by itself (a bias before a norm) has only rounding.
+    For outputs and input gradients, this is the part that varies over samples; for parameter gradients, their joint
+    norm, because a gradient that vanishes (of a bias before a norm) consists of rounding only.
     """
 
     def __init__(self, claim: Claim, place: Place, run: Run) -> None:
@@ -241,7 +241,7 @@ class _Size:
             self.scale = Scale.of(dict(leaves(side))[place.path], run[place])
 
     def relative(self, difference: torch.Tensor) -> float:
-        """The worst sample and summand; 0/0 = 0, NaN stays."""
+        """The error of the worst sample and summand; 0/0 = 0, and NaN stays NaN."""
         if self.scale is not None:
             return largest(self.scale.relative(difference))
         norm = float(torch.linalg.vector_norm(difference))

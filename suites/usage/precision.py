@@ -1,9 +1,9 @@
-"""Precision: how many bits each arithmetic loses on this layer, and how many the problem itself costs.
+"""Precision: how many bits this layer loses in each arithmetic, and how many the problem itself loses.
 
     P = ||f_p(round x) - f_*(round x)|| / D        lost bits = log2(P / eps_p)        allowed: LOST_BITS[p] + log2 C
 
-f_* is f in float64. C is the conditioning of the problem: how far the output moves when the input, or every constant of
-the layer, moves by eps. It is measured in float64, so that an accumulation in half precision cannot excuse itself.
+f_* is f in float64. C is the conditioning of the problem: the change of the output when the input, or every constant of
+the layer, changes by eps. C is measured in float64, so that an accumulation in half precision does not increase C.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.result import ElementResult, Reason, Verdict
 from ..rounding import PERTURBATIONS, SAMPLES, largest, nudge
 
-#: Relative perturbation behind C: large against float64, small enough to be linear.
+#: Relative perturbation for C: large compared with the eps of float64, and small enough to be linear.
 SMALL = EPS["float32"]
 
 
 @dataclass(frozen=True)
 class Mode:
-    """One way to compute the layer: inputs in ``dtype``, products rounded to ``eps``."""
+    """One arithmetic: inputs in ``dtype``, products rounded to ``eps``."""
 
     name: str
     dtype: torch.dtype
@@ -55,22 +55,22 @@ MODES = (
 
 
 def precision(claim: Claim) -> Outcome:
-    """What the layer loses in float32, TF32 (on a GPU), under autocast, in bfloat16 and in float16.
+    """The precision that the layer loses in float32, TF32 (on a GPU), under autocast, in bfloat16 and in float16.
 
     Args:
-        claim: of any dtype but float64, than which nothing more precise is computed here. Its own dtype decides the
-            verdict; the other modes are reported.
+        claim: a claim of any dtype except float64, because no more precise arithmetic is available. The claim's dtype
+            decides the verdict; the other modes are only reported.
 
     Returns:
-        EXACT where the claim's dtype loses no more bits than its contract allows; IMPRECISE(PRECISION) with the bits
-        where it does, as after a sum in half precision or a silent TF32. One row for each mode that the layer can be
-        computed in: its P as error, what is allowed as bound, the bits in the reason. AMBIGUOUS(ILL_CONDITIONED) where
-        the problem itself may cost every digit, VACUOUS where the output is constant. SKIPPED(NO_REFERENCE) where
-        there is no float64 form.
+        EXACT if the claim's dtype loses no more bits than allowed. IMPRECISE(PRECISION) with the number of bits if it
+        loses more, for example by a sum in half precision or by TF32. One row for each mode in which the layer can be
+        computed: P is the error, the allowed loss is the bound, and the reason lists the bits.
+        AMBIGUOUS(ILL_CONDITIONED) if the problem itself may lose every digit, VACUOUS if the output is constant,
+        SKIPPED(NO_REFERENCE) if there is no float64 form.
     """
     start = time.perf_counter()
     if claim.dtype is torch.float64:
-        text = "nothing more precise than float64 is computed: the check in float32 covers all lower precisions."
+        text = "no reference is more precise than float64: the check in float32 covers all lower precisions."
         return Outcome(describe(claim, "precision", Verdict.SKIPPED, Reason(code="NO_REFERENCE", message=text)))
     subject = Subject(claim)
     with subject.guarded():
@@ -118,7 +118,7 @@ class _Unavailable(Exception):
 
 
 def _loss(claim: Claim, subject: Subject, mode: Mode, x: Tree, scales: list[Scale]) -> float:
-    """P of one mode, the worst over leaves, summands and samples; infinite where the output is not finite."""
+    """P of one mode, the worst over leaves, summands and samples; infinite if the output is not finite."""
     if mode.tf32 and claim.device == "cpu":
         raise _Unavailable("TF32 is an arithmetic of GPUs")
     function = claim.function if mode.dtype is claim.dtype else recast(claim.function, mode.dtype)
@@ -130,7 +130,7 @@ def _loss(claim: Claim, subject: Subject, mode: Mode, x: Tree, scales: list[Scal
             y = call(tree_map(lambda v: v.to(mode.dtype) if v.is_floating_point() else v, given))
     except UsageError:
         raise
-    except Exception as error:  # an operator that lacks this dtype says so in many ways
+    except Exception as error:  # an operator without this dtype may raise any error
         raise _Unavailable(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
     found = [v.detach().double() for _, v in leaves(tree_map(lambda _, v: v, claim.target, y))]
     exact_values = [v for _, v in leaves(exact)]
@@ -147,7 +147,7 @@ def _project(scale: Scale, value: torch.Tensor) -> torch.Tensor:
 
 @contextlib.contextmanager
 def _arithmetic(claim: Claim, mode: Mode) -> Iterator[None]:
-    """Autocast or TF32 as the mode wants; TF32 off otherwise."""
+    """Switch on autocast or TF32 as the mode requires; TF32 is off in the other modes."""
     flags: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [flag.allow_tf32 for flag in flags]
     device = torch.device(claim.device).type
@@ -162,7 +162,7 @@ def _arithmetic(claim: Claim, mode: Mode) -> Iterator[None]:
 
 
 def _conditioning(subject: Subject, x: Tree, y: Tree, scales: list[Scale]) -> float:
-    """C, at least 1: the output's relative change under relative changes of inputs and constants, over their size."""
+    """C, at least 1: relative change of the output / relative change of inputs and constants."""
     generator = torch.Generator().manual_seed(subject.claim.seed + 3)
     outputs = [v for _, v in leaves(y)]
     runs: list[Callable[[int], Tree]] = [
@@ -179,7 +179,7 @@ def _conditioning(subject: Subject, x: Tree, y: Tree, scales: list[Scale]) -> fl
 
 
 def _power(scales: list[Scale], y: Tree, bound: float) -> float:
-    """How many bounds another sample's output misses by: the loss of everything would have been seen."""
+    """The power: error of another sample's output / bound. A total loss would have such an error."""
     variation = [s.rounding(v - v.roll(1, 0)) for s, (_, v) in zip(scales, leaves(y), strict=True)]
     wrong = max((largest(v) for v in variation), default=0.0)
     return wrong / bound if bound > 0 else math.inf

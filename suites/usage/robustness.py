@@ -1,13 +1,13 @@
-"""Robustness: what a layer gives for one sample does not depend on how the batch is laid out, or on its neighbours.
+"""Robustness: the output for one sample does not depend on the memory layout of the batch or on the other samples.
 
     alone           f(x)_s = f(x_s)                  a batch of one, and no leak between samples
     layouts         strided, channels-last, expanded memory: the same values
     NaN             in one sample's input changes no other sample's output
     empty batch     an output of no samples
-    scales          inputs 2^k times larger and smaller lose no more precision than rounding explains there
+    scales          inputs 2^k times larger or smaller lose no more precision than rounding explains
     determinism     two backward passes are bitwise equal
 
-Values are compared with f_* at the same input and judged by the same bound as equivariance.
+Values are compared with f_* at the same input, with the same bound as equivariance.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tight
 from ...harness.verdict.result import ElementResult, Reason, Verdict
 from ..rounding import PERTURBATIONS, SAMPLES, largest, nudge, values_of
 
-#: Factors 2^k that leave room for a square, a sum of thousands and its inverse within the dtype's exponents.
+#: Exponents k of the factors 2^k; squares, sums of thousands of values and inverses still fit the dtype's exponents.
 LARGE = {"float64": 400, "float32": 45, "bfloat16": 45, "float16": 4}
 SMALL = {"float64": -400, "float32": -45, "bfloat16": -45, "float16": -4}
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One statement: its error against its bound, or what was raised."""
+    """One statement: its evidence, or the error that was raised."""
 
     name: str
     evidence: Evidence | None
@@ -46,14 +46,14 @@ class _Row:
 
 
 def robustness(claim: Claim) -> Outcome:
-    """The statements of this module on one batch, each by itself; the worst decides and is named.
+    """Check the statements of this module on one batch, each separately; the worst statement decides and is named.
 
     Returns:
-        EXACT; BROKEN(NOT_ROBUST) with the statement that failed: samples that leak into each other, memory layouts
-        that matter, an empty batch refused, NaN that spreads, values of unusual size lost.
+        EXACT, or BROKEN(NOT_ROBUST) with the name of the failed statement: samples influence each other, the memory
+        layout changes the output, an empty batch raises an error, NaN spreads, or values of unusual size are lost.
     """
     start = time.perf_counter()
-    subject = Subject(claim, whole=True)  # what lies outside a band must not leak either
+    subject = Subject(claim, whole=True)  # parts outside a band must not leak either
     with subject.guarded():
         trials = _Trials(subject)
         rows = list(trials.rows()) if trials.finite else []
@@ -101,7 +101,7 @@ def _judge(row: _Row) -> tuple[Verdict, Reason]:
     if verdict is Verdict.BROKEN:
         return verdict, Reason(code="NOT_ROBUST", message=f"{row.name}: {reason.message}")
     if reason.code == "LOW_POWER" and row.evidence.dtype in ("float16", "bfloat16"):
-        # Two runs in half precision agree to half precision: no reference could see smaller faults.
+        # Two runs in half precision agree only to half precision, so smaller faults cannot be detected.
         return Verdict.EXACT, Reason(code="EXACT", message="")
     return verdict, reason
 
@@ -111,7 +111,7 @@ def _ratio(evidence: Evidence | None) -> float:
 
 
 class _Trials:
-    """Runs the layer on one batch in every way of the statements."""
+    """Runs the layer on one batch for each statement."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject, self.claim = subject, subject.claim
@@ -127,7 +127,7 @@ class _Trials:
         self.kappa = self._kappa()
 
     def rows(self) -> Iterator[_Row]:
-        """Every statement that applies."""
+        """Yield every statement that applies."""
         yield self._tried("a sample alone", self._alone)
         yield self._tried("strided memory", lambda: self._laid_out(_strided))
         if any(v.dim() in (4, 5) for v in values_of(self.x)):
@@ -149,7 +149,7 @@ class _Trials:
         return _Row(name, evidence if evidence is not None else self._evidence(0.0))
 
     def _alone(self) -> Evidence:
-        """f_*(x)_s and f_*(x_s), for each sample: what is shared in float64 is shared by the mathematics."""
+        """Compare f_*(x)_s with f_*(x_s) for each sample, in float64, where rounding cannot hide a leak."""
         form = self.subject.reference if self.subject.has_reference else self.subject.working
         alone = [values_of(form(tree_map(lambda v, i=i: v[i : i + 1], self.x))) for i in range(SAMPLES)]
         together = self.reference if self.subject.has_reference else self.working
@@ -159,13 +159,13 @@ class _Trials:
         return self._compare(self._raw(tree_map(change, self.subject.rounded(self.x))), self.working, working=True)
 
     def _expanded(self) -> Evidence:
-        """One sample, repeated without memory of its own."""
+        """Repeat one sample by expanded memory, without copies."""
         x = tree_map(lambda v: v[:1].expand(v.shape), self.subject.rounded(self.x))
         dense = self._raw(tree_map(lambda v: v.clone(memory_format=torch.contiguous_format), x))
         return self._compare(self._raw(x), dense, working=True)
 
     def _isolated(self) -> Evidence:
-        """The first sample is NaN; the others are compared."""
+        """Set the first sample to NaN and compare the other samples."""
 
         def spoil(v: torch.Tensor) -> torch.Tensor:
             if not v.is_floating_point():
@@ -175,17 +175,17 @@ class _Trials:
             return v
 
         found = self._raw(tree_map(spoil, self.subject.rounded(self.x)))
-        mended = [torch.cat([w[:1], v[1:]]) for v, w in zip(found, self.working, strict=True)]
-        return self._compare(mended, self.working, working=True)
+        others = [torch.cat([w[:1], v[1:]]) for v, w in zip(found, self.working, strict=True)]
+        return self._compare(others, self.working, working=True)
 
     def _empty(self) -> None:
         outputs = self._raw(tree_map(lambda v: v[:0], self.subject.rounded(self.x)))
         wanted = [(0, *v.shape[1:]) for v in self.working]
         if [tuple(v.shape) for v in outputs] != wanted:
-            raise ValueError(f"shapes {[tuple(v.shape) for v in outputs]} in place of {wanted}")
+            raise ValueError(f"shapes {[tuple(v.shape) for v in outputs]} instead of {wanted}")
 
     def _scaled(self, factor: float) -> Evidence | None:
-        """f_p against f_* at inputs of unusual size, where f_* itself can be represented in p."""
+        """Compare f_p with f_* at inputs of unusual size, if f_* can be represented in p."""
         if not self.subject.has_reference:
             return None
         x = tree_map(lambda v: v * factor if v.is_floating_point() else v, self.x)
@@ -196,11 +196,12 @@ class _Trials:
         if not all(info.tiny / EPS[self.dtype] < s < info.max * EPS["float16"] for s in sizes):
             return None
         found = values_of(self.subject.working(x))
-        # Beside a bias the part that depends on a small input is lost by right: errors are of the whole output.
+        # Next to a bias, the part that depends on a small input is legitimately rounded away, so errors are relative to
+        # the whole output.
         error = max(_of_whole(leaf, a, b) for leaf, a, b in zip(self.leaves, found, exact, strict=True))
         here = max(_of_whole(*row) for row in zip(self.leaves, self.working, self.reference, strict=True))
-        # A loss of precision, not of structure: judged by the loss at ordinary size, and by what rounding the input
-        # does at this size, where other terms may cancel.
+        # This is a loss of precision, not of structure. The bound comes from the loss at ordinary size and from the
+        # rounding of the input at this size, where other terms may cancel.
         allowed = max(here, EPS[self.dtype])
         if error > SAFETY * allowed:
             allowed = max(allowed, self._rounding_of_input(x, exact))
@@ -208,7 +209,7 @@ class _Trials:
         return Evidence(dtype=self.dtype, error=error, unit_bound=unit, kappa=unit / SAFETY, wrong=1.0)
 
     def _rounding_of_input(self, x: Tree, exact: list[torch.Tensor]) -> float:
-        """How far f_* moves where x is rounded to p, of the whole output."""
+        """The change of f_* when x is rounded to p, relative to the whole output."""
         generator = torch.Generator().manual_seed(self.claim.seed + 1)
         found = []
         for _ in range(PERTURBATIONS):
@@ -236,7 +237,7 @@ class _Trials:
         return [g for g in torch.autograd.grad(product, wanted, allow_unused=True) if g is not None]
 
     def _raw(self, x: Tree) -> list[torch.Tensor]:
-        """The layer on tensors as they lie in memory."""
+        """The layer's outputs for tensors in their own memory layout."""
         if self.claim.call_seed is not None:
             torch.manual_seed(self.claim.call_seed)
         with torch.no_grad():
@@ -258,7 +259,7 @@ class _Trials:
         return Evidence(dtype=self.dtype, error=error, unit_bound=unit, kappa=self.kappa, wrong=wrong)
 
     def _kappa(self) -> float:
-        """max(1, P_32/eps_32, C): of the batch as it is."""
+        """kappa = max(1, P_32/eps_32, C) of the unchanged batch."""
         if not self.finite or not self.subject.has_reference:
             return 1.0
         rounded = self.subject.through(self.x, torch.float32)
@@ -276,14 +277,14 @@ class _Trials:
 
 
 def _of_whole(leaf: Any, found: torch.Tensor, exact: torch.Tensor) -> float:
-    """The worst ||f_p - f_*|| / ||f_*|| over samples and summands; summands that are zero are left out."""
+    """The worst ||f_p - f_*|| / ||f_*|| over samples and summands; zero summands are left out."""
     sizes = torch.linalg.vector_norm(leaf.summands(exact), dim=-1)
     errors = torch.linalg.vector_norm(leaf.summands(found - exact), dim=-1)
     return float((errors / sizes)[sizes > 0].max()) if bool((sizes > 0).any()) else 0.0
 
 
 def _strided(v: torch.Tensor) -> torch.Tensor:
-    """The same values with gaps between them, last axis first in memory."""
+    """The same values in memory with gaps and with reversed axes."""
     if v.dim() < 2:
         return v
     room = v.new_empty(*(2 * n for n in reversed(v.shape)))

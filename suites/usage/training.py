@@ -1,7 +1,7 @@
-"""Training: the claim still holds after a few steps of an optimiser, and every parameter is where it was afterwards.
+"""Training: the claim still holds after a few steps of an optimiser; every parameter is restored afterwards.
 
-A parametrisation whose gradient leaves the tied subspace (filters stored rotation by rotation, a projection made once
-at the start) is equivariant when it is built, and drifts with every step.
+A parametrisation whose gradient leaves the subspace of equivariant weights (filters stored for each rotation, or a
+projection made only once at the start) is equivariant when it is built, and drifts with every step.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from ..forward.aliasing import aliases, excuse
 from ..forward.equivariance import equivariance
 from ..rounding import SAMPLES
 
-#: Steps of Adam. Each moves every weight that has a gradient by about RATE times the weights' size, whatever the
-#: gradient's scale, so that a drift of one step is thousands of float32 bounds.
+#: Steps of Adam. Each step changes every weight that has a gradient by about RATE times the weights' size, whatever the
+#: gradient's scale, so the drift of one step is thousands of float32 bounds.
 STEPS = 3
 RATE = 0.03
 
 
 def training(claim: Claim) -> Outcome:
-    """The layer is equivariant after ``STEPS`` steps of Adam towards random targets, as it was before.
+    """The layer is still equivariant after ``STEPS`` steps of Adam towards random targets.
 
     Args:
         claim: ``claim.modules`` hold the parameters; modules train in train mode and are judged in their own mode.
 
     Returns:
-        What equivariance says of the trained layer, at generators of a finite group. SKIPPED(NO_PARAMETERS) without
-        any; SKIPPED(NOT_DIFFERENTIABLE) where none has a gradient, or the layer frees its own graph;
-        SKIPPED(BROKEN_UNTRAINED) where training is not to blame; SKIPPED(ALIASES) for nonlinear layers on the sphere,
-        and where equivariance does not apply.
+        The result of equivariance for the trained layer, at the generators of a finite group. SKIPPED(NO_PARAMETERS) if
+        there are no parameters; SKIPPED(NOT_DIFFERENTIABLE) if no parameter has a gradient or the layer frees its own
+        graph; SKIPPED(BROKEN_UNTRAINED) if the layer is not equivariant before training; SKIPPED(ALIASES) for
+        nonlinear layers on the sphere; SKIPPED if equivariance does not apply.
     """
     start = time.perf_counter()
     parameters = [p for m in claim.modules for p in m.parameters() if p.is_floating_point() and p.numel()]
@@ -54,7 +54,7 @@ def training(claim: Claim) -> Outcome:
         except RuntimeError as error:
             if FREED not in str(error):
                 raise
-            text = "the layer frees its own graph by differentiating inside: train it in a loop of its own."
+            text = "the layer differentiates inside and frees its own graph, so this check cannot train it."
             return Outcome(
                 describe(claim, "training", Verdict.SKIPPED, Reason(code="NOT_DIFFERENTIABLE", message=text))
             )
@@ -62,24 +62,27 @@ def training(claim: Claim) -> Outcome:
             reason = Reason(code="NOT_DIFFERENTIABLE", message="no parameter has a gradient: nothing was trained.")
             return Outcome(describe(claim, "training", Verdict.SKIPPED, reason))
         own_modes()
-        # A reference that was built beside the layer has its old weights: f_* is the trained layer in float64.
+        # A separate reference still has the old weights, so f_* is the trained layer in float64.
         outcome = equivariance(replace(claim, reference=None), keep=_generators(claim), name="training")
     if outcome.result.verdict is Verdict.BROKEN and equivariance(claim).result.verdict is Verdict.BROKEN:
-        reason = Reason(code="BROKEN_UNTRAINED", message="the layer is not equivariant before training either.")
+        reason = Reason(
+            code="BROKEN_UNTRAINED",
+            message="the layer is not equivariant before training: see the property equivariance.",
+        )
         return Outcome(describe(claim, "training", Verdict.SKIPPED, reason))
     result = outcome.result.model_copy(update={"seconds": time.perf_counter() - start})
     return Outcome(result, outcome.picture)
 
 
 def _generators(claim: Claim) -> Callable[[Element], bool] | None:
-    """Those of a finite group, where none needs interpolation: they imply the rest up to a factor."""
+    """Whether an element is a generator, for finite groups whose generators need no interpolation; else None."""
     generators = [] if claim.elements else [g for g in claim.group.generators if not g.is_identity]
     finite = claim.group.order is not None and bool(generators)
     return set(generators).__contains__ if finite and all(claim.exact(g) for g in generators) else None
 
 
 def _train(claim: Claim, parameters: Sequence[torch.nn.Parameter]) -> bool:
-    """A few steps of Adam; whether any weight moved."""
+    """Make a few steps of Adam, and return whether any weight changed."""
     subject = Subject(claim)
     x = subject.rounded(claim.draw(SAMPLES))
     function = claim.bind(claim.function)
@@ -108,7 +111,7 @@ def _train(claim: Claim, parameters: Sequence[torch.nn.Parameter]) -> bool:
 
 @contextlib.contextmanager
 def _as_before(claim: Claim) -> Iterator[Callable[[], None]]:
-    """Afterwards every parameter, gradient, buffer and mode is what it was; gives what puts the modes back earlier."""
+    """Restore parameters, gradients, buffers and modes at the end; yields a function that restores the modes early."""
     saved = {id(t): (t, t.detach().clone()) for m in claim.modules for t in (*m.parameters(), *m.buffers())}
     gradients = [(p, p.grad) for m in claim.modules for p in m.parameters()]
     modes = [(part, part.training) for m in claim.modules for part in m.modules()]
@@ -116,7 +119,7 @@ def _as_before(claim: Claim) -> Iterator[Callable[[], None]]:
     def own_modes() -> None:
         for module in claim.modules:
             mode = _of(modes, module)
-            # By way of train mode: a layer may expand its filters anew only where it leaves it.
+            # Through train mode: a layer may expand its filters again only when it leaves train mode.
             module.train()
             module.train(mode)
         for part, mode in modes:

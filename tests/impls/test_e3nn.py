@@ -172,7 +172,7 @@ def test_fields_accept_irreps_on_points_in_any_group_of_space():
         field = eh.Field(eh.Points(4), group, irreps)
         assert field.tensor_shape(2) == (2, 4, 9)
     assert eh.Field(eh.Points(4), fibre=irreps).group.name == "O3"
-    with pytest.raises(UsageError, match="take O3 or SO3"):
+    with pytest.raises(UsageError, match="use O3 or SO3"):
         eh.Field(eh.Points(4), "C4", irreps)
     layer = o3.Linear(irreps, irreps)
     points = eh.Field(eh.Points(4), "O3", irreps)

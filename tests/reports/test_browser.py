@@ -21,8 +21,7 @@ from equiharness.harness.records.lines import Measurement
 from equiharness.harness.records.reading import read_run
 from equiharness.harness.records.validity import Geometry, Law, Point, ValidityMap
 from equiharness.harness.verdict.result import ElementResult, Reason, Verdict
-from equiharness.reports.history import History, Key
-from equiharness.reports.history import Run as HistoryRun
+from equiharness.reports.history import History, PastRun, SeriesKey
 from equiharness.reports.html import Extras, render_html
 from equiharness.reports.rows import rows_of, worst_first
 from equiharness.reports.since import Past, When, key_of
@@ -148,7 +147,7 @@ def extras(run):
     maps = (ValidityMap("Conv", "a", "C4", points, Law("(N - k) mod s = 0", 4, 4)),)
     history = History()
     for day in range(5):
-        history.add(Key("m", "forward", "op: a.Conv"), HistoryRun(1.7e9 + 86400 * day, f"c{day}"), 100.0 + day)
+        history.add(SeriesKey("m", "forward", "op: a.Conv"), PastRun(1.7e9 + 86400 * day, f"c{day}"), 100.0 + day)
     lines = [{"change": "WORSE", "what": "a | b", "cause": "was EXACT, is BROKEN"}]
     ceilings = {"float32": {"flops_per_second": 1e11, "bytes_per_second": 1e10}}
     return Extras(pasts, {"lines": lines}, "yesterday", tuple(measurements), ceilings, maps, history)
@@ -250,11 +249,11 @@ def test_one_drills_down_from_the_overview_to_a_claim_and_back(part, open_tab):
     page = tab.page
     assert page.locator("#implementation h2").inner_text() == name
     assert page.locator("#implementation canvas").count() >= 6
-    tab.follow(page.get_by_role("link", name="The check that this picture is of"))
+    tab.follow(page.get_by_role("link", name="The check of this picture"))
     assert name in page.locator("#check h2").inner_text()
     assert page.locator("#check .diagram figure").count() >= 6
     assert page.locator("#check .plot .main-svg").count() >= 1
-    page.locator("#check details", has_text="The same as a table").locator("summary").click()
+    page.locator("#check details", has_text="The same numbers as a table").locator("summary").click()
     assert page.locator("#check details tbody tr").count() >= 1
     page.go_back()
     page.go_back()
@@ -407,7 +406,7 @@ def test_the_trend_page_opens_without_errors_or_requests(tmp_path, open_tab):
 
     history = History()
     for day in range(40):
-        history.add(Key("m", "forward", "<b>op</b>"), HistoryRun(1.7e9 + 86400 * day, f"c{day}"), 1.0 + (day > 20))
+        history.add(SeriesKey("m", "forward", "<b>op</b>"), PastRun(1.7e9 + 86400 * day, f"c{day}"), 1.0 + (day > 20))
     file = tmp_path / "trend.html"
     file.write_text(render_trend(history), encoding="utf-8")
     tab = open_tab(file)

@@ -8,8 +8,7 @@ import pytest
 from equiharness.harness.records.lines import Measurement, RotatedView
 from equiharness.harness.verdict.result import ElementResult, Resolution, Verdict
 from equiharness.reports.figures import write_figures
-from equiharness.reports.history import History, Key
-from equiharness.reports.history import Run as HistoryRun
+from equiharness.reports.history import History, PastRun, SeriesKey
 
 pytestmark = pytest.mark.pages
 
@@ -37,7 +36,7 @@ def full(make):
     ]
     history = History()
     for day in range(3):
-        history.add(Key("m", "forward", "$l"), HistoryRun(float(day), f"c{day}"), 1.0 + day)
+        history.add(SeriesKey("m", "forward", "$l"), PastRun(float(day), f"c{day}"), 1.0 + day)
     return run, {"measurements": figures, "history": history}
 
 

@@ -226,7 +226,7 @@ def test_what_changed_is_counted_and_linked_to_its_checks(make, without_librarie
     assert "1 check new" in text
     assert "was EXACT, is BROKEN" in text
     assert text.count(f'href="#check/{rows_of(run)[0].id}"') >= 2
-    assert "Nothing: every check" in render_html(run, Extras(changes={"lines": []}, against="yesterday"))
+    assert "Nothing changed: every check" in render_html(run, Extras(changes={"lines": []}, against="yesterday"))
     assert "What changed" not in render_html(run)
 
 

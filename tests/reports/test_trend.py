@@ -9,7 +9,7 @@ import random
 import pytest
 from equiharness.harness.records.lines import EndLine, Measurement, RunLine
 from equiharness.harness.records.writing import RecordWriter
-from equiharness.reports.history import Key, read_history, values_of
+from equiharness.reports.history import SeriesKey, read_history, values_of
 from equiharness.reports.steps import LEAST, steps
 from equiharness.reports.trend import render_trend
 
@@ -47,8 +47,8 @@ def test_asv_files_become_series(tmp_path):
     for number in range(3):
         asv_file(tmp_path, number, [1.0 + number, 2.0, None])
     history = read_history(tmp_path)
-    assert [history.series[Key("m", "forward", "op: a")][r] for r in history.runs("m")] == [1.0, 2.0, 3.0]
-    assert Key("m", "forward", "c") not in history.series
+    assert [history.series[SeriesKey("m", "forward", "op: a")][r] for r in history.runs("m")] == [1.0, 2.0, 3.0]
+    assert SeriesKey("m", "forward", "c") not in history.series
 
 
 def test_values_of_one_file_keep_what_is_missing(tmp_path):
@@ -64,13 +64,13 @@ def test_a_benchmark_that_failed_as_a_whole_has_null_for_every_layer(tmp_path):
 def test_records_join_the_same_series_in_the_same_unit(tmp_path):
     asv_file(tmp_path / "results", 1, [1500.0, 2.0, 3.0])
     history = read_history(tmp_path / "results", [record(tmp_path / "a.jsonl")])
-    assert sorted(history.series[Key("m", "forward", "op: a")].values()) == [1000.0, 1500.0]
+    assert sorted(history.series[SeriesKey("m", "forward", "op: a")].values()) == [1000.0, 1500.0]
 
 
 def test_a_record_of_a_commit_that_asv_tracked_is_not_counted_twice(tmp_path):
     asv_file(tmp_path / "results", 1, [1500.0, 2.0, 3.0])
     history = read_history(tmp_path / "results", [record(tmp_path / "a.jsonl", commit=f"{1:040x}")])
-    assert list(history.series[Key("m", "forward", "op: a")].values()) == [1500.0]
+    assert list(history.series[SeriesKey("m", "forward", "op: a")].values()) == [1500.0]
 
 
 def test_a_truncated_last_line_is_reported_and_the_rest_is_used(tmp_path):

@@ -208,7 +208,7 @@ def test_positional_trees_are_passed_in_order():
     [
         (("layer", "C4", field(), field()), "not callable"),
         ((F.relu, "Z4", field(), field()), "Unknown group"),
-        ((F.relu,), "Which group"),
+        ((F.relu,), "The group is missing"),
         ((F.relu, "C4"), "source is missing"),
         ((F.relu, "C4", field()), "target is missing"),
         ((F.relu, "C4", field(), field(fibre="2*trivial")), "The output has shape"),

@@ -119,7 +119,7 @@ def test_a_model_that_differentiates_inside_needs_no_help_against_no_grad():
 
 def test_forces_without_an_energy_ask_which():
     atoms = {"pos": eh.Positions(N, "SO3")}
-    with pytest.raises(UsageError, match="of which energy"):
+    with pytest.raises(UsageError, match="The energy of the forces"):
         eh.check(lambda pos: {"forces": pos * 0}, "SO3", atoms, {"forces": eh.Forces(N, "SO3")})
 
 

@@ -59,7 +59,7 @@ def test_a_geometry_that_a_layer_refuses_is_skipped_and_not_counted():
     def build(at):
         raise ValueError("no such geometry")
 
-    with pytest.raises(UsageError, match="No geometry was decided"):
+    with pytest.raises(UsageError, match="No geometry has a decided verdict"):
         validity_map("none", "mine", build, [Geometry(8)])
 
 

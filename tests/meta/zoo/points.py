@@ -81,7 +81,7 @@ def handed(e, pos):
 MODELS = {
     "a box along the axes": (ForceField(cell_of=along_the_axes), "rotations", "ERROR", "how `cell` is used"),
     "a box of its own": (ForceField(cell_of=cube_of_its_own), "rotations", "ERROR", "does not depend on `cell`"),
-    "a cell that is not turned": (TurnedBack(), "rotations", "ERROR", "forgets to turn `cell`"),
+    "a cell that is not turned": (TurnedBack(), "rotations", "ERROR", "does not transform `cell`"),
     "forces not the gradient": (
         ForceField(forces_of=lambda f, pos: f + 1e-4 * (pos - pos.mean(1, keepdim=True))),
         "forces",
@@ -94,7 +94,7 @@ MODELS = {
         ForceField(energy_of=lambda e, pos: e + 1e-3 * torch.cdist(pos, pos).detach().sum((1, 2))),
         "forces",
         "GRADIENT",
-        "the term that is missing",
+        "add the missing term",
     ),
     "atoms in order": (ForceField(weight_of=in_order), "permutations", "ERROR", "depends on the order of the points"),
     "a place of its own": (

@@ -114,9 +114,7 @@ def _continuous(gspace: Any, rep: Any, symmetry: Group) -> Representation:
     maps = [_intertwiner(gspace, irrep_id, ours, symmetry) for irrep_id, ours in zip(rep.irreps, irreps, strict=True)]
     basis = np.asarray(rep.change_of_basis, dtype=np.float64) @ _block_diagonal(maps)
     inverse = np.linalg.inv(basis)
-    return Representation(
-        rep.name, rep.size, lambda g: basis @ _block_diagonal([d.symmetry(g) for d in irreps]) @ inverse
-    )
+    return Representation(rep.name, rep.size, lambda g: basis @ _block_diagonal([d.of(g) for d in irreps]) @ inverse)
 
 
 def _intertwiner(gspace: Any, irrep_id: Any, ours: Representation, symmetry: Group) -> Any:
@@ -129,7 +127,7 @@ def _intertwiner(gspace: Any, irrep_id: Any, ours: Representation, symmetry: Gro
     for _ in range(4):
         g = gspace.fibergroup.sample()
         element = symmetry.element(array_matrix(gspace, g))
-        rows.append(np.kron(np.asarray(theirs(g), dtype=np.float64), one) - np.kron(one, ours.symmetry(element).T))
+        rows.append(np.kron(np.asarray(theirs(g), dtype=np.float64), one) - np.kron(one, ours.of(element).T))
     _, values, vectors = np.linalg.svd(np.concatenate(rows))
     found = vectors[-1].reshape(ours.dim, ours.dim)
     if (

@@ -110,6 +110,7 @@ class Forces(Field):
         object.__setattr__(self, "energy", energy)
 
     def __repr__(self) -> str:
+        assert isinstance(self.domain, Points)
         named = "" if self.energy == "energy" else f", energy={self.energy!r}"
         return f"Forces({self.domain.count}, {shown(self.group)}{named})"
 

@@ -27,12 +27,13 @@ ROUNDOFF = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.float16: 2.0
 def build(name, norm=True, relu=True):
     group, channels, box, k, options, dtype = CASES[name]
     torch.manual_seed(0)
-    conv = SeparableGroupConv(group, *channels, k, **options)
+    conv = SeparableGroupConv(group, *channels, k, **options).requires_grad_(False)
     torch.nn.init.normal_(conv.bias)
-    statistics = GroupBatchNorm(group, channels[1]) if norm else None
+    statistics = GroupBatchNorm(group, channels[1]).requires_grad_(False) if norm else None
     if norm:
-        for tensor in (statistics.running_mean, statistics.weight, statistics.bias):
-            torch.nn.init.normal_(tensor)
+        # A positive shift: a ReLU that zeroes nearly all outputs would hide what the kernel computes.
+        for tensor, sign in ((statistics.running_mean, -1), (statistics.weight, 1), (statistics.bias, 1)):
+            tensor.copy_(sign * torch.randn(tensor.shape).abs())
         statistics.running_var.uniform_(0.5, 2)
     layer = FusedSeparableConv(conv, statistics, relu=relu).eval().requires_grad_(False).to(dtype)
     return layer, torch.randn(2, channels[0], conv.order, *box).to(dtype)
@@ -65,6 +66,7 @@ def disagreement(cases, executor, name, **options):
         got = layer(x)
     wanted, size = exact(layer, x, lambda t: t), exact(layer, x, torch.abs)
     wanted = wanted.relu() if layer.relu else wanted
+    assert (wanted != 0).double().mean() > 0.25, "the ReLU hides the rest"
     arithmetic = ROUNDOFF[torch.float64 if dtype == torch.float64 else torch.float32]
     n = conv.in_channels * conv.order + conv.kernel_size**conv.dim + 12
     bound = n * arithmetic / (1 - n * arithmetic) * size

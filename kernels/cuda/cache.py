@@ -30,14 +30,15 @@ def key(*parts: str) -> str:
     return digest.hexdigest()
 
 
-def load_or_build(name: str, build: Callable[[], bytes]) -> bytes:
+def load_or_build(name: str, build: Callable[[], bytes], folder: Path | None = None) -> bytes:
     """The content stored under a name, or what `build` returns, stored for the next time.
 
     Args:
         name: of the file.
         build: makes the content; called where there is no file, or a damaged one.
+        folder: of the file; `cache_folder()` by default.
     """
-    path = cache_folder() / name
+    path = (folder or cache_folder()) / name
     stored = _read(path)
     if stored is not None:
         return stored

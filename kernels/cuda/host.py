@@ -10,7 +10,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import sources
 from .cache import key
 from .launch import Argument
 from .sources import Kernel
@@ -28,7 +31,8 @@ _SANITIZE = ("-g1", "-fno-omit-frame-pointer", "-pthread")
 BUILDS = {
     # Hidden: the loader merges unique symbols of all libraries of a process, and with them their tables of kernels.
     "plain": ("-O2", "-fPIC", "-shared", "-fvisibility=hidden", *_COMMON),
-    "address": ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", *_SANITIZE, *_COMMON),
+    # -Og: every check of -O1, compiled in half the time.
+    "address": ("-Og", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", *_SANITIZE, *_COMMON),
     "thread": ("-O1", "-fsanitize=thread", *_SANITIZE, *_COMMON),
 }
 #: Build -> what the loader puts in front of the kernels.
@@ -46,13 +50,22 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++"))
 
 
+@lru_cache
+def compiler_version(command: str) -> str:
+    """What the compiler says about itself, its target included: part of the name of everything that it made."""
+    return subprocess.run([command, "-v"], capture_output=True, text=True, check=True).stderr
+
+
 def build(text: str, kind: str, folder: Path) -> Path:
     """Compile a program for the host, unless the folder has it.
+
+    The name of the result is a digest of the text (includes are written out in it), the compiler with its version and
+    the flags. The result is written elsewhere and renamed when it is whole, so an interrupted build leaves no result.
 
     Args:
         text: from `sources.program`, with the prelude of the build.
         kind: "plain", "address" or "thread".
-        folder: where the result stays; its name says what it is made of.
+        folder: where the result stays. Several processes may use one folder.
 
     Raises:
         RuntimeError: no compiler, or it refused.
@@ -61,18 +74,60 @@ def build(text: str, kind: str, folder: Path) -> Path:
     if command is None:
         raise RuntimeError("running kernels on the host needs a C++ compiler: install g++, or name one in CXX")
     flags = BUILDS[kind]
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{kind}-{key(text, command, *flags)[:16]}"
-    with open(f"{path}.lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # processes that want the same program build it once
-        if not path.exists():
-            source, result = Path(f"{path}.cpp"), Path(f"{path}.part")
-            source.write_text(text, encoding="utf-8")
-            done = subprocess.run([command, *flags, "-o", result, source], capture_output=True, text=True)
-            if done.returncode:
-                raise RuntimeError(f"{command} did not compile the kernels for the host:\n{done.stderr}")
-            os.replace(result, path)
+    path = folder / f"{kind}-{key(text, command, compiler_version(command), *flags)[:32]}"
+    with _unless_stored(path) as workspace:
+        if workspace is not None:
+            prelude = sources.program([], PRELUDE[kind])
+            if text.startswith(prelude):
+                header = _compile_prelude(prelude, kind, folder, command)
+                text, flags = text.removeprefix(prelude), (*flags, "-include", str(header / "prelude.hpp"))
+            (workspace / "program.cpp").write_text(text, encoding="utf-8")
+            _run_compiler([command, *flags, "-o", workspace / "result", workspace / "program.cpp"])
+            with open(workspace / "result", "rb") as result:
+                os.fsync(result.fileno())  # a rename must not reach the disk before the content does
+            os.replace(workspace / "result", path)
     return path
+
+
+def _compile_prelude(prelude: str, kind: str, folder: Path, command: str) -> Path:
+    """A folder with the prelude of a build as prelude.hpp and, precompiled, as prelude.hpp.gch.
+
+    The compiler takes the precompiled header where it fits the call, otherwise the text beside it.
+    """
+    flags = tuple(flag for flag in BUILDS[kind] if flag != "-shared")
+    path = folder / f"prelude-{kind}-{key(prelude, command, compiler_version(command), *flags)[:32]}"
+    with _unless_stored(path) as workspace:
+        if workspace is not None:
+            made = workspace / "made"
+            made.mkdir()
+            (made / "prelude.hpp").write_text(prelude, encoding="utf-8")
+            words = [command, *flags, "-x", "c++-header", "-o", made / "prelude.hpp.gch", made / "prelude.hpp"]
+            _run_compiler(words)
+            with open(made / "prelude.hpp.gch", "rb") as result:
+                os.fsync(result.fileno())
+            os.rename(made, path)
+    return path
+
+
+@contextmanager
+def _unless_stored(path: Path) -> Iterator[Path | None]:
+    """A workspace to make a result in, None where the path exists; processes that want the same wait for each other."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(f"{path}.lock", "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.part") as workspace:
+                    yield Path(workspace)
+                return
+    os.utime(path)  # used: `prune` counts from here
+    yield None
+
+
+def _run_compiler(words: Sequence[str | Path]) -> None:
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{words[0]} did not compile the kernels for the host:\n{done.stderr}")
 
 
 class HostExecutor:

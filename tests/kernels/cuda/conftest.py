@@ -1,32 +1,138 @@
 """Kernels without a GPU: the NVRTC of the wheel, the kernels built for the host, and float64 references with bounds."""
 
+import functools
 import os
+import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from equiharness.kernels import GroupConv, LiftingConv
-from equiharness.kernels.cuda import host, launch, sources
+from equiharness.kernels.cuda import cache, compile, host, launch, sources
 from equiharness.kernels.cuda.catalogue import KERNELS
 from equiharness.kernels.grid import reference
 
 
-@pytest.fixture(scope="session")
-def nvrtc():
-    from equiharness.kernels.cuda.resources import Nvrtc
+def builds_folder():
+    """Where compiled kernels stay between runs: the user's cache folder, or the one that EQUIHARNESS_BUILDS names."""
+    return Path(os.environ.get("EQUIHARNESS_BUILDS") or cache.cache_folder().parent / "builds")
 
-    try:
-        return Nvrtc()
-    except ImportError as error:
-        pytest.skip(str(error))
+
+def prune(folder, now, days=30, most=2**30):
+    """Remove what no run has used for so many days, then the longest unused until the rest takes `most` bytes.
+
+    What was used within a day stays, however large: a run may be about to load it.
+    """
+    entries = []
+    for path in folder.iterdir():
+        try:
+            files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+            entries.append((path.stat().st_mtime, sum(file.stat().st_size for file in files), path))
+        except FileNotFoundError:  # another process has removed it
+            continue
+    total = sum(size for _, size, _ in entries)
+    for used, size, path in sorted(entries):
+        age = (now - used) / 86400
+        if age > days or (age > 1 and total > most):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            total -= size
 
 
 @pytest.fixture(scope="session")
 def build_folder(tmp_path_factory):
-    """One folder for all workers of a run, so that each program is built once."""
+    """The folder of compiled kernels; where it cannot be written, one for all workers of this run."""
+    folder = builds_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        prune(folder, time.time())
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        writable = False
+    if writable:
+        return folder
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "host kernels"
+
+
+class StoredNvrtc:
+    """An NVRTC that stores what it makes, by program, flags and version, and compiles nothing twice.
+
+    Args:
+        nvrtc: the compiler.
+        version: what tells it from other compilers beside the version that it states.
+        folder: where results stay.
+    """
+
+    def __init__(self, nvrtc, version, folder):
+        self._nvrtc, self._version, self._folder = nvrtc, version, folder
+
+    def __getattr__(self, name):
+        return getattr(self._nvrtc, name)
+
+    def createProgram(self, text, name, headers, include_names):
+        handle = self._nvrtc.createProgram(text, name, headers, include_names)
+        return {"handle": handle, "text": text, "name": name}
+
+    def compileProgram(self, program, options):
+        def build():
+            self._nvrtc.compileProgram(program["handle"], options)
+            log = self._nvrtc.getProgramLog(program["handle"]).encode()
+            return len(log).to_bytes(8, "little") + log + self._nvrtc.getCUBIN(program["handle"])
+
+        name = cache.key(
+            program["text"], program["name"], *options, compile.compiler_version(self._nvrtc), self._version
+        )
+        stored = cache.load_or_build(f"nvrtc-{name[:32]}", build, self._folder)
+        end = 8 + int.from_bytes(stored[:8], "little")
+        program["log"], program["cubin"] = stored[8:end].decode(), stored[end:]
+
+    def getProgramLog(self, program):
+        return program["log"] if "log" in program else self._nvrtc.getProgramLog(program["handle"])
+
+    def getCUBIN(self, program):
+        return program["cubin"]
+
+    def destroyProgram(self, program):
+        self._nvrtc.destroyProgram(program["handle"])
+
+
+@pytest.fixture(scope="session")
+def nvrtc(build_folder):
+    from equiharness.kernels.cuda.resources import Nvrtc, wheel_folder
+
+    try:
+        compiler = Nvrtc()
+    except ImportError as error:
+        pytest.skip(str(error))
+    # The compiler states no patch release: the sizes of its libraries tell those apart.
+    libraries = sorted((path.name, path.stat().st_size) for path in wheel_folder().glob("libnvrtc*"))
+    return StoredNvrtc(compiler, str(libraries), build_folder)
+
+
+class BySource:
+    """Runs kernels on the host; the kernels of a source are one program, built when the first of them is launched.
+
+    Args:
+        program: the program of a source and a build, from their names.
+        kind: "plain", "address" or "thread".
+        options: of `host.HostExecutor`.
+    """
+
+    def __init__(self, program, kind, **options):
+        self._program, self._kind, self._options = program, kind, options
+        self._executors = {}
+        self.launched = []
+
+    def launch(self, kernel, grid, arguments):
+        self.launched.append(kernel.name)
+        if kernel.source not in self._executors:
+            path = self._program(kernel.source, self._kind)
+            self._executors[kernel.source] = host.HostExecutor(path, self._kind, **self._options)
+        self._executors[kernel.source].launch(kernel, grid, arguments)
+
+    empty = host.HostExecutor.empty
 
 
 @pytest.fixture(scope="session")
@@ -35,8 +141,13 @@ def host_executor(build_folder):
     if host.compiler() is None:
         pytest.skip("running kernels on the host needs a C++ compiler: install g++, or name one in CXX")
 
-    def make(kind, kernels=KERNELS, **options):
-        return host.executor(sources.program(kernels, host.PRELUDE[kind]), kind, build_folder, **options)
+    @functools.cache
+    def program(source, kind):
+        kernels = [kernel for kernel in KERNELS if kernel.source == source]
+        return host.build(sources.program(kernels, host.PRELUDE[kind]), kind, build_folder)
+
+    def make(kind, **options):
+        return BySource(program, kind, **options)
 
     return make
 
@@ -194,9 +305,11 @@ def cases():
         GRID = GRID_CASES
         KERNELS = KERNELS
         GridCase = GridCase
+        StoredNvrtc = StoredNvrtc
 
         NEAREST, TENSOR_CORE = NEAREST, TENSOR_CORE
 
+    Helpers.builds_folder, Helpers.prune = staticmethod(builds_folder), staticmethod(prune)
     Helpers.gamma = staticmethod(gamma)
     Helpers.tensor_core_bound = staticmethod(tensor_core_bound)
     Helpers.within_rounding = staticmethod(within_rounding)

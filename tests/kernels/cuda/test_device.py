@@ -98,7 +98,8 @@ def test_the_kernels_are_equivariant_to_the_last_bit(cases, place, grid, name, k
         return y.cpu().contiguous().view(torch.int32), dx.cpu().contiguous().view(torch.int32)
 
     y, dx = (t.view(torch.float32) for t in both(x, cotangent))
-    for m in matrices:
+    # On the host every fourth element of O: test_grid_kernels.py tries all of them there.
+    for m in matrices if place.device == "cuda" or len(matrices) < 24 else matrices[::4]:
         moved = both(grid.act(x, m, source, matrices), grid.act(cotangent, m, "regular", matrices))
         wanted = grid.act(y, m, "regular", matrices), grid.act(dx, m, source, matrices)
         assert all(torch.equal(a, b.contiguous().view(torch.int32)) for a, b in zip(moved, wanted, strict=True))

@@ -164,7 +164,7 @@ def test_a_norm_of_other_channels_is_refused():
         FusedSeparableConv(SeparableGroupConv("C4", 1, 3, 3), GroupBatchNorm("C4", 2))
 
 
-def test_the_struct_is_the_same_in_both_languages(tmp_path):
+def test_the_struct_is_the_same_in_both_languages(build_folder):
     if host.compiler() is None:
         pytest.skip("comparing the structs needs a C++ compiler")
     checks = [f"static_assert(sizeof(SeparableShape) == {grid_separable.SHAPE.itemsize});"]
@@ -173,4 +173,4 @@ def test_the_struct_is_the_same_in_both_languages(tmp_path):
         for name, (_, offset) in grid_separable.SHAPE.fields.items()
     ]
     text = sources.program([], (*host.PRELUDE["plain"], "grid_separable.cu"))
-    host.build(text + "\n".join(checks) + "\n", "plain", tmp_path)
+    host.build(text + "\n".join(checks) + "\n", "plain", build_folder)

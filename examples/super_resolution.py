@@ -86,7 +86,7 @@ class Stage(nn.Module):
 
 
 class Equivariant(nn.Module):
-    """A network from vector fields [B, frames, 3, *space] to vector fields four times as fine, exactly O-equivariant."""
+    """Maps vector fields [B, frames, 3, *space] to vector fields four times as fine; exactly O-equivariant."""
 
     def __init__(self, frames_in: int, frames_out: int, fields: int) -> None:
         super().__init__()

@@ -1,15 +1,15 @@
-"""How far from equivariant a spherical network is, against its depth and its bandwidth, linear and with ReLUs.
+"""The equivariance error of a spherical network against its depth and its bandwidth, without and with ReLUs.
 
     python examples/depth_and_bandwidth.py [--bandwidths 4 8 16] [--depth 5] [--rotations 20] [--figure depth.svg]
 
-Stacks randomly initialised SO(3) convolutions and prints, in float32 and as section 5.1 of the Spherical CNNs paper
-measures it (Cohen et al. 2018),
+The script stacks randomly initialised SO(3) convolutions and measures their error in float32, as section 5.1 of the
+Spherical CNNs paper does (Cohen et al. 2018):
 
     Delta = mean over R, f of  std(R Phi(f) - Phi(R f)) / std(Phi(f)),
 
-with a figure of the same on request. Linear layers are exact to rounding at every depth. With ReLUs between them the
-error jumps at the first one, because a ReLU makes degrees that the grid aliases, and then stays where it is; a grid
-twice as fine under each ReLU (`OversampledNonlinearity`) lowers it.
+It prints a table, and draws a figure if you ask for one. Linear layers are exact to rounding at every depth. With
+ReLUs between the layers, the error jumps at the first ReLU, because a ReLU makes degrees that the grid aliases, and
+then stays constant. A grid twice as fine under each ReLU (`OversampledNonlinearity`) lowers the error.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 CHANNELS = 10
-#: What stands between two layers.
+#: The modules that are compared: one of them stands between every two layers.
 BETWEEN: dict[str, nn.Module] = {
     "linear": nn.Identity(),
     "ReLU": nn.ReLU(),
@@ -41,7 +41,7 @@ BETWEEN: dict[str, nn.Module] = {
 
 
 def stack(b: int, depth: int, between: nn.Module) -> nn.ModuleList:
-    """Convolutions, each but the first preceded by `between`: what comes out is band-limited, so R moves all of it."""
+    """Convolutions, each but the first preceded by `between`. The output is band-limited, so R rotates all of it."""
     layers = nn.ModuleList()
     for n in range(depth):
         conv = SO3Conv(CHANNELS, CHANNELS, b, b, so3_near_identity())
@@ -51,16 +51,16 @@ def stack(b: int, depth: int, between: nn.Module) -> nn.ModuleList:
 
 
 def signal(b: int, generator: torch.Generator) -> Tensor:
-    """Band-limited noise on SO(3), [1, channels, 2b, 2b, 2b], of the same power in each coefficient."""
+    """Band-limited noise on SO(3), [1, channels, 2b, 2b, 2b], with the same power in each coefficient."""
     rows = b * (4 * b * b - 1) // 3
     return so3_ifft(torch.randn(1, CHANNELS, rows, dtype=torch.complex128, generator=generator))
 
 
 @torch.no_grad()
 def errors(b: int, depth: int, between: nn.Module, rotations: int, seed: int) -> Iterator[list[float]]:
-    """Delta after each layer, for one random signal and rotation after the other.
+    """Yield Delta after each layer, once for each random signal and rotation.
 
-    The layers run in float32; rotations run in float64, so that what is measured is the layers.
+    The layers run in float32. The rotations run in float64, so that the error is that of the layers.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -82,7 +82,7 @@ def std(x: Tensor) -> Tensor:
 def measure(
     bandwidths: list[int], depth: int, rotations: int, seed: int, console: Console
 ) -> dict[tuple[str, int], list[float]]:
-    """Delta after each layer, by what stands between the layers and by bandwidth."""
+    """Delta after each layer; the keys are the module between the layers and the bandwidth."""
     result = {}
     with Progress(console=console) as progress:
         for name, between in BETWEEN.items():
@@ -97,7 +97,7 @@ def measure(
 
 
 def draw(result: dict[tuple[str, int], list[float]], path: Path) -> None:
-    """Two panels: against depth, and against bandwidth at the full depth."""
+    """Draw two panels: Delta against depth, and Delta against bandwidth at the full depth."""
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -1,13 +1,14 @@
-"""Handwritten digits on the sphere: trained as they are, tested turned by any rotation.
+"""Handwritten digits on the sphere: two networks train on unrotated digits and are tested on rotated ones.
 
     python examples/spherical_digits.py [--epochs 12] [--turns 3] [--seed 0]
 
-Trains a spherical and a planar network of equal size on scikit-learn's 1797 digits, laid on a hemisphere around the
-north pole, for a few minutes on a CPU. Neither sees a rotated digit in training. The table at the end has their
-accuracy on digits they have not seen, unrotated and each turned by random elements of SO(3).
+The script trains a spherical and a planar network of equal size on scikit-learn's 1797 digits, for a few minutes on a
+CPU. The digits are laid on a hemisphere around the north pole. Neither network gets a rotated digit in training. The
+table at the end shows their accuracy on held-out digits, unrotated and rotated by random elements of SO(3).
 
 The spherical network halves its bandwidth from block to block and doubles max_beta, so that each kernel covers the same
-number of samples of its grid; the planar one sees the same signals, unrolled to pictures, and halves its resolution.
+number of samples of its grid. The planar network gets the same signals, unrolled to pictures, and halves its
+resolution.
 """
 
 import argparse
@@ -41,7 +42,7 @@ HELD_OUT = 500
 def digits(generator: torch.Generator, limit: int | None = None) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Training and test digits as signals on the sphere, [count, 1, 32, 32], with their labels.
 
-    The pictures are 8 x 8; the middles of their edges come to lie on the equator.
+    The pictures are 8 x 8. The middles of their edges are on the equator.
     """
     bunch = load_digits()
     order = torch.randperm(len(bunch.target), generator=generator)[:limit]
@@ -53,7 +54,7 @@ def digits(generator: torch.Generator, limit: int | None = None) -> tuple[tuple[
 
 
 class Spherical(nn.Module):
-    """Signals on S2 to logits, invariant under SO(3) up to the aliases of its ReLUs."""
+    """A network from signals on S2 to logits, invariant under SO(3) up to the aliases of its ReLUs."""
 
     def __init__(self, channels: tuple[int, ...] = (8, 16, 24)) -> None:
         super().__init__()
@@ -75,7 +76,7 @@ class Spherical(nn.Module):
 
 
 def radius(b: int) -> float:
-    """max_beta of a kernel on signals of bandwidth b: two samples of their grid, whatever b is."""
+    """max_beta of a kernel on signals of bandwidth b: two samples of their grid, for every b."""
     return 2 * math.pi / (2 * b)
 
 
@@ -98,7 +99,7 @@ class Step(nn.Module):
 
 
 class Planar(nn.Module):
-    """The same signals, unrolled: colatitude down, longitude to the right."""
+    """A network on the same signals, unrolled to pictures: colatitude down, longitude to the right."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -127,7 +128,7 @@ def matched(size: int) -> Planar:
 def train(
     model: nn.Module, x: Tensor, y: Tensor, epochs: int, batch: int, seed: int, tick: Callable[[float], None]
 ) -> None:
-    """Adam with one cycle of its rate; the loss is the cross entropy."""
+    """Train with Adam and one cycle of its learning rate; the loss is the cross entropy."""
     generator = torch.Generator().manual_seed(seed)
     steps = epochs * math.ceil(len(x) / batch)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2, weight_decay=1e-4)
@@ -145,25 +146,25 @@ def train(
 
 
 def turned(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Each signal turned by another uniformly random rotation (a unit quaternion), exactly."""
+    """Each signal rotated exactly, by a uniformly random rotation of its own (a unit quaternion)."""
     quaternions = F.normalize(torch.randn(len(x), 4, dtype=torch.float64, generator=generator), dim=1)
     return torch.stack([s2_rotate(signal, q) for signal, q in zip(x, quaternions, strict=True)])
 
 
 @torch.no_grad()
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Percent."""
+    """Accuracy in percent."""
     found = torch.cat([model(part).argmax(1) for part in x.split(100)])
     return 100 * (found == y).double().mean().item()
 
 
 def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float]]:
-    """Train, test, print the table; return the accuracy unrotated and rotated of each network."""
+    """Train, test and print the table; return the accuracy of each network on unrotated and on rotated digits."""
     parser = argparse.ArgumentParser(description="Digits on the sphere, trained unrotated and tested rotated.")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--turns", type=int, default=3, help="random rotations of each test digit")
-    parser.add_argument("--limit", type=int, default=None, help="use this many digits, a third of them to test")
+    parser.add_argument("--limit", type=int, default=None, help="use this many digits, a third of them for the test")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     torch.manual_seed(args.seed)

@@ -1,13 +1,14 @@
-"""Velocity super-resolution, 16^3 to 64^3, that commutes with the rotations of the cube.
+"""Super-resolution of velocity fields, 16^3 to 64^3, equivariant under the rotations of the cube.
 
     python examples/super_resolution.py [--steps 120] [--frames-in 1] [--frames-out 1]
 
-Trains three networks of equal size on synthetic turbulence for a few minutes on a CPU, and prints one table: their
-errors on rotated fields that they have not seen, and whether they are equivariant, with the velocity taken as three
-scalars and as a vector field. Trilinear interpolation stands beside them.
+The script trains three networks of equal size on synthetic turbulence for a few minutes on a CPU, and prints one table.
+The table shows the errors of the networks on rotated held-out fields. It also shows whether the networks are
+equivariant if the velocity is taken as three scalars, and if it is taken as a vector field. Trilinear interpolation is
+included for comparison.
 
-The turbulence is divergence-free with a k^-5/3 spectrum, stretched along the first axis as behind a grid or in a
-channel; a coarse voxel is the mean of 4^3 fine ones. Networks train on one orientation and are tested on all.
+The turbulence is divergence-free with a k^-5/3 spectrum. It is stretched along the first axis, as behind a grid or in a
+channel. A coarse voxel is the mean of 4^3 fine ones. The networks train on one orientation and are tested on all.
 """
 
 import argparse
@@ -34,9 +35,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 FACTOR, PATCH, FINE = 4, 6, 64
-#: Structures are this much longer along axis 0.
+#: Structures are longer along axis 0 by this factor.
 STRETCH = 3.0
-#: Fields trained on and tested on.
+#: Numbers of fields for training and for the test.
 TRAINING, HELD_OUT = 6, 4
 
 
@@ -44,12 +45,12 @@ def turbulence(count: int, frames: int, generator: torch.Generator, n: int = FIN
     """Periodic velocity fields [count, frames, 3, n, n, n]: divergence-free, E(k) ~ k^-5/3, unit variance.
 
     White noise is shaped in Fourier space: u(k) = A(k) (1 - k k^T / k^2) w(k) with A^2 k^2 ~ E(k). From frame to frame
-    a mode is forgotten at the rate of its eddies, k^(2/3).
+    a mode decorrelates at the rate of its eddies, k^(2/3).
     """
     k = torch.stack(torch.meshgrid(*[torch.fft.fftfreq(n, 1 / n)] * 2, torch.fft.rfftfreq(n, 1 / n), indexing="ij"))
     square = k.square().sum(0)
     effective = (square + (STRETCH**2 - 1) * k[0].square()).sqrt()
-    # The last frequency of an even grid has no sign, so no direction either.
+    # The last frequency of an even grid has no sign, so it has no direction.
     inside = (square > 0) & (k.abs() < n / 2).all(0)
     amplitude = torch.where(inside, effective.clamp(min=1) ** (-5 / 6 - 1), 0.0)
     memory = torch.exp(-0.1 * effective ** (2 / 3))
@@ -65,13 +66,13 @@ def turbulence(count: int, frames: int, generator: torch.Generator, n: int = FIN
 
 
 def coarse(u: Tensor) -> Tensor:
-    """Means over 4^3 voxels: on a grid with the same centre."""
+    """Means over 4^3 voxels, on a grid with the same centre."""
     means = F.avg_pool3d(u.flatten(1, 2), FACTOR)
     return means.view(*u.shape[:3], *means.shape[2:])
 
 
 class Stage(nn.Module):
-    """A residual step, then twice as fine."""
+    """A residual step, followed by upsampling by a factor of 2."""
 
     def __init__(self, fields: int, **up: int | bool) -> None:
         super().__init__()
@@ -85,7 +86,7 @@ class Stage(nn.Module):
 
 
 class Equivariant(nn.Module):
-    """Vector fields [B, frames, 3, *space] to vector fields four times as fine; O-equivariant: exactly."""
+    """Maps vector fields [B, frames, 3, *space] to vector fields four times as fine; exactly O-equivariant."""
 
     def __init__(self, frames_in: int, frames_out: int, fields: int) -> None:
         super().__init__()
@@ -94,14 +95,14 @@ class Equivariant(nn.Module):
         self.stages = nn.Sequential(*(Stage(fields, kernel_size=4) for _ in range(2)))
         self.project = VectorProjection("O", fields, frames_out, 3, padding=1)
         self.skip = Upsample("O", FACTOR)
-        nn.init.zeros_(self.project.weight)  # starts as trilinear interpolation
+        nn.init.zeros_(self.project.weight)  # the network starts as trilinear interpolation
 
     def forward(self, v: Tensor) -> Tensor:
         return self.skip(repeated(v, self.frames)) + self.project(self.stages(torch.relu(self.lift(v))))
 
 
 class Published(nn.Module):
-    """The same, laid out as published: components as scalars, output_padding 1, a mean over G."""
+    """The same network in its published form: components as scalars, output_padding 1, a mean over G."""
 
     def __init__(self, frames_in: int, frames_out: int, fields: int) -> None:
         super().__init__()
@@ -119,7 +120,7 @@ class Published(nn.Module):
 
 
 class Unconstrained(nn.Module):
-    """The same with plain convolutions."""
+    """The same network with plain convolutions."""
 
     def __init__(self, frames_in: int, frames_out: int, channels: int) -> None:
         super().__init__()
@@ -137,7 +138,7 @@ class Unconstrained(nn.Module):
 
 
 def repeated(v: Tensor, frames: int) -> Tensor:
-    """The last frames, the very last again where there are too few."""
+    """The last frames; the very last is repeated if there are too few."""
     last = v[:, -frames:]
     return torch.cat([last, *[v[:, -1:]] * (frames - last.shape[1])], 1)
 
@@ -154,7 +155,7 @@ def matched(size: int, make: Callable[[int], nn.Module]) -> nn.Module:
 def train(
     model: nn.Module, u: Tensor, frames: tuple[int, int], steps: int, seed: int, tick: Callable[[], None]
 ) -> None:
-    """Adam on random patches; the loss is the mean squared error."""
+    """Train with Adam on random patches; the loss is the mean squared error."""
     generator = torch.Generator().manual_seed(seed)
     small = coarse(u)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -182,7 +183,7 @@ def cut(field: Tensor, corner: list[int], size: int) -> Tensor:
 
 @torch.no_grad()
 def error(model: Callable[[Tensor], Tensor], u: Tensor, frames: tuple[int, int]) -> float:
-    """Relative error on full fields, each turned by another element of O."""
+    """Relative error on full fields, each rotated by another element of O."""
     field = eh.Field(eh.Grid(FINE, FINE, FINE), "O", f"{u.shape[1]}*standard", split=True)
     elements = list(eh.group("O"))
     wrong = whole = 0.0
@@ -195,7 +196,7 @@ def error(model: Callable[[Tensor], Tensor], u: Tensor, frames: tuple[int, int])
 
 
 def verdicts(model: Callable[[Tensor], Tensor], frames: tuple[int, int]) -> list[str]:
-    """Equivariance with components as scalars, and as vectors, on a box that is no cube."""
+    """The equivariance check with components as scalars, and as vectors, on a box that is not a cube."""
     box, fine, found = (3, 2, 4), (12, 8, 16), []
     for kind, copies in (("trivial", 3), ("standard", 1)):
         source, target = (
@@ -218,7 +219,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--fields", type=int, default=4, help="regular fields of the equivariant networks")
     parser.add_argument("--frames-in", type=int, default=1)
-    parser.add_argument("--frames-out", type=int, default=1, help="the last ones of the sequence")
+    parser.add_argument("--frames-out", type=int, default=1, help="number of last frames to predict")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     frames = args.frames_in, args.frames_out

@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.pages
 
 ROOT = Path(__file__).resolve().parents[1]
-DOORS = {"__init__.py", "adapters.py", "pytest_plugin.py", "testing.py", "py.typed"}
+DOORS = {"__init__.py", "adapters.py", "pytest_plugin.py", "sizes.py", "testing.py", "py.typed"}
 ROOMS = {"cli", "harness", "kernels", "impls", "suites", "reports"}
 SOURCES = {".py", ".cu", ".cuh", ".j2", ".css", ".js", ".json"}
 

@@ -101,7 +101,15 @@ def _compile_prelude(prelude: str, kind: str, folder: Path, command: str) -> Pat
             made = workspace / "made"
             made.mkdir()
             (made / "prelude.hpp").write_text(prelude, encoding="utf-8")
-            words = [command, *flags, "-x", "c++-header", "-o", made / "prelude.hpp.gch", made / "prelude.hpp"]
+            words: list[str | Path] = [
+                command,
+                *flags,
+                "-x",
+                "c++-header",
+                "-o",
+                made / "prelude.hpp.gch",
+                made / "prelude.hpp",
+            ]
             _run_compiler(words)
             with open(made / "prelude.hpp.gch", "rb") as result:
                 os.fsync(result.fileno())

@@ -96,7 +96,7 @@ class GridModule(nn.Module):
                 f"{moved or 'whatever reads the features of this layer (it has no such parameter itself)'}, and load "
                 "the tensors as a plain dict: load_state_dict(dict(state))."
             )
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
     def group_axes(self) -> dict[str, int]:
         """The parameters with an axis of group elements, and which axis that is."""

@@ -1,5 +1,6 @@
 """What the top package exports: honest signatures, reprs that can be pasted, exceptions with one base."""
 
+import copy
 import importlib.metadata
 import inspect
 import pickle
@@ -7,6 +8,8 @@ import pickle
 import equiharness as eh
 import pytest
 from equiharness.adapters import Case, Implementation
+from equiharness.kernels import LiftingConv
+from equiharness.suites.claims import claim_of
 
 PUBLIC = {name: getattr(eh, name) for name in eh.__all__}
 HALF_TURNS = eh.Group([[[1, 0], [0, 1]], [[-1, 0], [0, -1]]], name="half turns")
@@ -98,3 +101,36 @@ def test_names_for_authors_of_adapters_have_left_the_top():
     assert Implementation.strategy(Implementation()) is None
     with pytest.raises(AttributeError, match="no attribute 'Case'"):
         _ = eh.Case
+
+
+@pytest.mark.parametrize("name", ["C4", "D6", "Oh", "SO3", "O2"])
+def test_copies_and_unpickled_groups_are_the_one_of_their_name(name):
+    known = eh.group(name)
+    assert copy.deepcopy(known) is known
+    assert pickle.loads(pickle.dumps(known)) is known
+    field = copy.deepcopy(eh.Field(eh.Vector(), name, "standard"))
+    assert field.group is known
+    assert repr(field) == f"Field(Vector(), {name!r}, '1*standard')"
+
+
+def test_a_shared_group_cannot_be_changed():
+    known = eh.group("C4")
+    for table in (known.mul, known.inv, known.element(1).matrix):
+        with pytest.raises(ValueError, match="read-only"):
+            table[...] = 0
+    known.elements[...] = 0  # a copy
+    assert known.elements.any()
+
+
+def test_a_group_of_its_own_is_copied_as_it_is():
+    again = copy.deepcopy(HALF_TURNS)
+    assert again is not HALF_TURNS
+    assert again.elements.tolist() == HALF_TURNS.elements.tolist()
+
+
+@pytest.mark.parametrize("name", ["C4", "D2", "Oh"])
+def test_a_layer_of_ours_belongs_to_the_named_group_and_prints_its_name(name):
+    claim = claim_of(LiftingConv(name, 1, 1, 3, padding=1))
+    assert claim.group is eh.group(name)
+    assert len(str(claim.source)) < 60
+    assert f"{name!r}" in repr(claim.target)

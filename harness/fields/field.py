@@ -137,7 +137,7 @@ class Field:
         return f"Field({self.domain}, {shown(self.group)}, {str(self.fibre)!r}{', split=True' * self.split})"
 
     def __str__(self) -> str:
-        return repr(self)
+        return f"Field({self.domain}, {self.group.name!r}, {str(self.fibre)!r})"
 
     def exact(self, g: object) -> bool:
         """Whether the action of g needs no interpolation."""
@@ -320,7 +320,7 @@ def _apply(rep: Representation, g: Element, x: torch.Tensor) -> torch.Tensor:
     permutation = rep.permutation(g)
     if permutation is not None:
         return x.index_select(2, torch.as_tensor(permutation, device=x.device))
-    matrix = torch.as_tensor(np.ascontiguousarray(rep.of(g)), dtype=x.dtype, device=x.device)
+    matrix = torch.as_tensor(np.array(rep.of(g)), dtype=x.dtype, device=x.device)
     return torch.einsum("ij,bcj...->bci...", matrix, x)
 
 

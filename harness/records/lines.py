@@ -43,7 +43,7 @@ class CheckLine(Data):
     kind: Literal["check"] = "check"
     result: CheckResult
     #: Position in the plan. Lines are written as checks finish; readers sort them by this position.
-    position: int = Field(default=0, validation_alias=AliasChoices("position", "check"))
+    position: int = Field(default=0, validation_alias=AliasChoices("position", "cell"))
 
 
 class Measurement(Data):

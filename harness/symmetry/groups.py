@@ -103,8 +103,10 @@ class Group:
             )
         rounded = np.round(array)
         self._signed = bool(np.abs(array - rounded).max() < SAME)
-        self._matrices: Matrix = rounded if self._signed else array
+        self._matrices: Matrix = rounded if self._signed else array.copy()
         self._tabulate()
+        for table in (self._matrices, self.mul, self.inv):
+            table.setflags(write=False)  # a group with a name is one object everywhere: nobody may change it
         self._elements = tuple(Element(element_name(m), m, i) for i, m in enumerate(self._matrices))
 
     def _tabulate(self) -> None:
@@ -179,6 +181,10 @@ class Group:
     def is_named(self) -> bool:
         """Whether ``group(self.name)`` is this group."""
         return _named.get(self.name) is self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # Copies and unpickled groups are the one object of their name.
+        return (group, (self.name,)) if self.is_named else super().__reduce_ex__(protocol)
 
     def __contains__(self, spec: object) -> bool:
         try:
@@ -264,6 +270,9 @@ class ContinuousGroup(Group):
         self.reflections = reflections
         self.name = f"{'O' if reflections else 'SO'}{dim}"
         self._elements = ()
+
+    def __repr__(self) -> str:
+        return f"group({self.name!r})" if self.is_named else self.name
 
     @property
     def order(self) -> None:
@@ -359,8 +368,19 @@ def group(spec: str | ArrayLike | Group) -> Group:
     name = spec.strip().replace("_", "").replace("(", "").replace(")", "").upper()
     name = "Oh" if name == "OH" else name
     if name not in _named:
-        _named[name] = _made(name, spec)
+        _named.setdefault(name, _made(name, spec))  # two threads may make one, the first is kept
     return _named[name]
+
+
+def group_of(matrices: ArrayLike, name: str) -> Group:
+    """The group called ``name`` where it lists exactly these matrices in this order, else a group of its own."""
+    try:
+        known = group(name)
+    except UsageError:
+        return Group(matrices, name)
+    array = np.asarray(matrices, dtype=np.float64)
+    same = known.order == len(array) and known.dim == array.shape[-1]
+    return known if same and np.abs(known.elements - array).max() < SAME else Group(array, name)
 
 
 def _made(name: str, spec: str) -> Group:

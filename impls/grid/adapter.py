@@ -112,7 +112,7 @@ class TypeReader:
     def layer(self, layer: Any) -> TypedLayer | None:
         """The claim of a layer; pools accept any number of fields and are checked with two."""
         from ... import kernels
-        from ...harness.symmetry.groups import Group
+        from ...harness.symmetry.groups import group_of
 
         # Source and target fibre of one field, and the attributes with the numbers of fields.
         convolution, norm = ("in_channels", "out_channels"), ("num_features", "num_features")
@@ -143,7 +143,7 @@ class TypeReader:
         source, target = (
             f"{getattr(layer, count, 2)}*{kind}" for count, kind in ((fields_in, reads), (fields_out, writes))
         )
-        return TypedLayer(layer, Group(layer.group.elements, layer.group.name), source, target, split=True)
+        return TypedLayer(layer, group_of(layer.group.elements, layer.group.name), source, target, split=True)
 
     def fibre(self, spec: object, of: Group | None) -> tuple[Group, Fibre]:
         """The project's layers have no field types of their own."""

@@ -104,9 +104,9 @@ class Lifting(Regular):
 
 def group_of(layer: Any) -> Group:
     """The harness's group with the layer's elements, in the layer's order."""
-    from ...harness.symmetry.groups import Group
+    from ...harness.symmetry import groups
 
-    return Group(layer.group.elements, layer.group.name)
+    return groups.group_of(layer.group.elements, layer.group.name)
 
 
 def _outputs(case: Case) -> int:

@@ -244,3 +244,12 @@ def test_damaged_pictures_never_cost_the_record(written):
     assert list(read_run(written).attachments) == ["b"]
     attachments_path(written).unlink()
     assert read_run(written).attachments == {}
+
+
+def test_lines_of_records_before_the_renaming_are_read():
+    reason = Reason(code="EXACT", message="")
+    line = CheckLine(result=CheckResult(property="p", verdict=Verdict.EXACT, reason=reason), position=7)
+    old = line.model_dump_json().replace('"position":7', '"cell":7')
+    assert '"cell"' in old
+    assert CheckLine.model_validate_json(old) == line
+    assert '"position":7' in line.model_dump_json()

@@ -3,6 +3,7 @@
 import equiharness as eh
 import pytest
 import torch
+from equiharness.impls.grid.convolutions import Regular
 from equiharness.kernels import GroupConv
 from equiharness.suites.claims import claim_of
 from equiharness.suites.forward.equivariance import equivariance
@@ -22,6 +23,13 @@ def test_stacks_of_a_sound_layer_are_sound_and_the_growth_of_rounding_is_told():
     assert result.verdict is eh.Verdict.EXACT
     assert [row.element for row in result.elements] == ["depth 1", "depth 2", "depth 4"]
     assert "4 layers lose" in result.reason.message
+
+
+def test_a_layer_of_ours_that_says_its_own_types_is_stacked():
+    assert composition(claim_of(GroupConv("C4", 2, 2, 3, padding=1))).result.verdict is eh.Verdict.EXACT
+    [case, *_] = [c for c in Regular().cases() if c["fields_in"] == c["fields_out"] and c["stride"] == 1]
+    claim = Regular().build(case, device="cpu", dtype="float32", seed=0)
+    assert composition(claim).result.verdict is eh.Verdict.EXACT
 
 
 class SoundOnNoise(torch.nn.Module):

@@ -256,7 +256,7 @@ class GridConv(GridModule):
         if self.bias is None:
             return None
         copies = math.prod(self.out_fibre)
-        return self.bias[:, None].expand(-1, copies).reshape(-1)
+        return self.bias[:, None].expand(-1, copies).flatten().contiguous()
 
 
 CONV: dict[int, Callable[..., Tensor]] = {2: F.conv2d, 3: F.conv3d}

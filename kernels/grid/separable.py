@@ -250,4 +250,4 @@ class SeparableGroupConv(GridModule):
         return bank.view(self.out_channels * self.order, -1, *(self.kernel_size,) * self.dim)
 
     def _dense_bias(self) -> Tensor | None:
-        return None if self.bias is None else self.bias[:, None].expand(-1, self.order).reshape(-1)
+        return None if self.bias is None else self.bias[:, None].expand(-1, self.order).flatten().contiguous()

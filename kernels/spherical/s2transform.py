@@ -199,11 +199,13 @@ def _from_rows(spectrum: Tensor, plan: S2Plan, quadrature: bool) -> Tensor:
 def s2_analyse_complex(x: Tensor, degrees: int) -> Tensor:
     """Compute the complex spectrum directly, in the public row order: `[N, 2b, 2b]` -> `[N, degrees^2]`."""
     rows = _forward(x, degrees, True).view(degrees * degrees, 2, -1)
-    return torch.view_as_complex(rows.permute(2, 0, 1).clone(memory_format=torch.contiguous_format))
+    # Not torch.view_as_complex: up to torch 2.9 its second derivative refuses the strides of a single item.
+    return torch.complex(rows[:, 0], rows[:, 1]).t().clone(memory_format=torch.contiguous_format)
 
 
 def s2_synthesise_complex(spectrum: Tensor, b: int) -> Tensor:
     """Compute the real part of the signal of a complex spectrum: `[N, degrees^2]` -> `[N, 2b, 2b]`."""
     degrees = min(b, round(spectrum.shape[1] ** 0.5))
-    rows = torch.view_as_real(spectrum[:, : degrees * degrees].resolve_conj()).permute(1, 2, 0)
+    kept = spectrum[:, : degrees * degrees].t()
+    rows = torch.stack((kept.real, kept.imag), dim=1)
     return _backward(rows.reshape(2 * degrees * degrees, -1), degrees, b, True)

@@ -108,7 +108,7 @@ class _Steerable(nn.Module):
         return f"{text}, stride={self.stride}, padding={self.padding}, padding_mode={self.padding_mode}"
 
     def _dense_bias(self) -> Tensor | None:
-        return None if self.bias is None else self.bias[:, None].expand(-1, self.order).reshape(-1)
+        return None if self.bias is None else self.bias[:, None].expand(-1, self.order).flatten().contiguous()
 
 
 class SteerableLiftingConv(_Steerable):

@@ -35,7 +35,7 @@ def made(tmp_path, monkeypatch):
         @staticmethod
         def calls():
             """Of programs; precompiled headers are counted as True."""
-            return ["c++-header" in line for line in calls.read_text().splitlines()] if calls.exists() else []
+            return ["-xc++-header" in line for line in calls.read_text().splitlines()] if calls.exists() else []
 
         @staticmethod
         def version(text):

@@ -45,7 +45,7 @@ def test_the_order_of_the_threads_does_not_matter(cases, host_executor, name):
     assert disagreement(cases, host_executor("plain", backwards=True), name) is None
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.deep] * (n == "bfloat")) for n in SMALL])
 def test_the_sanitizers_find_no_fault(cases, host_executor, name):
     assert disagreement(cases, host_executor("address"), name) is None
 

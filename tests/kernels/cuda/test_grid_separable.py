@@ -92,7 +92,10 @@ def test_the_order_of_the_threads_does_not_matter(cases, host_executor):
     assert disagreement(cases, host_executor("plain", backwards=True), "D4, strided") is None
 
 
-@pytest.mark.parametrize("name", ["D4, strided", "circular", "several tiles", "O", "double", "half", "bfloat"])
+@pytest.mark.parametrize(
+    "name",
+    ["D4, strided", "circular", "several tiles", "O", "double", "half", pytest.param("bfloat", marks=pytest.mark.deep)],
+)
 def test_the_sanitizers_find_no_fault(cases, host_executor, name):
     assert disagreement(cases, host_executor("address"), name) is None
 

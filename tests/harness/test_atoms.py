@@ -20,9 +20,9 @@ def test_points_are_drawn_apart(count, group):
 
 
 def test_points_beside_a_cell_lie_in_it_and_meet_across_its_faces():
-    tree = {"pos": eh.Positions(8, "O3"), "position": eh.Cell("O3", edge=9.0)}
+    tree = {"pos": eh.Positions(8, "O3"), "cell": eh.Cell("O3", edge=9.0)}
     values = draw(tree, 4, generator())
-    fractions = values["pos"] @ torch.linalg.inv(values["position"])
+    fractions = values["pos"] @ torch.linalg.inv(values["cell"])
     assert 0 <= fractions.min() <= fractions.max() < 1
     spread = (fractions.amax(1) - fractions.amin(1)).min()
     assert spread > 0.6  # torn apart at a corner: neighbours only through periodic images

@@ -46,7 +46,7 @@ def test_a_force_field_with(name):
 
 
 def test_chirality_is_no_fault_under_rotations_alone():
-    source = {**SOURCE, "pos": eh.Positions(N, "SO3"), "position": eh.Cell("SO3", edge=9.0)}
+    source = {**SOURCE, "pos": eh.Positions(N, "SO3"), "cell": eh.Cell("SO3", edge=9.0)}
     target = {"energy": eh.Energy(), "forces": eh.Forces(N, "SO3")}
 
     class Handed(ForceField):

@@ -12,7 +12,7 @@ N, CUTOFF = 5, 3.0
 SOURCE = {
     "pos": eh.Positions(N, "O3"),
     "z": eh.Invariant(at=eh.Points(N), integers=(1, 9)),
-    "position": eh.Cell("O3", edge=9.0),
+    "cell": eh.Cell("O3", edge=9.0),
 }
 TARGET = {"energy": eh.Energy(cutoff=CUTOFF), "forces": eh.Forces(N, "O3")}
 

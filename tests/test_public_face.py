@@ -7,6 +7,7 @@ import pickle
 
 import equiharness as eh
 import pytest
+import torch
 from equiharness.adapters import Case, Implementation
 from equiharness.kernels import LiftingConv
 from equiharness.suites.claims import claim_of
@@ -115,11 +116,21 @@ def test_copies_and_unpickled_groups_are_the_one_of_their_name(name):
 
 def test_a_shared_group_cannot_be_changed():
     known = eh.group("C4")
-    for table in (known.mul, known.inv, known.element(1).matrix):
+    for table in (known.mul, known.inv):
         with pytest.raises(ValueError, match="read-only"):
             table[...] = 0
-    known.elements[...] = 0  # a copy
+    known.elements[...] = 0  # copies
+    known.element(1).matrix[...] = 0
     assert known.elements.any()
+    assert known.element(1).matrix.any()
+
+
+def test_an_action_of_ones_own_may_hand_the_matrix_to_torch():
+    def act(g, v):
+        return v @ torch.as_tensor(g.matrix, dtype=v.dtype).T
+
+    inputs = torch.randn(4, 2)
+    assert eh.check(torch.nn.Identity(), "C4", inputs=inputs, act_in=act, act_out=act).verdict is eh.Verdict.EXACT
 
 
 def test_a_group_of_its_own_is_copied_as_it_is():

@@ -105,7 +105,7 @@ class Expected:
             "device" are parameters too, strings are glob patterns, and a tuple holds alternatives.
 
     Example:
-        >>> from equiharness.harness.verdict.result import Verdict
+        >>> from equiharness import Verdict
         >>> known = Expected("equivariance", Verdict.BROKEN, "even sizes are off centre.", when={"size": 32})
         >>> known.covers("equivariance", Case.of(group="C4", size=32), dtype="float32", device="cpu")
         True

@@ -22,7 +22,6 @@ from .domains import Edges, Points
 from .field import Acted, Field, Invariant
 
 
-@dataclass(frozen=True, eq=False)
 class Motion(Element):
     """A translation (as an affine matrix) or a renumbering (as a permutation matrix)."""
 

@@ -51,7 +51,7 @@ def merge(paths: Sequence[Path], writer_of: Callable[[RunLine], RecordWriter], c
                 index.extend((line.position, number, offset))
             elif isinstance(line, EndLine):
                 seconds += line.seconds
-    planned = int(headers[0].environment["plan"]["checks"])
+    planned = int(_planned(headers[0]))
     writer = writer_of(_whole(paths, headers, planned, command))
     tally = Tally()
     try:
@@ -106,6 +106,12 @@ def _whole(paths: Sequence[Path], headers: Sequence[RunLine], planned: int, comm
     environment = {**first.environment, "plan": whole, "merged": parts}
     started = min(header.started for header in headers)
     return RunLine(started=started, command=command, seed=first.seed, planned=planned, environment=environment)
+
+
+def _planned(header: RunLine) -> int:
+    """The number of checks of the whole plan; older records call them cells."""
+    plan = header.environment["plan"]
+    return int(plan["checks"] if "checks" in plan else plan["cells"])
 
 
 def _distinct(paths: Sequence[Path], index: array[int]) -> Iterator[tuple[Path, CheckLine]]:

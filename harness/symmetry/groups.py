@@ -12,7 +12,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,23 @@ Matrix = NDArray[np.float64]
 SAME = 1e-8
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Element:
     """One element of a group: its matrix on coordinates, a readable name and, in a finite group, its index."""
 
     name: str
-    matrix: Matrix = field(repr=False)
     index: int | None = None
+
+    def __init__(self, name: str, matrix: Matrix, index: int | None = None) -> None:
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "index", index)
+        object.__setattr__(self, "_matrix", matrix)
+
+    @property
+    def matrix(self) -> Matrix:
+        """A copy: elements of groups with a name are shared, and torch takes no read-only array."""
+        found: Matrix = self.__dict__["_matrix"].copy()
+        return found
 
     @functools.cached_property
     def is_identity(self) -> bool:
@@ -105,7 +115,7 @@ class Group:
         self._signed = bool(np.abs(array - rounded).max() < SAME)
         self._matrices: Matrix = rounded if self._signed else array.copy()
         self._tabulate()
-        for table in (self._matrices, self.mul, self.inv):
+        for table in (self.mul, self.inv):
             table.setflags(write=False)  # a group with a name is one object everywhere: nobody may change it
         self._elements = tuple(Element(element_name(m), m, i) for i, m in enumerate(self._matrices))
 

@@ -6,7 +6,6 @@ Importing this package takes milliseconds. Each name is loaded on first use, and
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":  # reading it from the installed distribution takes a millisecond, so not at import
-        return importlib.metadata.version("equiharness")
+        return importlib.import_module(".harness.installed", __name__).distribution_version("equiharness")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

@@ -4,6 +4,8 @@ import copy
 import importlib.metadata
 import inspect
 import pickle
+import subprocess
+import sys
 
 import equiharness as eh
 import pytest
@@ -145,3 +147,9 @@ def test_a_layer_of_ours_belongs_to_the_named_group_and_prints_its_name(name):
     assert claim.group is eh.group(name)
     assert len(str(claim.source)) < 60
     assert f"{name!r}" in repr(claim.target)
+
+
+def test_importing_the_package_loads_next_to_nothing():
+    code = "import sys; before = set(sys.modules); import equiharness; print(len(set(sys.modules) - before))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(loaded) < 10  # importlib.metadata alone would be forty

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 
 #: Quarter turns of the four elements, in the order of the channels.
-TURNS = (0, 2, 3, 1)
+TURNS = (0, 1, 2, 3)
 
 
 class Lift(torch.nn.Module):

@@ -272,7 +272,13 @@ def mistake(cases, executor, kernel, wide):
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_fault_is_caught_by_its_build(cases, zoo, name):
     fault = FAULTS[name]
-    found = mistake(cases, zoo(fault.build, name, fault), fault.kernel, fault.wide)
+    executor = zoo(fault.build, name, fault)
+    found = mistake(cases, executor, fault.kernel, fault.wide)
+    for _ in range(9 if fault.build == "thread" else 0):
+        if found is not None and re.search(fault.message, found):
+            break
+        # A race whose two sides lie far apart in one schedule is told from its numbers alone: another schedule.
+        found = mistake(cases, executor, fault.kernel, fault.wide)
     assert found is not None
     assert re.search(fault.message, found), found
 

@@ -118,13 +118,10 @@ def test_copies_and_unpickled_groups_are_the_one_of_their_name(name):
 
 def test_a_shared_group_cannot_be_changed():
     known = eh.group("C4")
-    for table in (known.mul, known.inv):
-        with pytest.raises(ValueError, match="read-only"):
-            table[...] = 0
-    known.elements[...] = 0  # copies
-    known.element(1).matrix[...] = 0
-    assert known.elements.any()
-    assert known.element(1).matrix.any()
+    for copied in (known.mul, known.inv, known.elements, known.element(1).matrix):
+        copied[...] = 0
+    for kept in (known.mul, known.inv, known.elements, known.element(1).matrix):
+        assert kept.any()
 
 
 def test_an_action_of_ones_own_may_hand_the_matrix_to_torch():

@@ -137,6 +137,9 @@ class Field:
         return f"Field({self.domain}, {shown(self.group)}, {str(self.fibre)!r}{', split=True' * self.split})"
 
     def __str__(self) -> str:
+        # Short, for claims in reports: without the layout of drawn tensors, and a group of its own by its name.
+        if type(self) is not Field:
+            return repr(self)
         return f"Field({self.domain}, {self.group.name!r}, {str(self.fibre)!r})"
 
     def exact(self, g: object) -> bool:

@@ -115,8 +115,6 @@ class Group:
         self._signed = bool(np.abs(array - rounded).max() < SAME)
         self._matrices: Matrix = rounded if self._signed else array.copy()
         self._tabulate()
-        for table in (self.mul, self.inv):
-            table.setflags(write=False)  # a group with a name is one object everywhere: nobody may change it
         self._elements = tuple(Element(element_name(m), m, i) for i, m in enumerate(self._matrices))
 
     def _tabulate(self) -> None:
@@ -126,7 +124,7 @@ class Group:
             raise UsageError(f"{self.name} lists a matrix twice. Keep each element once.")
         products = np.einsum("iab,jbc->ijac", self._matrices, self._matrices).reshape(len(flat), len(flat), -1)
         closeness = products @ flat.T
-        self.mul: NDArray[np.int64] = closeness.argmax(-1).astype(np.int64)
+        self._mul: NDArray[np.int64] = closeness.argmax(-1).astype(np.int64)
         missing = np.argwhere(np.abs(closeness.max(-1) - self.dim) > SAME)
         if len(missing):
             i, j = missing[0]
@@ -135,7 +133,17 @@ class Group:
             )
         identities = np.flatnonzero(np.abs(flat @ np.eye(self.dim).ravel() - self.dim) < SAME)
         self.identity_index = int(identities[0])  # a closed finite set of invertible matrices contains it
-        self.inv: NDArray[np.int64] = np.argmax(self.mul == self.identity_index, axis=1).astype(np.int64)
+        self._inv: NDArray[np.int64] = np.argmax(self._mul == self.identity_index, axis=1).astype(np.int64)
+
+    @property
+    def mul(self) -> NDArray[np.int64]:
+        """The Cayley table [order, order]: the index of element i times element j. A copy: groups are shared."""
+        return self._mul.copy()
+
+    @property
+    def inv(self) -> NDArray[np.int64]:
+        """The index of each element's inverse [order]. A copy: groups are shared."""
+        return self._inv.copy()
 
     @property
     def order(self) -> int | None:
@@ -169,7 +177,7 @@ class Group:
     def _span(self, chosen: Sequence[int]) -> set[int]:
         reached, frontier = {self.identity_index}, {self.identity_index}
         while frontier:
-            frontier = {int(self.mul[a, c]) for a in frontier for c in chosen} - reached
+            frontier = {int(self._mul[a, c]) for a in frontier for c in chosen} - reached
             reached |= frontier
         return reached
 
@@ -230,13 +238,13 @@ class Group:
     def compose(self, first: Element, second: Element) -> Element:
         """The product ``first second``: second acts first."""
         if self._owns(first) and self._owns(second):
-            return self._elements[self.mul[first.index, second.index]]
+            return self._elements[self._mul[first.index, second.index]]
         return self.element(first.matrix @ second.matrix)
 
     def inverse(self, element: Element) -> Element:
         """The inverse element."""
         if self._owns(element):
-            return self._elements[self.inv[element.index]]
+            return self._elements[self._inv[element.index]]
         return self.element(element.matrix.T)
 
     def _owns(self, g: Element) -> bool:

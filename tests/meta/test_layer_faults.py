@@ -38,7 +38,7 @@ def wrong_quotients(layer):
 
 
 def wrong_exact_fibre(layer):
-    layer.group_exact_fibre.copy_(layer.group_exact_fibre.roll(1, 0))
+    layer.group_exact_fibre.copy_(layer.group_exact_fibre[[0, 2, 1, 3]])
 
 
 def wrong_elements(layer):
@@ -57,7 +57,7 @@ FAULTS = {
     "a mixture off by 1e-5": (lambda: RelaxedGroupConv("C4", 1, 1, 3, banks=2, **OPTIONS), one_mixture_off),
     "a basis turned the wrong way": (lambda: SteerableConv("C8", 1, 1, 5, **OPTIONS), turned_the_wrong_way),
     "g h for g^-1 h": (lambda: SteerableConv("D4", 1, 1, 3, **OPTIONS), wrong_quotients),
-    "exact fibres of the next element": (
+    "exact fibres of another element": (
         lambda: SeparableGroupConv("C4", 1, 1, 3, backend="exact", **OPTIONS),
         wrong_exact_fibre,
     ),

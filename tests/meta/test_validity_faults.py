@@ -38,7 +38,7 @@ def test_a_padding_on_one_side_holds_nowhere():
 
 
 def test_a_wrong_channel_order_holds_nowhere():
-    assert law(lambda layer, x: layer(x).roll(1, 2)) == "never"
+    assert law(lambda layer, x: layer(x)[:, :, [0, 2, 1, 3]]) == "never"
 
 
 def test_a_padding_that_a_layer_adds_in_secret_contradicts_every_law():

@@ -50,10 +50,10 @@ def wrong_direction(dtype):
     return correlated(sound.flatten(0, 1)), correlated(wrong.flatten(0, 1))
 
 
-def counted_by_angle(dtype):
-    """Channel order: elements counted 0, 1, 2, 3 quarter turns in place of the documented order."""
+def counted_as_in_space(dtype):
+    """Channel order: elements counted 0, 2, 3, 1 quarter turns, as signed permutations are, in place of by angle."""
     base, sound = bank(dtype)
-    wrong = torch.stack([torch.rot90(base, t, (-2, -1)) for t in range(4)], 1)
+    wrong = torch.stack([torch.rot90(base, t, (-2, -1)) for t in (0, 2, 3, 1)], 1)
     return correlated(sound.flatten(0, 1)), correlated(wrong.flatten(0, 1))
 
 
@@ -188,7 +188,7 @@ def group_conv(change):
 
 PAIRS = {
     "wrong rotation direction": Pair(wrong_direction),
-    "channel order by angle": Pair(counted_by_angle),
+    "channel order of signed permutations": Pair(counted_as_in_space),
     "channel order with the group outermost": Pair(group_outermost),
     "mirrored kernel": Pair(mirrored_kernel),
     "one tap off by a thousandth": Pair(one_tap),

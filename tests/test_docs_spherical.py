@@ -71,7 +71,6 @@ def test_every_public_name_of_the_spherical_layers_that_a_network_needs_is_on_th
         "AnyBandwidth",
         "SpectralSequential",
         "S2ResBlock",
-        "Grid",
         "OversampledNonlinearity",
         "quadrature_weights",
     }

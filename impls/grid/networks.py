@@ -124,7 +124,8 @@ def settle(network: Any) -> None:
 
     for module in network.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            for values, low in ((module.running_mean, -0.5), (module.running_var, 0.5), (module.weight, 0.5)):
+            centred, positive = (module.running_mean, module.bias), (module.running_var, module.weight)
+            for values, low in (*((v, -0.5) for v in centred), *((v, 0.5) for v in positive)):
                 if values is not None:
                     torch.nn.init.uniform_(values, low, low + 1)
 

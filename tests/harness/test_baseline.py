@@ -90,6 +90,13 @@ def test_what_is_worse_has_a_cause_in_one_line(before, after, cause):
     assert "\n" not in line
 
 
+def test_accepting_a_much_smaller_error_lowers_the_level_and_a_slightly_smaller_one_does_not():
+    accepted = {KEY: entry_of(KEY, result(error=1e-7))}
+    slightly, much = ({KEY: result(error=1e-7 / factor)} for factor in (0.9 * GROWTH, 4 * GROWTH))
+    assert updated(accepted, slightly, lambda key: True) == accepted
+    assert updated(accepted, much, lambda key: True)[KEY].level == pytest.approx(accepted[KEY].level / 8, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [

@@ -37,6 +37,12 @@ def test_too_few_pairs_prove_nothing():
     assert paired([1.0, 1.0, 1.0], [1.3, 1.4, 1.5]).change is Change.AMBIGUOUS
 
 
+def test_the_least_number_of_pairs_is_enough_for_a_clear_change():
+    old, new = noisy(LEAST, 1.5)
+    assert paired(old, new).change is Change.WORSE
+    assert paired(old[1:], new[1:]).change is Change.AMBIGUOUS
+
+
 def test_figures_that_never_vary_need_one_pair():
     assert paired([100.0], [130.0]).change is Change.WORSE
     assert paired([100.0], [100.0]).change is Change.SAME

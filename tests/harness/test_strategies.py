@@ -9,6 +9,7 @@ from equiharness.harness.claim.inputs import KINDS, structured
 from equiharness.harness.errors import UsageError
 from equiharness.harness.search.strategies import cases, configurations, elements, listed, profile, trials
 from equiharness.harness.search.trial import DrawnElement
+from equiharness.impls.configurations import aligned
 from hypothesis import Phase, find, given, settings
 
 GROUPS = ("C4", "D4", "C8", "D6", "O", "Oh", "SO2", "O2", "SO3", "O3")
@@ -51,6 +52,12 @@ def test_an_element_may_be_required_to_keep_the_grid():
 def test_configurations_shrink_to_their_first_values():
     made = cases(group=("D4", "C4"), size=range(3, 9), padding=lambda drawn: range(drawn["size"]), mode="same")
     assert dict(find(made, lambda case: True).parameters) == {"group": "D4", "size": 3, "padding": 0, "mode": "same"}
+
+
+def test_strides_are_drawn_on_boxes_that_they_keep_centred():
+    strided = {"group": "C4", "kernel": 3, "stride": 2, "padding": 0}
+    assert aligned(strided) == [3, 5, 7, 9, 11]
+    assert aligned({**strided, "padding": 1, "stride": 3}) == [1, 4, 7, 10]
 
 
 def test_refused_configurations_are_never_drawn():

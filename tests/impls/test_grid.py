@@ -52,6 +52,13 @@ def made(adapter, case, dtype="float32", seed=3):
     return adapter.build(case, device="cpu", dtype=dtype, seed=seed)
 
 
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+def test_a_bias_is_never_left_at_zero_where_a_fault_in_it_would_show_nothing(adapter):
+    for module in made(adapter, next(iter(adapter.cases()))).modules:
+        for name, weight in module.named_parameters():
+            assert weight.count_nonzero() > 0, name
+
+
 @pytest.mark.parametrize(("adapter", "case"), list(few()))
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.deep)])
 def test_every_case_is_exact_or_as_declared(adapter, case, dtype):

@@ -35,6 +35,13 @@ def test_one_tap_is_caught_down_to_the_printed_smallest_fault(size):
 # --- verdict rules beyond BROKEN(ERROR): what each is fed, with its sound twin ---
 
 
+def test_an_output_that_is_symmetric_under_half_turns_cannot_tell_an_element_from_its_inverse():
+    """One wrong action that passes is enough to take the proof away, however many others would be seen."""
+    result = eh.check(lambda x: x + x.rot90(2, (-2, -1)), "C4", PLANE, PLANE)
+    assert result.verdict is eh.Verdict.VACUOUS
+    assert eh.check(lambda x: x + 2 * x.rot90(2, (-2, -1)), "C4", PLANE, PLANE).verdict is eh.Verdict.EXACT
+
+
 def vectors(group="C4"):
     return eh.Field(eh.Points(4), group, "standard")
 
@@ -50,13 +57,15 @@ def test_a_float32_table_in_a_float64_path_is_imprecise(seed):
     assert eh.check(lambda x: x * table, "C4", vectors(), vectors(), seed=seed).verdict is eh.Verdict.EXACT
 
 
-@pytest.mark.parametrize("fault", ["scaled", "inverse missing", "identity moves"])
+@pytest.mark.parametrize("fault", ["scaled", "inverse missing", "identity moves", "identity projects"])
 def test_an_act_out_that_is_no_homomorphism_is_blamed_before_the_layer(fault):
     group = eh.group("D4")
     wrong = {
         "scaled": lambda g, y: D4.act(g, y) * (1 if g.is_identity else 1.001),
         "inverse missing": lambda g, y: D4.act(group.inverse(g), y),
         "identity moves": lambda g, y: D4.act(g, y).roll(1, -1),
+        # The projection commutes with the action, so a_g a_h = a_gh holds and only a_e = id does not.
+        "identity projects": lambda g, y: D4.act(g, y).mean(1, keepdim=True).expand(y.shape),
     }[fault]
     x = torch.randn(4, 8, 7, 7, dtype=torch.float64)
     for act_out, expected in ((wrong, ("BROKEN", "ACTION")), (D4.act, ("EXACT", "EXACT"))):

@@ -66,6 +66,7 @@ def test_the_answer_is_that_of_the_worst_label(make):
     assert label(Verdict.IMPRECISE, Verdict.AMBIGUOUS) == "UNSURE"
     assert label(Verdict.AMBIGUOUS, Verdict.VACUOUS) == "FAIL"
     assert label(Verdict.EXACT, end=False) == "INCOMPLETE"
+    assert label(Verdict.IMPRECISE, end=False) == "INCOMPLETE"
     assert label(Verdict.BROKEN, end=False) == "FAIL"
     assert label(Verdict.SKIPPED) == label() == "NOTHING CHECKED"
 

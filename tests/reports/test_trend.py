@@ -116,8 +116,10 @@ def test_a_step_is_found_where_it_is():
     assert found.factor == pytest.approx(1.2, rel=0.03)
 
 
-def test_two_steps_are_found():
-    assert len(steps(noisy(60) + noisy(60, 1.5, 1) + noisy(60, 0.8, 2))) == 2
+def test_two_steps_are_found_each_with_the_levels_beside_it():
+    first, second = steps(noisy(60) + noisy(60, 1.5, 1) + noisy(90, 0.8, 2))
+    assert (first.before, first.after) == pytest.approx((1, 1.5), rel=0.03)
+    assert (second.before, second.after) == pytest.approx((1.5, 0.8), rel=0.03)
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -60,5 +60,12 @@ def test_a_gradient_that_is_zero_by_itself_does_no_harm():
     assert checked(layer).verdict is eh.Verdict.EXACT
 
 
+def test_a_slope_lost_in_the_rounding_of_a_large_constant_is_not_held_against_the_gradient():
+    """All differences are exactly zero, so they agree with each other: only rounding / h says how little they show."""
+    result = checked(lambda x: 1e10 + 1e-8 * x)
+    assert result.verdict is eh.Verdict.VACUOUS
+    assert result.error < 1 < result.bound
+
+
 def test_forward_only_functions_are_skipped():
     assert checked(lambda x: x.detach() * 2).reason.code == "NOT_DIFFERENTIABLE"

@@ -9,7 +9,7 @@ import torch
 from equiharness.harness.adapters.adapter import Case
 from equiharness.harness.adapters.registry import find
 from equiharness.harness.claim.claim import Approximate, Claim, Exact
-from equiharness.suites.forward.convergence import ResolutionErrors, Rounding, judge_convergence
+from equiharness.suites.forward.convergence import STUDENT, ResolutionErrors, Rounding, judge_convergence
 from equiharness.suites.forward.equivariance import equivariance
 from equiharness.suites.forward.off_grid import off_grid
 
@@ -65,6 +65,15 @@ def test_the_limit_of_a_plateau_is_inside_its_interval():
     )
     assert low < 0.05 < high
     assert order < 1
+
+
+def test_the_interval_of_errors_that_do_not_fall_is_that_of_their_mean():
+    """The jackknife's standard error of a mean is s / sqrt(n), exactly."""
+    rows = table([0.05, 0.05, 0.05], spread=0.2)
+    samples = rows[0].errors[0]
+    half_width = STUDENT * samples.std(ddof=1) / np.sqrt(len(samples))
+    _, _, interval, _ = judge_convergence(rows, Approximate(), Rounding())
+    assert interval == pytest.approx((samples.mean() - half_width, samples.mean() + half_width))
 
 
 def test_a_declared_order_is_required():

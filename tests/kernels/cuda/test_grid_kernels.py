@@ -278,6 +278,18 @@ def test_the_weight_gradient_is_cut_into_slices_by_its_shapes_alone(cases, recor
     assert arguments[4].numel() * 4 <= 64 * 2**20
 
 
+def test_a_slice_of_many_tiles_counts_each_tile_once(cases, host_executor, monkeypatch):
+    """Partial sums go to the total every 64 tiles; on a machine of one block all tiles are in one slice."""
+    monkeypatch.setattr(grid, "_BLOCKS", 1)
+    case = cases.GridCase(LiftingConv, "C2", (1, 1), (40, 41), 1, batch=1)
+    layer = case.build()
+    x, cotangent = case.input(layer), torch.randn(1, 1, 2, 40, 41)
+    with cases.running_on(host_executor("plain")):
+        results = case.results(layer, x, cotangent)
+    exact, magnitudes = case.references(layer, x, cotangent)
+    assert cases.within_rounding(results, exact, magnitudes, case.terms(layer, exact[0]), case.dtype) is None
+
+
 def test_a_box_too_large_for_the_kernel_is_refused_with_the_way_out(cases, recorder):
     layer = GroupConv("C2", 1, 1, 1, backend="exact")
     x = torch.empty(1).expand(1, 1, 2, 2**30, 4)

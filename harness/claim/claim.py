@@ -17,6 +17,7 @@ from ..fields.domains import Grid
 from ..fields.field import Field, replace_domain
 from ..symmetry.groups import Element, Group, group
 from ..trees import Tree, leaves, tree_map
+from .memo import Memo
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class Approximate:
 
 
 Contract = Exact | Approximate
+
+#: Elements of a finite group that are checked in addition to its generators.
+FURTHER = 2
 
 #: An operator with its parameters as an argument: (parameters, input) -> output, differentiable in both.
 Operator = Callable[[Mapping[str, torch.Tensor], Tree], Tree]
@@ -92,6 +96,10 @@ class Claim:
         refined: for layers with a resolution of their own: factor -> (resolution, function at about ``factor`` times
             the layer's own resolution). Such a claim is judged only in the limit of fine resolutions.
         elements: the elements to check; by default those of ``group.representatives``.
+        after: a map of the function's output, such as an integral, that is part of what is claimed.
+        whole_group: whether to check every element of a finite group, instead of generators and a few more.
+        every_property: whether a run checks every property of this claim: what several need is then computed at once.
+        memo: outputs that the properties of a claim share; ``replace`` hands it on.
         name: name of the layer in reports.
         reproduce: one line that repeats the check, to paste.
     """
@@ -114,6 +122,10 @@ class Claim:
     batched: bool = True
     refined: Callable[[float], tuple[int, Callable[..., Any]]] | None = None
     elements: tuple[Element, ...] = ()
+    after: Callable[[Tree], Tree] | None = None
+    whole_group: bool = False
+    every_property: bool = False
+    memo: Memo = field(default_factory=Memo, repr=False, compare=False)
     name: str = ""
     reproduce: str = ""
 
@@ -136,6 +148,21 @@ class Claim:
     def representatives(self, rng: np.random.Generator, count: int) -> list[Element]:
         """The elements to check: the claim's ``elements``, or representatives of the group."""
         return list(self.elements) or self.group.representatives(rng, count)
+
+    def few(self, elements: Sequence[Element], rng: np.random.Generator) -> list[Element]:
+        """Of these elements the identity, generators of the group that they generate, and FURTHER others.
+
+        The statement for generators implies it for their products, and an error that only products showed would be
+        at most as many times larger as a product has factors. All elements where the claim asks for the whole group,
+        names its elements, or has an infinite group, which is sampled.
+        """
+        if self.whole_group or self.elements or self.group.order is None:
+            return list(elements)
+        generators = self.group.generators_of(elements)
+        known = {g.index for g in generators}
+        rest = [g for g in elements if g.index not in known and not g.is_identity]
+        chosen = {rest[i].index for i in rng.permutation(len(rest))[:FURTHER]} | known
+        return [g for g in elements if g.is_identity or g.index in chosen]
 
     def exact(self, g: Element) -> bool:
         """Whether g moves source and target without interpolation."""
@@ -163,6 +190,11 @@ class Claim:
 
     def bind(self, function: Callable[..., Any]) -> Callable[[Tree], Tree]:
         """A variant of the function (such as another precision) as a map from the source's tree to the target's."""
+        call, after = self.bare(function), self.after
+        return call if after is None else lambda tree: after(call(tree))
+
+    def bare(self, function: Callable[..., Any]) -> Callable[[Tree], Tree]:
+        """As ``bind``, without the map ``after``."""
         call = self._spread(function)
         return call if self.batched else _one_by_one(call)
 

@@ -13,6 +13,7 @@ from ..errors import UsageError
 from ..fields.field import Field
 from ..trees import Tree, leaves, tree_map
 from .claim import Claim
+from .memo import digest, state_of
 from .recast import recast
 
 #: Part of autograd's message where a graph is needed inside no_grad().
@@ -23,29 +24,30 @@ class Subject:
     """The claim's function in its working precision, in float32 and in float64.
 
     Outputs are float64 copies on the claim's device, checked against the target's structure. Spherical signals are
-    projected to the band, unless ``whole`` is set. ``seconds`` is the total time in the layer.
+    projected to the band, unless ``whole`` is set. ``seconds`` is the total time in the layer. Outputs at equal inputs
+    are computed once for all properties of a claim, which share ``claim.memo``; ``fresh`` asks for another call.
     """
 
     def __init__(self, claim: Claim, *, whole: bool = False) -> None:
         self.claim, self.whole = claim, whole
         self.seconds = 0.0
-        self._native = claim.bind(claim.function)
-        self._double = claim.bind(claim.reference or recast(claim.function, torch.float64))
-        self._single = claim.bind(recast(claim.function, torch.float32))
+        self._native = (claim.function, "as it is")
+        self._double = (claim.reference or claim.function, "as it is" if claim.reference else "float64")
+        self._single = (claim.function, "float32")
         self.has_reference = True
         self._differentiates = False
         #: A float64 claim is its own reference, unless its function returns a lower precision.
         self._own_reference = claim.dtype is torch.float64 and claim.reference is None
 
-    def working(self, x: Tree) -> Tree:
+    def working(self, x: Tree, *, fresh: bool = False) -> Tree:
         """f_p(x) for float64 values x, which are first rounded to the working precision."""
-        return self._call(self._native, self.rounded(x))
+        return self._call(*self._native, self.rounded(x), fresh=fresh)
 
     def single(self, x: Tree) -> Tree:
         """f(x) in float32, whatever the working precision."""
         if self.claim.dtype is torch.float32:
             return self.working(x)
-        return self._call(self._single, tree_map(lambda v: _to(v, torch.float32), x))
+        return self._call(*self._single, tree_map(lambda v: _to(v, torch.float32), x))
 
     def reference(self, x: Tree) -> Tree:
         """f_*(x), float64 throughout."""
@@ -54,7 +56,7 @@ class Subject:
             if self._was_double:
                 return y
             self._own_reference = False
-        return self._call(self._double, x)
+        return self._call(*self._double, x)
 
     @property
     def own_reference(self) -> bool:
@@ -63,8 +65,7 @@ class Subject:
 
     def perturbed(self, x: Tree, perturbation: float, seed: int) -> Tree:
         """f_*(x) after a relative ``perturbation`` of every constant of the function in a lower precision."""
-        moved = recast(self.claim.function, torch.float64, perturbation=perturbation, seed=seed)
-        return self._call(self.claim.bind(moved), x)
+        return self._call(self.claim.function, "float64", x, perturbation=perturbation, seed=seed)
 
     def rounded(self, x: Tree) -> Tree:
         """x in the working dtype."""
@@ -86,29 +87,62 @@ class Subject:
         self.has_reference = self._was_double
         return y if self.has_reference else None
 
-    def _call(self, function: Callable[[Tree], Tree], x: Tree) -> Tree:
-        start = time.perf_counter()
-        with seeded(self.claim.call_seed, self.claim.device), full_float32():
-            y = self._without_graph(function, x)
-            if self.claim.device != "cpu":
-                torch.cuda.synchronize()
-        self.seconds += time.perf_counter() - start
+    def _call(
+        self,
+        function: Callable[..., Any],
+        form: str,
+        x: Tree,
+        *,
+        fresh: bool = False,
+        perturbation: float = 0.0,
+        seed: int = 0,
+    ) -> Tree:
+        claim = self.claim
+
+        def evaluated() -> tuple[Tree, Callable[..., Any]]:
+            cast = function
+            if form != "as it is":
+                cast = recast(function, getattr(torch, form), perturbation=perturbation, seed=seed)
+            start = time.perf_counter()
+            with seeded(claim.call_seed, claim.device), full_float32():
+                y = self._without_graph(claim.bare(cast), x)
+                if claim.device != "cpu":
+                    torch.cuda.synchronize()
+            self.seconds += time.perf_counter() - start
+            return _detached(y), function  # the function stays alive, so that no other one can get its id
+
+        key = self._key(function, form, perturbation, seed, x)
+        if key is None:
+            y, _ = evaluated()
+        else:
+            y, _ = claim.memo.put(key, evaluated()) if fresh else claim.memo.get(key, evaluated)
+        y = y if claim.after is None else claim.after(y)
         outputs = [v for _, v in leaves(y) if isinstance(v, torch.Tensor)]
         self._was_double = all(v.dtype is torch.float64 for v in outputs if v.is_floating_point())
-        return tree_map(self._output, self.claim.target, y)
+        return tree_map(self._output, claim.target, y)
+
+    def _key(
+        self, function: Callable[..., Any], form: str, perturbation: float, seed: int, x: Tree
+    ) -> tuple[Any, ...] | None:
+        """What the output depends on; None on a GPU, where finding it out costs more than the call."""
+        claim = self.claim
+        if claim.device != "cpu":
+            return None
+        state = state_of(claim.modules)
+        return id(function), form, perturbation, seed, claim.call_seed, claim.batched, state, digest(x)
 
     def _without_graph(self, function: Callable[[Tree], Tree], x: Tree) -> Tree:
         """One call without autograd, or with autograd for models that need it inside (forces from an energy)."""
         if not self._differentiates:
             try:
                 with torch.no_grad():
-                    return function(_own_views(x))
+                    return function(handed_over(x))
             except RuntimeError as error:
                 if NO_GRAPH not in str(error):
                     raise
                 self._differentiates = True
         with torch.enable_grad():
-            return function(_own_views(x))
+            return function(handed_over(x))
 
     def _output(self, leaf: Any, y: Any) -> torch.Tensor:
         if not isinstance(y, torch.Tensor):
@@ -133,6 +167,20 @@ class Subject:
                     changed.append(name)
                     with torch.no_grad():
                         buffer.copy_(before)
+
+
+class Stopwatch:
+    """Adds up the time in a layer: every ``with`` block counts."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._start = 0.0
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._start
 
 
 @contextlib.contextmanager
@@ -160,9 +208,21 @@ def full_float32() -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
 
 
-def _own_views(x: Tree) -> Tree:
-    """Views with their own flags: requires_grad_() inside a model does not change the harness's tensors."""
-    return tree_map(torch.Tensor.detach, x)
+def handed_over(x: Tree) -> Tree:
+    """Contiguous copies of inputs, as a data loader would make them: ``view`` works, and a layer may write into them.
+
+    Where a gradient is wanted the copies belong to the graph and are no leaves, so in-place layers work there too.
+    """
+    return tree_map(lambda v: v.clone(memory_format=torch.contiguous_format), x)
+
+
+def _detached(y: Tree) -> Tree:
+    """The same outputs without their graphs; what is no tensor stays as it is."""
+    if isinstance(y, dict):
+        return {name: _detached(value) for name, value in y.items()}
+    if type(y) in (list, tuple):
+        return type(y)(_detached(value) for value in y)
+    return y.detach() if isinstance(y, torch.Tensor) else y
 
 
 def _to(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -202,7 +202,7 @@ def _just_beyond(result: CheckResult) -> bool:
     """Whether a loss of precision exceeds the usual loss by no more than machines may differ."""
     if result.reason.code != "PRECISION" or result.lost_bits is None:
         return False
-    usual = LOST_BITS.get(result.dtype, 0.0) + math.log2(max(1.0, result.kappa or 1.0))
+    usual = LOST_BITS.get(result.dtype, 0.0) + math.log2(max(1.0, result.condition or result.kappa or 1.0))
     return result.lost_bits <= usual + math.log2(GROWTH)
 
 

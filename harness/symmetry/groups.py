@@ -168,10 +168,16 @@ class Group:
     @functools.cached_property
     def generators(self) -> tuple[Element, ...]:
         """A small generating set: each next one enlarges the generated subgroup the most."""
+        return self.generators_of(self._elements)
+
+    def generators_of(self, elements: Iterable[Element]) -> tuple[Element, ...]:
+        """A small set of these elements of the group that generates the subgroup which they generate."""
+        indices = [g.index for g in elements if g.index is not None]
         chosen: list[int] = []
-        while len(self._span(chosen)) < len(self._elements):
-            spans = [len(self._span([*chosen, index])) for index in range(len(self._elements))]
-            chosen.append(int(np.argmax(spans)))
+        whole = len(self._span(indices))
+        while len(self._span(chosen)) < whole:
+            spans = [len(self._span([*chosen, index])) for index in indices]
+            chosen.append(indices[int(np.argmax(spans))])
         return tuple(self._elements[i] for i in chosen)
 
     def _span(self, chosen: Sequence[int]) -> set[int]:

@@ -16,7 +16,8 @@ SAFETY = 16.0
 class Evidence(Data):
     """The input of ``decide`` for one leaf of one claim. Norms are relative, in float64.
 
-    ``unit_bound`` is S * kappa, and the bound is unit_bound * (eps + defect). ``hidden_error`` is the error without
+    ``unit_bound`` is S * kappa, and the bound is unit_bound * (eps + defect). ``condition`` is C, the conditioning of
+    the problem alone, against which the loss of precision is held. ``hidden_error`` is the error without
     its mean over samples, and ``hidden_bound`` is the largest such error that rounding every constant to float32
     explains. A constant part of the output (a large bias) has a large rounding error, and that error must not hide a
     fault in the rest of the output. ``wrong`` is W: the error that a wrong target action would have given, the
@@ -27,6 +28,7 @@ class Evidence(Data):
     error: float
     unit_bound: float
     kappa: float
+    condition: float = 1.0
     defect: float = 0.0
     wrong: float = 0.0
     wrong_unit: float | None = None
@@ -103,7 +105,7 @@ def decide(evidence: Evidence) -> tuple[Verdict, Reason]:
             "a better conditioned input or float64 raises the power.",
         )
     allowed = evidence.allowed_lost_bits
-    allowed = LOST_BITS[evidence.dtype] + math.log2(max(1.0, evidence.kappa)) if allowed is None else allowed
+    allowed = LOST_BITS[evidence.dtype] + math.log2(max(1.0, evidence.condition)) if allowed is None else allowed
     if lost_bits(evidence) > allowed:
         return Verdict.IMPRECISE, Reason(
             code="PRECISION",

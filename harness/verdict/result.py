@@ -125,6 +125,7 @@ class CheckResult(Data):
     bound: float | None = None
     power: float | None = None
     kappa: float | None = None
+    condition: float | None = None
     seen: float | None = None
     precision: float | None = None
     lost_bits: float | None = None

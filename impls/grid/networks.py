@@ -124,10 +124,11 @@ def settle(network: Any) -> None:
 
     for module in network.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            centred, positive = (module.running_mean, module.bias), (module.running_var, module.weight)
-            for values, low in (*((v, -0.5) for v in centred), *((v, 0.5) for v in positive)):
+            known = ((module.running_mean, -0.5, 1.0), (module.running_var, 0.5, 1.0), (module.weight, 0.5, 1.0))
+            # A small positive bias: a negative one would leave whole networks dead behind their rectifiers.
+            for values, low, width in (*known, (module.bias, 0.1, 0.2)):
                 if values is not None:
-                    torch.nn.init.uniform_(values, low, low + 1)
+                    torch.nn.init.uniform_(values, low, low + width)
 
 
 def count(network: Any, x: Any, call: Callable[[Any], Any] | None = None) -> Cost:

@@ -1,12 +1,13 @@
 """gradcheck: the gradients of autograd against finite differences in float64, first and second order.
 
-For every input and parameter separately (second order: for all at once), a random direction v and a random weight w,
+For a random direction v through all inputs and parameters at once, and a random weight w,
 
     <grad <f, w>, v>  =  d/dt <f(. + t v), w>  at t = 0.
 
 The right side is Richardson's extrapolation of central differences, (4 d(h) - d(2h)) / 3, of error O(h^4). Its own
 error is estimated from the next pair of steps and from the rounding of <f, w> / h, so no tolerance is chosen. The
-second order is the same statement for the gradient; it is left out if the layer has no second derivative.
+second order is the same statement for the gradient; it is left out if the layer has no second derivative. Where the
+first order fails, it is repeated along each input and parameter by itself, to name the one that is wrong.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 import torch
 
 from ...harness.claim.claim import Claim
-from ...harness.claim.evaluation import Subject
+from ...harness.claim.evaluation import Stopwatch, Subject, handed_over
 from ...harness.claim.outcome import Outcome, describe
 from ...harness.claim.recast import recast
 from ...harness.precisions import EPS
@@ -40,7 +41,7 @@ Places = dict[str, torch.Tensor]
 
 
 def gradcheck(claim: Claim) -> Outcome:
-    """First derivatives of the function with respect to every input and parameter, and second ones if they exist.
+    """First derivatives of the function in all inputs and parameters, and second ones if they exist.
 
     Args:
         claim: its function must be computable in float64; ``claim.modules`` hold the parameters.
@@ -60,15 +61,20 @@ def gradcheck(claim: Claim) -> Outcome:
         if not differentiable:
             reason = Reason(code="NOT_DIFFERENTIABLE", message="the output carries no gradient.")
             return Outcome(describe(claim, "gradcheck", Verdict.SKIPPED, reason))
-        parts = [_order(claim, "gradcheck: first order", function.value, function.at, jointly=False)]
+        name = "gradcheck: first order"
+        first = _order(claim, name, function, function.value, jointly=True)
+        if first.verdict is not Verdict.EXACT:  # one direction through all places sees every fault: find its place
+            first = _order(claim, name, function, function.value, jointly=False)
+        parts = [first]
         gradient = function.gradient_product()
         if gradient is not None:
-            second = _order(claim, "gradcheck: second order", gradient, function.at, jointly=True)
+            second = _order(claim, "gradcheck: second order", function, gradient, jointly=True)
             # Vacuous: the gradient of a linear map without parameters is constant, and its differences are zero.
             parts += [second] if second.verdict is not Verdict.VACUOUS else []
     decisive = parts[0] if parts[0].verdict.fails else worst(parts)  # a failure of the first order names the place
     result = decisive.model_copy(update={"property": "gradcheck", "parts": tuple(parts)})
-    return Outcome(result.model_copy(update={"seconds": time.perf_counter() - start}))
+    seconds = {"seconds": time.perf_counter() - start, "seconds_in_layer": function.watch.seconds}
+    return Outcome(result.model_copy(update=seconds))
 
 
 class _Scalar:
@@ -76,6 +82,7 @@ class _Scalar:
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
+        self.watch = Stopwatch()
         single = torch.float32 if claim.dtype is torch.float64 else claim.dtype
         self.x = tree_map(lambda v: v.to(single).double() if v.is_floating_point() else v, claim.draw(SAMPLES))
         self.parameters = {
@@ -127,7 +134,8 @@ class _Scalar:
         if self.claim.call_seed is not None:
             torch.manual_seed(self.claim.call_seed)
         function = recast(self.claim.function, torch.float64, stand_ins=stand_ins, modules=self.claim.modules)
-        y = self.claim.bind(function)(inputs)
+        with self.watch:
+            y = self.claim.bind(function)(handed_over(inputs))
         return [v.double() for _, v in leaves(tree_map(lambda _, v: v, self.claim.target, y))]
 
     def _noise(self, like: torch.Tensor) -> torch.Tensor:
@@ -143,16 +151,18 @@ class _Slope:
 
 
 def _order(
-    claim: Claim, name: str, function: Callable[[Places], torch.Tensor], at: Places, *, jointly: bool
+    claim: Claim, name: str, scalar: _Scalar, function: Callable[[Places], torch.Tensor], *, jointly: bool
 ) -> CheckResult:
     """One order of derivatives: at every place separately, or along one direction through all places."""
+    at = scalar.at
     generator = torch.Generator().manual_seed(claim.seed + 8)
     leaf = {n: v.detach().requires_grad_() for n, v in at.items()}
     with torch.enable_grad():
         value = function(leaf)
         found: Sequence[torch.Tensor | None] = [None] * len(leaf)
         if value.requires_grad:  # else the function declares itself constant, and its gradient is zero
-            found = torch.autograd.grad(value, list(leaf.values()), allow_unused=True)
+            with scalar.watch:
+                found = torch.autograd.grad(value, list(leaf.values()), allow_unused=True)
     gradients = {n: torch.zeros_like(v) if g is None else g for (n, v), g in zip(at.items(), found, strict=True)}
     directions = {n: torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v) for n, v in at.items()}
     # Errors are relative to the joint norm of all gradients, each in units of the step of its place.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,23 +15,26 @@ from typing import Any
 import torch
 
 from ...harness.claim.claim import Claim
-from ...harness.claim.evaluation import full_float32, seeded
+from ...harness.claim.evaluation import full_float32, handed_over, seeded
+from ...harness.claim.memo import digest, state_of
 from ...harness.claim.recast import recast
 from ...harness.claim.scale import Scale
 from ...harness.errors import UsageError
 from ...harness.fields.field import Field
-from ...harness.precisions import EPS
 from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, leaves, tree_map
 from ..controls import wrong_elements
 from ..forward.homomorphism import defect
-from ..rounding import PERTURBATIONS, SAMPLES, largest, nudge
+from ..rounding import Kappa, largest, neighbours, samples_of
 
 #: Wrong target actions tried at each element. The power is the largest of their errors; usually each error is large.
 WRONG = 2
 #: If a wrong action changes a gradient by this share, no second control is run. The number decides only how many
 #: controls are run, never a verdict.
 CLEAR = 0.1
+
+#: Prefixes of places, where one pass gives the gradients of inputs and of parameters.
+INPUT, PARAMETER = "input ", "parameter "
 
 #: Gradients by place; a place is an input's path for the adjoint, a parameter's name for the parameter gradient.
 Gradients = dict[str, torch.Tensor]
@@ -42,7 +46,7 @@ class GradientTally:
 
     place: str
     size: _Size
-    kappa: torch.Tensor = field(default_factory=lambda: torch.ones(1, dtype=torch.float64))
+    kappa: Kappa = field(default_factory=Kappa)
     errors: list[torch.Tensor] = field(default_factory=list)
     seen: list[float] = field(default_factory=list)
     precision: list[float] = field(default_factory=list)
@@ -74,8 +78,9 @@ class GradientLoop:
         self.seconds = 0.0
         named = [(n, p) for m in claim.modules for n, p in m.named_parameters() if p.is_floating_point()]
         self.parameters = dict(named)
-        dtype = torch.float32 if claim.dtype is torch.float64 else claim.dtype
-        self.x = tree_map(lambda v: _through(v, dtype), claim.draw(SAMPLES))
+        self.x = samples_of(claim)
+        #: Both properties need the same passes, so where a run checks both, one pass serves them.
+        self.jointly = claim.every_property and claim.reference is None and bool(named) and _floating(self.x) != []
         self.differentiable = True
         self.repeatable = self.has_reference = True
         self.defect = 0.0
@@ -106,7 +111,7 @@ class GradientLoop:
         if reference is None:
             return
         self.differentiable = True
-        again = self.after(identity, torch.float64)
+        again = self.after(identity, torch.float64, fresh=True)
         assert again is not None
         self.repeatable = all(torch.equal(v, again[place]) for place, v in reference.items())
         joint = math.sqrt(sum(float(v.square().sum()) for v in reference.values()))
@@ -117,15 +122,11 @@ class GradientLoop:
         for tally in self.tallies:
             assert single is not None
             assert working is not None
-            self._raise_kappa(tally, single[tally.place] - reference[tally.place], EPS["float32"])
+            tally.kappa.add_loss(tally.size.relative(single[tally.place] - reference[tally.place]))
             tally.precision.append(worst_of(tally.size.relative(working[tally.place] - reference[tally.place])))
-        noise = torch.Generator().manual_seed(self.claim.seed + 1)
-        for _ in range(PERTURBATIONS):
-            x = tree_map(lambda v: nudge(v, EPS["float64"], noise), self.x)
-            moved = self.after(identity, torch.float64, x)
+        for moved in neighbours(lambda x: self.after(identity, torch.float64, x), self.x, self.claim.seed):
             for tally in self.tallies:
-                assert moved is not None
-                self._raise_kappa(tally, moved[tally.place] - reference[tally.place], EPS["float64"])
+                tally.kappa.add_change(tally.size.relative(moved[tally.place] - reference[tally.place]))
 
     def measure_defect(self, elements: Sequence[Element]) -> None:
         """Measure delta: how far the actions are from group actions, in float64."""
@@ -158,7 +159,7 @@ class GradientLoop:
             tally.seen.append(worst_of(tally.size.relative(after_p[place] - before_p[place])))
             tally.precision.append(worst_of(tally.size.relative(after_p[place] - after[place])))
             if self.claim.dtype is torch.float32:
-                self._raise_kappa(tally, after_p[place] - after[place], EPS["float32"])
+                tally.kappa.add_loss(tally.size.relative(after_p[place] - after[place]))
             # A summand without a gradient (x/0 = inf) proves nothing.
             nothing = torch.zeros_like(tally.errors[-1])
             tally.wrong.append(torch.stack([nothing, *shown[place]]).nan_to_num(0.0, 0.0).amax(0))
@@ -175,9 +176,10 @@ class GradientLoop:
                 difference = after[tally.place] - other[tally.place]
                 tally.other.append(tally.size.relative(difference).nan_to_num(0.0, 0.0))
 
-    def after(self, g: Element, dtype: torch.dtype, x: Tree = None) -> Gradients | None:
+    def after(self, g: Element, dtype: torch.dtype, x: Tree = None, *, fresh: bool = False) -> Gradients | None:
         """Gradient of <b_e f(a_g x), w>."""
-        return self._gradients(dtype, self.x if x is None else x, g, self.claim.group.identity, self.w)
+        x = self.x if x is None else x
+        return self._gradients(dtype, x, g, self.claim.group.identity, self.w, fresh=fresh)
 
     def before(self, g: Element, dtype: torch.dtype, weights: list[torch.Tensor] | None = None) -> Gradients | None:
         """Gradient of <b_g f(a_e x), w>."""
@@ -185,17 +187,51 @@ class GradientLoop:
 
     def wanted(self, x: Tree) -> list[str]:
         """The places whose gradients are compared."""
-        if self.on_inputs:
-            return [path for path, v in leaves(x) if v.is_floating_point()]
-        return list(self.parameters)
+        return _floating(x) if self.on_inputs else list(self.parameters)
 
     def _gradients(
-        self, dtype: torch.dtype, x: Tree, moved: Element, target: Element, weights: list[torch.Tensor]
+        self,
+        dtype: torch.dtype,
+        x: Tree,
+        moved: Element,
+        target: Element,
+        weights: list[torch.Tensor],
+        *,
+        fresh: bool = False,
     ) -> Gradients | None:
         """The gradients as float64 values; None if the output carries no gradient."""
+        if not self.jointly:
+            return self._pass(dtype, x, moved, target, weights, inputs=self.on_inputs, parameters=not self.on_inputs)
+
+        def both() -> Gradients | None:
+            return self._pass(dtype, x, moved, target, weights, inputs=True, parameters=True)
+
         claim = self.claim
-        x = tree_map(lambda v: v.double().requires_grad_(self.on_inputs) if v.is_floating_point() else v, x)
-        theta = {} if self.on_inputs else {n: p.detach().to(dtype).requires_grad_() for n, p in self.parameters.items()}
+        what = ("gradients", id(claim.function), claim.call_seed, state_of(claim.modules), dtype)
+        key = (*what, digest(x), digest(weights), moved.matrix.tobytes(), target.matrix.tobytes())
+        found = claim.memo.put(key, both()) if fresh else claim.memo.get(key, both)
+        if found is None:
+            return None
+        side = INPUT if self.on_inputs else PARAMETER
+        return {place: found[side + place] for place in self.wanted(x)}
+
+    def _pass(
+        self,
+        dtype: torch.dtype,
+        x: Tree,
+        moved: Element,
+        target: Element,
+        weights: list[torch.Tensor],
+        *,
+        inputs: bool,
+        parameters: bool,
+    ) -> Gradients | None:
+        """The gradients with respect to inputs, to parameters, or to both, which then have prefixes."""
+        claim = self.claim
+        x = tree_map(lambda v: v.double().requires_grad_(inputs) if v.is_floating_point() else v, x)
+        theta = {}
+        if parameters:
+            theta = {n: p.detach().to(dtype).requires_grad_() for n, p in self.parameters.items()}
         with torch.enable_grad():
             # The actions are differentiated in float64 in every run, because their precision is not under test.
             y = self._call(dtype, claim.act(claim.source, moved, x), theta)
@@ -203,15 +239,18 @@ class GradientLoop:
                 return None
             found = [v for _, v in leaves(claim.act(claim.target, target, y))]
             product = sum((v * w.reshape(v.shape)).sum() for v, w in zip(found, weights, strict=True))
-        wanted = [v for _, v in leaves(x) if v.requires_grad] if self.on_inputs else list(theta.values())
         if not isinstance(product, torch.Tensor) or not product.requires_grad:
             return None
-        gradients = torch.autograd.grad(product, wanted, allow_unused=True)
-        found = [torch.zeros_like(v) if d is None else d for v, d in zip(wanted, gradients, strict=True)]
-        fields = dict(leaves(claim.source)) if self.on_inputs else {}
+        joint = inputs and parameters
+        wanted = {(INPUT if joint else "") + path: v for path, v in leaves(x) if v.requires_grad} if inputs else {}
+        wanted |= {(PARAMETER if joint else "") + name: v for name, v in theta.items()}
+        start = time.perf_counter()
+        gradients = torch.autograd.grad(product, list(wanted.values()), allow_unused=True)
+        self.seconds += time.perf_counter() - start
+        fields = {(INPUT if joint else "") + path: leaf for path, leaf in leaves(claim.source)} if inputs else {}
         return {
-            place: _as_signal(fields.get(place), gradient.double())
-            for place, gradient in zip(self.wanted(x), found, strict=True)
+            place: _as_signal(fields.get(place), (torch.zeros_like(v) if d is None else d).double())
+            for (place, v), d in zip(wanted.items(), gradients, strict=True)
         }
 
     def _call(self, dtype: torch.dtype, x: Tree, theta: Gradients) -> Tree:
@@ -219,7 +258,11 @@ class GradientLoop:
         claim = self.claim
         start = time.perf_counter()
         with seeded(claim.call_seed, claim.device), full_float32(), torch.enable_grad():
-            y = self._form(dtype, theta)(tree_map(lambda v: v.to(dtype) if v.is_floating_point() else v, x))
+            given = handed_over(tree_map(lambda v: v.to(dtype) if v.is_floating_point() else v, x))
+            with warnings.catch_warnings():
+                # A compiler looks at .grad of its inputs; those handed over are no leaves.
+                warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+                y = self._form(dtype, theta)(given)
             y = tree_map(lambda _, v: v.double(), claim.target, y)
         self.seconds += time.perf_counter() - start
         return y
@@ -235,11 +278,10 @@ class GradientLoop:
         stand_ins: dict[torch.Tensor, torch.Tensor] = {self.parameters[n]: leaf for n, leaf in theta.items()}
         return claim.bind(recast(claim.function, dtype, stand_ins=stand_ins, modules=claim.modules))
 
-    @staticmethod
-    def _raise_kappa(tally: GradientTally, difference: torch.Tensor, eps: float) -> None:
-        # A summand whose gradient never varies has no information about rounding.
-        errors = tally.size.relative(difference)
-        tally.kappa = torch.maximum(tally.kappa.to(errors), torch.where(errors.isfinite(), errors, 0.0) / eps)
+
+def _floating(x: Tree) -> list[str]:
+    """The paths of floating tensors."""
+    return [path for path, v in leaves(x) if v.is_floating_point()]
 
 
 def _as_signal(leaf: Any, gradient: torch.Tensor) -> torch.Tensor:
@@ -250,7 +292,3 @@ def _as_signal(leaf: Any, gradient: torch.Tensor) -> torch.Tensor:
 def worst_of(errors: torch.Tensor) -> float:
     """The largest error; NaN if any error is NaN."""
     return math.nan if bool(errors.isnan().any()) else largest(errors)
-
-
-def _through(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return value.to(dtype).double() if value.is_floating_point() else value

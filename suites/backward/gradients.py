@@ -36,9 +36,9 @@ OTHERS = 1
 
 
 #: Reason codes that a tie can cause: the gradient jumps, or its jump under rounding has widened the bound.
-DOUBTFUL = ("ERROR", "VACUOUS", "ILL_CONDITIONED", "LOW_POWER")
-#: Those of them in which the bound is too wide to show anything.
-WIDENED = ("ILL_CONDITIONED", "LOW_POWER")
+DOUBTFUL = ("ERROR", "VACUOUS", "ILL_CONDITIONED", "LOW_POWER", "PRECISION")
+#: Those of them in which rounding across a kink has widened the bound, or looks like lost precision.
+WIDENED = ("ILL_CONDITIONED", "LOW_POWER", "PRECISION")
 
 
 def adjoint(claim: Claim) -> Outcome:
@@ -110,7 +110,7 @@ def _measured(claim: Claim, name: str) -> Outcome:
         if skipped is not None:
             return Outcome(describe(claim, name, Verdict.SKIPPED, skipped))
         if aliases(claim):
-            return Outcome(describe(claim, name, Verdict.SKIPPED, excuse(claim, None)))
+            return Outcome(describe(claim, name, Verdict.SKIPPED, excuse(claim)))
         loop.measure_defect(elements)
         for g in elements:
             loop.visit(g)
@@ -161,7 +161,7 @@ def _judge(
 ) -> tuple[Evidence, int, Verdict, Reason]:
     """The evidence and the verdict of one place, and the index of its worst element."""
     errors = torch.stack(tally.errors)
-    unit = SAFETY * tally.kappa.expand(errors.shape[1])
+    unit = SAFETY * tally.kappa.value.to(errors).expand(errors.shape[1])
     ratios = torch.where(errors == 0, 0.0, errors / unit).nan_to_num(torch.inf, torch.inf)
     g, summand = divmod(int(ratios.argmax()), errors.shape[1])
     evidence = Evidence(
@@ -169,6 +169,7 @@ def _judge(
         error=float(errors[g, summand]),
         unit_bound=float(unit[summand]),
         kappa=float(unit[summand]) / SAFETY,
+        condition=tally.kappa.worst_condition,
         wrong=power,
         wrong_unit=1.0,
         precision=max(tally.precision),
@@ -185,7 +186,7 @@ def _power_units(tally: GradientTally) -> float:
     No action changes the gradient of an invariant or of a bias. If no place detects a wrong action, the gradient of
     another <f, w> is the control.
     """
-    unit = SAFETY * tally.kappa
+    unit = SAFETY * tally.kappa.value.to(tally.wrong[0])
     wrong = float((torch.stack(tally.wrong) / unit).amax(1).min())
     if wrong > EPS["float32"] or not tally.other:
         return wrong
@@ -213,6 +214,7 @@ def _report(
             "bound": bound,
             "power": evidence.power(tightest_eps(evidence)),
             "kappa": evidence.kappa,
+            "condition": evidence.condition,
             "seen": max(tally.seen),
             "precision": evidence.precision,
             "lost_bits": lost_bits(evidence),

@@ -8,9 +8,8 @@ that they and their rotations are exact at every bandwidth.
 
 from __future__ import annotations
 
-import functools
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from ...harness.claim.claim import Approximate, Claim
 from ...harness.claim.diagram import diagram
 from ...harness.claim.evaluation import Subject
+from ...harness.claim.memo import state_of
 from ...harness.claim.outcome import Outcome, describe
 from ...harness.claim.scale import Scale
 from ...harness.errors import HarnessError
@@ -31,6 +31,7 @@ from ...harness.symmetry.harmonics import Band
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY
 from ...harness.verdict.result import Reason, Verdict
+from ..rounding import Kappa, neighbours, samples_of
 from .convergence import ELEMENTS, SAMPLES, BandwidthErrors, Rounding, conclude, rounding_of
 from .homomorphism import defect
 
@@ -96,29 +97,21 @@ def aliases(claim: Claim) -> bool:
     An affine layer creates no new degrees, so aliasing cannot explain its errors, unless the contract declares an
     order or a ceiling (a discretised integral).
     """
-    return may_alias(claim) and _aliases(_Itself(claim))
+    return may_alias(claim) and _aliased_error(claim) is not None
 
 
-@dataclass(frozen=True, eq=False)
-class _Itself:
-    """A claim as a cache key, compared by identity, because several properties of one claim need the same answer."""
+def _aliased_error(claim: Claim) -> float | None:
+    """The error that aliases cause under one rotation; None where they cause none. Measured once for all properties."""
+    contract = claim.contract
+    assert isinstance(contract, Approximate)
 
-    claim: Claim
+    def measured() -> tuple[float | None, Claim]:
+        probe = _Probe(claim)
+        declared = contract.order is not None or contract.ceiling is not None
+        return (probe.error_of_a_rotation() if declared or probe.bends() else None), claim
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Itself) and self.claim is other.claim
-
-    def __hash__(self) -> int:
-        return id(self.claim)
-
-
-@functools.lru_cache(maxsize=1)
-def _aliases(key: _Itself) -> bool:
-    claim = key.claim
-    assert isinstance(claim.contract, Approximate)
-    declared = claim.contract.order is not None or claim.contract.ceiling is not None
-    probe = _Probe(claim)
-    return (declared or probe.bends()) and probe.fails_to_rotate()
+    # The claim is kept with its error, so that no other claim can get its id.
+    return claim.memo.get(("aliases", id(claim), state_of(claim.modules)), measured)[0]
 
 
 def is_affine(claim: Claim) -> bool:
@@ -131,9 +124,7 @@ class _Probe:
 
     def __init__(self, claim: Claim) -> None:
         self.claim, self.subject = claim, Subject(claim)
-        drawn = tree_map(
-            lambda leaf, v: leaf.project(v) if isinstance(leaf, Field) else v, claim.source, claim.draw(SAMPLES)
-        )
+        drawn = samples_of(claim)
         self.x = tree_map(lambda v: _sum_of_two(v) if v.is_floating_point() else v[[0, 0, 0, 0]], drawn)
         with self.subject.guarded():
             exact = self.subject.probe_reference(self.x)
@@ -143,8 +134,17 @@ class _Probe:
             single = self.subject.single(self.x)
         rows = zip(leaves(claim.target), leaves(self.y), strict=True)
         self.scales = [Scale.of(leaf, y) for (_, leaf), (_, y) in rows]
-        self.kappa = max(1.0, self._apart(single, rounded) / EPS["float32"])
+        self.kappa = self._kappa(single, rounded)
         self.eps = EPS["float32"] if exact is None else claim_eps(str(claim.dtype).removeprefix("torch."))
+
+    def _kappa(self, single: Tree, rounded: Tree) -> float:
+        kappa = Kappa()
+        kappa.add_loss(torch.tensor([self._apart(single, rounded)]))
+        if self.subject.has_reference:
+            with self.subject.guarded():
+                for moved in neighbours(self.run, self.x, self.claim.seed):
+                    kappa.add_change(torch.tensor([self._apart(moved, self.y)]))
+        return kappa.worst
 
     def bends(self) -> bool:
         """Whether the function is not affine, beyond the rounding of a layer that computes in float32."""
@@ -153,15 +153,16 @@ class _Probe:
         # The sum has four outputs, each with a rounding error within S kappa eps.
         return not (self._apart(sums, nothing) <= 4 * SAFETY * self.kappa * EPS["float32"])
 
-    def fails_to_rotate(self) -> bool:
-        """Whether f(a_g x) is not b_g f(x) for one element."""
+    def error_of_a_rotation(self) -> float | None:
+        """The error of f(a_g x) = b_g f(x) for one element; None where rounding explains it."""
         claim = self.claim
         g = next(g for g in _elements(claim) if not g.is_identity)
         with self.subject.guarded():
             y = self.run(claim.act(claim.source, claim.group.identity, self.x))
             moved = self.run(claim.act(claim.source, g, self.x))
         delta = defect(claim, self.x, y, [claim.group.identity, g])
-        return not (self._apart(moved, claim.act(claim.target, g, y)) <= SAFETY * self.kappa * (self.eps + delta))
+        error = self._apart(moved, claim.act(claim.target, g, y))
+        return None if error <= SAFETY * self.kappa * (self.eps + delta) else error
 
     def _apart(self, a: Tree, b: Tree) -> float:
         """The largest relative difference of two outputs; NaN counts as infinite."""
@@ -174,9 +175,10 @@ def _sum_of_two(x: torch.Tensor) -> torch.Tensor:
     return torch.stack([x[0], x[1], x[0] + x[1], torch.zeros_like(x[0])])
 
 
-def excuse(claim: Claim, error: float | None) -> Reason:
+def excuse(claim: Claim) -> Reason:
     """The reason of an exact property that skips a layer because the property aliasing judges it."""
-    seen = f" (error {error:.2g} at this bandwidth)" if error is not None else ""
+    error = _aliased_error(claim)
+    seen = f" (error {error:.2g} of one rotation at this bandwidth)" if error is not None else ""
     text = f"the layer holds in the limit of large bandwidths{seen}: the property aliasing judges it there."
     return Reason(code="ALIASES", message=text)
 

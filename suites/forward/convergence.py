@@ -16,10 +16,10 @@ from ...harness.claim.outcome import describe
 from ...harness.errors import UsageError
 from ...harness.precisions import EPS, claim_eps
 from ...harness.symmetry.groups import Element
-from ...harness.trees import Tree, tree_map
+from ...harness.trees import Tree
 from ...harness.verdict.decide import SAFETY
 from ...harness.verdict.result import CheckResult, ElementResult, Reason, Resolution, Verdict
-from ..rounding import nudge
+from ..rounding import Kappa, neighbours, perturbed
 from .homomorphism import defect
 
 #: Number of samples and elements for the errors at each resolution.
@@ -81,20 +81,25 @@ def rounding_of(
     dtype = str(subject.claim.dtype).removeprefix("torch.")
 
     def measure() -> tuple[float, float]:
-        generator = torch.Generator().manual_seed(subject.claim.seed + 1)
+        kappa = Kappa()
         with subject.guarded():
             exact = subject.probe_reference(x)
+            run, eps = (subject.working, EPS[dtype]) if exact is None else (subject.reference, EPS["float64"])
+            y = run(x)
             if exact is None:
-                y = subject.working(x)
-                moved = subject.working(tree_map(lambda v: nudge(v, EPS[dtype], generator), x))
-                kappa = apart(moved, y) / EPS[dtype]
+                for moved in perturbed(x, subject.claim.seed, eps):
+                    kappa.add_change(_one(apart(run(moved), y)), eps)
             else:
-                y = exact
-                moved = subject.reference(tree_map(lambda v: nudge(v, EPS["float64"], generator), x))
-                kappa = max(_lost_in_single(subject, x, apart) / EPS["float32"], apart(moved, y) / EPS["float64"])
-        return max(1.0, kappa), defect(subject.claim, x, y, list(elements)) if elements else 0.0
+                for moved in neighbours(run, x, subject.claim.seed):
+                    kappa.add_change(_one(apart(moved, y)))
+                kappa.add_loss(_one(_lost_in_single(subject, x, apart)))
+        return kappa.worst, defect(subject.claim, x, y, list(elements)) if elements else 0.0
 
     return Rounding(dtype, measure)
+
+
+def _one(error: float) -> torch.Tensor:
+    return torch.tensor([error], dtype=torch.float64)
 
 
 def _lost_in_single(subject: Subject, x: Tree, apart: Callable[[Tree, Tree], float]) -> float:

@@ -22,9 +22,9 @@ from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
 from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict
-from ..rounding import SAMPLES, largest
+from ..rounding import largest, samples_of, settled
 from .aliasing import aliases, excuse
-from .measurement import LeafTally, Measured, look_behind_constants, measure
+from .measurement import LeafTally, Measured, look_behind_constants, measure, unfit
 
 #: Elements drawn from a continuous group.
 HAAR_SAMPLES = 4
@@ -54,33 +54,32 @@ def equivariance(
     start = time.perf_counter()
     rng = np.random.default_rng(claim.seed)
     drawn = claim.representatives(rng, HAAR_SAMPLES)
-    elements = [g for g in drawn if claim.exact(g) and (keep is None or keep(g))]
+    elements = claim.few([g for g in drawn if claim.exact(g) and (keep is None or keep(g))], rng)
     if all(g.is_identity for g in elements) or claim.refined is not None:
         return Outcome(describe(claim, name, Verdict.SKIPPED, _nothing_exact(claim, keep is None)))
     subject = Subject(claim)
-    x = claim.draw(SAMPLES)
+    x = samples_of(claim)
+    if aliases(claim):
+        fault = unfit(subject, x)
+        verdict = Verdict.SKIPPED if fault is None else Verdict.BROKEN
+        return Outcome(describe(claim, name, verdict, fault or excuse(claim)))
     measured = measure(subject, elements, x, rng)
     judged = [_judge(measured, tally, jitter_passes=False) for tally in measured.tallies]
     if any(_needs_closer_look(evidence) for evidence, *_ in judged):
         look_behind_constants(subject, measured, subject.through(x, claim.dtype))
         judged = [_judge(measured, tally, jitter_passes=False) for tally in measured.tallies]
-    excused = any(_beyond_rounding(verdict, r) for _, _, verdict, r in judged) and aliases(claim)
-    if excused:
-        pass  # moved inputs would give no further evidence
-    elif jitter and any(verdict is Verdict.BROKEN and r.code == "ERROR" for _, _, verdict, r in judged):
-        moved = measure(subject, elements, jittered(x, claim.seed), rng)
+    if jitter and any(verdict is Verdict.BROKEN and r.code == "ERROR" for _, _, verdict, r in judged):
+        moved = measure(subject, elements, settled(claim, jittered(x, claim.seed)), rng)
         passes = all(_judge(moved, t, jitter_passes=False)[2] is not Verdict.BROKEN for t in moved.tallies)
         judged = [_judge(measured, tally, jitter_passes=passes) for tally in measured.tallies]
     elif jitter and any(_lost_in_jumps(evidence, verdict, r) for evidence, _, verdict, r in judged):
-        moved = measure(subject, elements, jittered(x, claim.seed), rng)
+        moved = measure(subject, elements, settled(claim, jittered(x, claim.seed)), rng)
         again = [_judge(moved, tally, jitter_passes=False) for tally in moved.tallies]
         if any(verdict is Verdict.BROKEN for _, _, verdict, _ in again):
             measured, judged = moved, again
         elif all(verdict in (Verdict.EXACT, Verdict.IMPRECISE) for _, _, verdict, _ in again):
             judged = [_judge(measured, tally, jitter_passes=True) for tally in measured.tallies]
     result = _report(measured, judged, name)
-    if excused:
-        result = result.model_copy(update={"verdict": Verdict.SKIPPED, "reason": excuse(claim, result.error)})
     seconds = {"seconds": time.perf_counter() - start, "seconds_in_layer": subject.seconds}
     return Outcome(result.model_copy(update=seconds), _picture(measured, name))
 
@@ -103,11 +102,6 @@ def _nothing_exact(claim: Claim, everything: bool) -> Reason:
     return Reason(code="NO_EXACT_ELEMENTS", message=message)
 
 
-def _beyond_rounding(verdict: Verdict, reason: Reason) -> bool:
-    """Whether the error is structural, so that aliases of a nonlinear layer on the sphere could explain it."""
-    return (verdict is Verdict.BROKEN and reason.code == "ERROR") or reason.code == "CONSTANTS_IN_SINGLE"
-
-
 def _needs_closer_look(evidence: Evidence) -> bool:
     """Whether only constants in float32 could explain the error."""
     return evidence.bound(EPS["float64"]) < evidence.error <= evidence.bound(EPS["float32"])
@@ -115,7 +109,7 @@ def _needs_closer_look(evidence: Evidence) -> bool:
 
 def _lost_in_jumps(evidence: Evidence, verdict: Verdict, reason: Reason) -> bool:
     """Whether a bound larger than the output hides an error: at a tie the smallest perturbation makes a layer jump."""
-    excused = verdict is Verdict.VACUOUS or reason.code in ("ILL_CONDITIONED", "LOW_POWER")
+    excused = verdict is Verdict.VACUOUS or reason.code in ("ILL_CONDITIONED", "LOW_POWER", "PRECISION")
     return excused and evidence.error > SAFETY * claim_eps(evidence.dtype)
 
 
@@ -146,14 +140,16 @@ def _judge(measured: Measured, tally: LeafTally, *, jitter_passes: bool) -> tupl
         evidence = Evidence(error=0.0, unit_bound=SAFETY, kappa=1.0, **common)
         return evidence, 0, *decide(evidence)
     errors = torch.stack(tally.errors)
-    unit = SAFETY * tally.kappa.expand(errors.shape[1])
+    kappa = tally.kappa.value.to(errors).expand(errors.shape[1])
+    unit = SAFETY * kappa
     ratios = torch.where(errors == 0, 0.0, errors / unit).nan_to_num(torch.inf, torch.inf)
     where = int(ratios.argmax())
     g, summand = divmod(where, errors.shape[1])
     evidence = Evidence(
         error=float(errors[g, summand]),
         unit_bound=float(unit[summand]),
-        kappa=float(tally.kappa.expand(errors.shape[1])[summand]),
+        kappa=float(kappa[summand]),
+        condition=tally.kappa.worst_condition,
         wrong=_power_units(tally, unit),
         wrong_unit=1.0,
         precision=max(tally.precision, default=0.0),
@@ -203,6 +199,7 @@ def _report(measured: Measured, judged: list[tuple[Evidence, int, Verdict, Reaso
             "bound": kappa_bound if tally.errors else None,
             "power": evidence.power(tightest_eps(evidence)) if tally.errors else None,
             "kappa": evidence.kappa,
+            "condition": evidence.condition,
             "seen": max(tally.seen, default=None),
             "precision": evidence.precision,
             "lost_bits": lost_bits(evidence),

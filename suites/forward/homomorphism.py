@@ -39,9 +39,17 @@ def defect(claim: Claim, x: Tree, y: Tree, elements: Sequence[Element]) -> float
     pairs = [(g, moving[(i + 1) % len(moving)]) for i, g in enumerate(moving[:QUICK_PAIRS])]
     # Only generators that do not commute can distinguish a_g a_h = a_gh from a_g a_h = a_hg.
     pairs += itertools.permutations([g for g in claim.group.generators if claim.exact(g)], 2)
-    return max(
-        (pair_defect(claim, leaf, v[:1], g, h) for leaf, v in _sides(claim, x, y) for g, h in pairs), default=0.0
-    )
+    sides = _sides(claim, x, y)
+    return max((_known_defect(claim, leaf, v[:1], g, h) for leaf, v in sides for g, h in pairs), default=0.0)
+
+
+def _known_defect(claim: Claim, leaf: Any, v: torch.Tensor, g: Element, h: Element) -> float:
+    """The defect of a pair; the properties of a claim share it, because a field's linear action shows it at any v."""
+    if not isinstance(leaf, Field) or not bool(v.isfinite().all()) or not v.any():
+        return pair_defect(claim, leaf, v, g, h)
+    key = ("defect", id(leaf), g.matrix.tobytes(), h.matrix.tobytes())
+    # The leaf is kept with its defect, so that no other leaf can get its id.
+    return float(claim.memo.get(key, lambda: (pair_defect(claim, leaf, v, g, h), leaf))[0])
 
 
 def pair_defect(claim: Claim, leaf: Any, v: torch.Tensor, g: Element, h: Element) -> float:

@@ -24,7 +24,7 @@ from ...harness.precisions import EPS
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY
 from ...harness.verdict.result import CheckResult, Reason, Verdict
-from ..rounding import SAMPLES
+from ..rounding import samples_of
 from .aliasing import is_affine
 from .equivariance import equivariance
 from .quadrature import integrates, quadrature
@@ -52,7 +52,7 @@ def integration(claim: Claim) -> Outcome:
     if not _already_pooled(claim, wanted) and _is_constant(claim, wanted):
         reason = Reason(code="CONSTANT", message="the integral of the output is the same for every input.")
         return Outcome(describe(claim, "integration", Verdict.SKIPPED, reason))
-    outcome = equivariance(_followed(claim, wanted, lambda leaf, y: leaf.integral(y)))
+    outcome = equivariance(_pooled(claim, wanted, lambda leaf, y: leaf.integral(y)))
     result = outcome.result.model_copy(update={"property": "integration", "target": f"integral of {_target(claim)}"})
     if result.verdict not in (Verdict.EXACT, Verdict.IMPRECISE):
         return Outcome(result, outcome.picture)
@@ -60,7 +60,7 @@ def integration(claim: Claim) -> Outcome:
         return Outcome(_of_degrees(claim, result), outcome.picture)
     if _already_pooled(claim, wanted):
         return Outcome(result, outcome.picture)
-    naive = replace(_followed(claim, wanted, lambda leaf, y: leaf.naive_mean(y)), contract=Exact())
+    naive = replace(_pooled(claim, wanted, lambda leaf, y: leaf.naive_mean(y)), contract=Exact())
     control = _control(naive)
     control = control.model_copy(update={"property": "naive mean (control)"})
     return Outcome(_weigh(result, control), outcome.picture)
@@ -70,7 +70,7 @@ def _is_constant(claim: Claim, wanted: set[str]) -> bool:
     """Whether no integral varies over samples by more than the float32 rounding of a sum of values of that size."""
     subject = Subject(claim)
     with subject.guarded():
-        x = claim.draw(SAMPLES)
+        x = samples_of(claim)
         found = subject.probe_reference(x)
         outputs = dict(leaves(subject.working(x) if found is None else found))
     for path, leaf in leaves(claim.target):
@@ -121,29 +121,14 @@ def _weigh(result: CheckResult, control: CheckResult) -> CheckResult:
     return result.model_copy(update={**seconds, "verdict": Verdict.AMBIGUOUS, "reason": reason})
 
 
-def _followed(claim: Claim, wanted: set[str], pool: Callable[[Any, torch.Tensor], torch.Tensor]) -> Claim:
-    """The claim that a pooling of the wanted leaves, applied to the output, is invariant."""
+def _pooled(claim: Claim, wanted: set[str], pool: Callable[[Any, torch.Tensor], torch.Tensor]) -> Claim:
+    """The claim that a pooling of the wanted leaves of the output is invariant."""
 
-    def after(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
-        if function is None:
-            return None
+    def after(y: Tree) -> Tree:
+        outputs = dict(leaves(tree_map(lambda _, v: v, claim.target, y)))
+        return {path: pool(leaf, outputs[path]) for path, leaf in leaves(claim.target) if path in wanted}
 
-        def pooled(*args: Any, **kwargs: Any) -> Tree:
-            y = dict(leaves(tree_map(lambda _, v: v, claim.target, function(*args, **kwargs))))
-            return {path: pool(leaf, y[path]) for path, leaf in leaves(claim.target) if path in wanted}
-
-        return pooled
-
-    function = after(claim.function)
-    assert function is not None
-    function.forward = getattr(claim.function, "forward", claim.function)  # type: ignore[attr-defined]
-    return replace(
-        claim,
-        function=function,
-        reference=after(claim.reference),
-        target={path: Invariant() for path in sorted(wanted)},
-        modules=claim.modules,
-    )
+    return replace(claim, after=after, target={path: Invariant() for path in sorted(wanted)})
 
 
 def _integrable(leaf: Field) -> bool:

@@ -25,9 +25,10 @@ from ...harness.precisions import EPS, claim_eps
 from ...harness.records.lines import Attachment
 from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, leaves, tree_map
-from ...harness.verdict.decide import LARGEST_DEFECT
+from ...harness.verdict.decide import LARGEST_DEFECT, Evidence, decide
+from ...harness.verdict.result import Reason, Verdict
 from ..controls import SAME_ACTION, wrong_actions
-from ..rounding import PERTURBATIONS, SAMPLES, is_finite, largest, nudge, values_of
+from ..rounding import SAMPLES, Kappa, is_finite, largest, neighbours, nudge, perturbed, values_of
 from .homomorphism import defect
 
 #: Elements at which a float64 claim is also run in float32, for kappa. Moved samples count as samples, and S allows for
@@ -45,7 +46,7 @@ class LeafTally:
     path: str
     leaf: Any
     scale: Scale
-    kappa: torch.Tensor
+    kappa: Kappa = field(default_factory=Kappa)
     errors: list[torch.Tensor] = field(default_factory=list)
     errors_max: list[torch.Tensor] = field(default_factory=list)
     centred: list[torch.Tensor] = field(default_factory=list)
@@ -78,18 +79,14 @@ def measure(subject: Subject, elements: Sequence[Element], x: Tree, rng: np.rand
     """Run the layer at all elements and collect errors, rounding, conditioning and the errors of wrong actions."""
     claim = subject.claim
     with subject.guarded() as changed:
-        # Samples are exact in the working precision, and those of float64 claims also in float32, because P_32
-        # compares the two precisions at one point.
-        x = subject.through(x, torch.float32 if claim.dtype is torch.float64 else claim.dtype)
-        x = tree_map(lambda leaf, v: leaf.project(v) if isinstance(leaf, Field) else v, claim.source, x)
         y_p = subject.working(x)
-        repeatable = _same(y_p, subject.working(x))
+        repeatable = same_values(y_p, subject.working(x, fresh=True))
         y = subject.probe_reference(x)
         estimated = y is None
         y = y_p if y is None else y
         claim = replace(claim, target=tree_map(lambda leaf, v: leaf.require_fit(v, "The output"), claim.target, y))
         finite = is_finite(y_p) and is_finite(y)
-        tallies = [LeafTally(path, leaf, Scale.of(leaf, v), torch.ones(1)) for (path, leaf), (_, v) in _rows(claim, y)]
+        tallies = [LeafTally(path, leaf, Scale.of(leaf, v)) for (path, leaf), (_, v) in _rows(claim, y)]
         loop = _Loop(subject, claim, x, y, y_p, tallies, estimated, rng)
         if finite and repeatable:
             loop.estimate_floor() if estimated else loop.estimate_rounding()
@@ -140,13 +137,11 @@ class _Loop:
     def estimate_rounding(self) -> None:
         """kappa from the rounding at x and from the conditioning C = ||f_*(x + xi) - f_*(x)|| / (eps_64 D)."""
         rounded = self.subject.through(self.x, self.claim.dtype)
-        y = self.y if _same(rounded, self.x) else self.subject.reference(rounded)
-        self._pool(self._rounding(rounded, y, self.y_p), EPS["float32"])
-        generator = torch.Generator().manual_seed(self.claim.seed + 1)
-        for _ in range(PERTURBATIONS):
-            moved = self.subject.reference(tree_map(lambda v: nudge(v, EPS["float64"], generator), self.x))
+        y = self.y if same_values(rounded, self.x) else self.subject.reference(rounded)
+        self._pool(self._rounding(rounded, y, self.y_p))
+        for moved in neighbours(self.subject.reference, self.x, self.claim.seed):
             for tally, a, b in zip(self.tallies, values_of(moved), self.outputs, strict=True):
-                self._raise_kappa(tally, tally.scale.rounding(a - b).amax(0) / EPS["float64"])
+                tally.kappa.add_change(tally.scale.rounding(a - b))
         for tally, a, b in zip(self.tallies, self.working, values_of(y), strict=True):
             tally.precision.append(largest(tally.scale.rounding(a - b)))
             tally.input_variation = tally.scale.relative(b - b.roll(1, 0))
@@ -159,9 +154,9 @@ class _Loop:
         rolled = self.subject.working(tree_map(lambda v: v.roll(1, 0), self.x))
         scale = claim_eps(str(self.claim.dtype).removeprefix("torch."))
         for tally, a, b, y in zip(self.tallies, values_of(noisy), values_of(rolled), self.working, strict=True):
-            self._raise_kappa(tally, torch.full((1,), eps_p / scale, dtype=torch.float64))
-            self._raise_kappa(tally, tally.scale.rounding(a - y).amax(0) / scale)
-            self._raise_kappa(tally, tally.scale.rounding(b.roll(-1, 0) - y).amax(0) / scale)
+            tally.kappa.add_floor(torch.full((1,), eps_p, dtype=torch.float64), scale)
+            tally.kappa.add_floor(tally.scale.rounding(a - y), scale)
+            tally.kappa.add_floor(tally.scale.rounding(b.roll(-1, 0) - y), scale)
             tally.input_variation = tally.scale.relative(y - y.roll(1, 0))
 
     def visit(self, g: Element, elements: Sequence[Element]) -> None:
@@ -176,13 +171,13 @@ class _Loop:
             fgx = fgx_rounded = fgx_p
         else:
             fgx = subject.reference(gx)
-            fgx_rounded = fgx if rounded is gx or _same(gx, rounded) else subject.reference(rounded)
+            fgx_rounded = fgx if rounded is gx or same_values(gx, rounded) else subject.reference(rounded)
         if not (is_finite(fgx) and is_finite(fgx_p)):
             self.finite = False
             return
         if not self.estimated and claim.dtype is not torch.float32 and self._pooled < POOLED:
             self._pooled += 1
-            self._pool(self._rounding(rounded, fgx_rounded, fgx_p), EPS["float32"])
+            self._pool(self._rounding(rounded, fgx_rounded, fgx_p))
         rows = zip(self.tallies, values_of(fgx), values_of(fgx_rounded), values_of(fgx_p), strict=True)
         targets = []
         for i, (tally, a, a_rounded, a_p) in enumerate(rows):
@@ -219,7 +214,7 @@ class _Loop:
         loss = tally.scale.rounding(rounding)
         tally.precision.append(largest(loss))
         if self.claim.dtype is torch.float32:
-            self._raise_kappa(tally, loss.amax(0) / EPS["float32"])
+            tally.kappa.add_loss(loss)
         seen = tally.scale.relative(a_p - tally.leaf.act(g, self.working[i]))
         tally.seen.append(largest(seen))
         if isinstance(tally.leaf, Field):
@@ -260,16 +255,12 @@ class _Loop:
             self.claim.dtype is not torch.float32
         ):  # float32 rounds its input, so both runs are compared at the rounded point
             rounded = self.subject.through(x, torch.float32)
-            reference = reference if _same(rounded, x) else self.subject.reference(rounded)
+            reference = reference if same_values(rounded, x) else self.subject.reference(rounded)
         return [a - b for a, b in zip(values_of(single), values_of(reference), strict=True)]
 
-    def _pool(self, differences: list[torch.Tensor], eps: float) -> None:
+    def _pool(self, differences: list[torch.Tensor]) -> None:
         for tally, difference in zip(self.tallies, differences, strict=True):
-            self._raise_kappa(tally, tally.scale.rounding(difference).amax(0) / eps)
-
-    @staticmethod
-    def _raise_kappa(tally: LeafTally, value: torch.Tensor) -> None:
-        tally.kappa = torch.maximum(tally.kappa.to(value), value)
+            tally.kappa.add_loss(tally.scale.rounding(difference))
 
     def _keep_picture(self, g: Element, gx: Tree, fgx: Tree, targets: list[torch.Tensor]) -> None:
         error = max(float(t.errors[-1].nan_to_num(torch.inf).max()) for t in self.tallies)
@@ -282,6 +273,23 @@ class _Loop:
             self.picture = diagram(self.claim, g, self.x, gx, self.y, gfx, fgx)
 
 
+def unfit(subject: Subject, x: Tree) -> Reason | None:
+    """Why no property could judge the layer at x in its own precision: NaN, two results of one input, moved buffers."""
+    with subject.guarded() as changed:
+        y, again = subject.working(x), subject.working(x, fresh=True)
+    evidence = Evidence(
+        dtype=str(subject.claim.dtype).removeprefix("torch."),
+        error=0.0,
+        unit_bound=1.0,
+        kappa=1.0,
+        finite=is_finite(y),
+        repeatable=same_values(y, again),
+        stateful=tuple(changed),
+    )
+    verdict, reason = decide(evidence)
+    return reason if verdict is Verdict.BROKEN else None
+
+
 def look_behind_constants(subject: Subject, measured: Measured, x: Tree) -> None:
     """kappa of the input-dependent part: its change when every constant and input is rounded to float32, in float64.
 
@@ -290,12 +298,10 @@ def look_behind_constants(subject: Subject, measured: Measured, x: Tree) -> None
     """
     if measured.estimated:
         return
-    generator = torch.Generator().manual_seed(measured.claim.seed + 3)
     eps = EPS["float32"]
     with subject.guarded():
         outputs = values_of(subject.reference(x))
-        for draw in range(PERTURBATIONS):
-            nudged = tree_map(lambda v: nudge(v, eps, generator), x)
+        for draw, nudged in enumerate(perturbed(x, measured.claim.seed, eps)):
             moved = values_of(subject.perturbed(nudged, eps, measured.claim.seed + draw))
             for tally, a, b in zip(measured.tallies, moved, outputs, strict=True):
                 kappa = (tally.scale.centred(a - b).amax(0) / eps).clamp(min=1)
@@ -306,7 +312,8 @@ def _rows(claim: Claim, y: Tree) -> Any:
     return zip(leaves(claim.target), leaves(tree_map(lambda _, v: v, claim.target, y)), strict=True)
 
 
-def _same(a: Tree, b: Tree) -> bool:
+def same_values(a: Tree, b: Tree) -> bool:
+    """Whether two trees hold the same values, NaN in the same places included."""
     return all(torch.equal(u, v) or _equal_with_nan(u, v) for u, v in zip(values_of(a), values_of(b), strict=True))
 
 

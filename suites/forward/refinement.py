@@ -14,9 +14,9 @@ from ...harness.claim.outcome import Outcome, describe
 from ...harness.claim.scale import Scale
 from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, leaves, tree_map
-from ...harness.verdict.decide import Evidence, decide
-from ...harness.verdict.result import Reason, Verdict
+from ...harness.verdict.result import Verdict
 from .convergence import ELEMENTS, SAMPLES, ResolutionErrors, conclude, rounding_of
+from .measurement import unfit
 
 
 def refinement(claim: Claim) -> Outcome:
@@ -34,7 +34,8 @@ def refinement(claim: Claim) -> Outcome:
     rng = np.random.default_rng(claim.seed)
     elements = [g for g in claim.group.sample(rng, ELEMENTS + 1) if not g.is_identity][:ELEMENTS]
     x = claim.draw(SAMPLES)
-    fault, seconds = _unfit(claim, x)
+    own = Subject(claim)
+    fault, seconds = unfit(own, x), own.seconds
     if fault is not None:
         return Outcome(describe(claim, "off_grid", Verdict.BROKEN, fault))
     table = []
@@ -51,25 +52,6 @@ def refinement(claim: Claim) -> Outcome:
     result = conclude(claim, "off_grid", table, elements, contract, rounding_of(subject, x, apart, elements))
     spent = {"seconds": time.perf_counter() - start, "seconds_in_layer": seconds}
     return Outcome(result.model_copy(update=spent))
-
-
-def _unfit(claim: Claim, x: Tree) -> tuple[Reason | None, float]:
-    """The fault of the layer at its own resolution and precision, if it has one, and the time inside the layer."""
-    subject = Subject(claim)
-    with subject.guarded() as changed:
-        y, again = leaves(subject.working(x)), leaves(subject.working(x))
-        pairs = [(u, v) for (_, u), (_, v) in zip(y, again, strict=True)]
-    evidence = Evidence(
-        dtype=str(claim.dtype).removeprefix("torch."),
-        error=0.0,
-        unit_bound=1.0,
-        kappa=1.0,
-        finite=all(bool(u.isfinite().all()) for u, _ in pairs),
-        repeatable=all(torch.equal(u, v) for u, v in pairs),
-        stateful=tuple(changed),
-    )
-    verdict, reason = decide(evidence)
-    return (reason if verdict is Verdict.BROKEN else None), subject.seconds
 
 
 def _at(subject: Subject, size: int, elements: list[Element], x: Tree) -> ResolutionErrors:

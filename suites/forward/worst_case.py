@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...harness.claim.claim import Claim
-from ...harness.claim.evaluation import FREED, NO_GRAPH, Subject, full_float32, seeded
+from ...harness.claim.evaluation import FREED, NO_GRAPH, Stopwatch, Subject, full_float32, handed_over, seeded
 from ...harness.claim.outcome import Outcome, describe
 from ...harness.claim.recast import recast
 from ...harness.errors import UsageError
@@ -33,7 +33,7 @@ from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, tightest_eps
 from ...harness.verdict.result import ElementResult, Reason, Verdict
 from ..controls import same_action
-from ..rounding import PERTURBATIONS, SAMPLES, nudge
+from ..rounding import SAMPLES, Kappa, neighbours, samples_of
 from .aliasing import aliases, excuse
 from .homomorphism import defect
 
@@ -72,7 +72,7 @@ def worst_case(claim: Claim) -> Outcome:
         text = f"no element of {claim.group.name} maps the grid onto itself."
         return _skipped(claim, "NO_EXACT_ELEMENTS", text)
     if aliases(claim):
-        return Outcome(describe(claim, "worst_case", Verdict.SKIPPED, excuse(claim, None)))
+        return Outcome(describe(claim, "worst_case", Verdict.SKIPPED, excuse(claim)))
     with Subject(claim).guarded():
         try:
             search = _Search(claim)
@@ -117,6 +117,7 @@ def worst_case(claim: Claim) -> Outcome:
                 "element": worst.name,
                 "elements": tuple(ElementResult(element=g.name, error=v, bound=bound) for g, v in found.items()),
                 "seconds": time.perf_counter() - start,
+                "seconds_in_layer": search.watch.seconds,
             }
         )
     )
@@ -131,9 +132,8 @@ class _Search:
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
-        single = torch.float32 if claim.dtype is torch.float64 else claim.dtype
-        drawn = tree_map(lambda v: v.to(single).double() if v.is_floating_point() else v, claim.draw(SAMPLES))
-        self.drawn = tree_map(lambda leaf, v: leaf.project(v) if hasattr(leaf, "project") else v, claim.source, drawn)
+        self.watch = Stopwatch()
+        self.drawn = samples_of(claim)
         self.moving = [v for _, v in leaves(self.drawn) if v.is_floating_point()]
         self.x = _flat(self.moving) if self.moving else torch.zeros(SAMPLES, 0, dtype=torch.float64)
         self.function = claim.bind(claim.reference or recast(claim.function, torch.float64))
@@ -176,8 +176,9 @@ class _Search:
         return tree_map(lambda _: next(parts).reshape(len(y), *next(shapes)), self.claim.target)
 
     def _call(self, tree: Tree) -> Tree:
-        with seeded(self.claim.call_seed, self.claim.device), full_float32():
-            y = tree_map(lambda leaf, v: _on_band(leaf, v.double()), self.claim.target, self.function(tree))
+        with seeded(self.claim.call_seed, self.claim.device), full_float32(), self.watch:
+            y = self.function(handed_over(tree))
+        y = tree_map(lambda leaf, v: _on_band(leaf, v.double()), self.claim.target, y)
         self.shapes = [tuple(v.shape[1:]) for _, v in leaves(y)]
         return y
 
@@ -229,7 +230,8 @@ class _Search:
         def gram(v: Vector) -> Vector:
             with torch.no_grad():
                 product = self.e(v[None], g) - origin
-            return torch.autograd.grad(value, zero, product, retain_graph=True)[0][0]
+            with self.watch:
+                return torch.autograd.grad(value, zero, product, retain_graph=True)[0][0]
 
         start = torch.randn(zero.shape[1], generator=self.generator, dtype=torch.float64).to(zero)
         basis = [start / start.norm()]
@@ -295,13 +297,16 @@ class _Search:
         found = [
             _on_band(leaf, v.double()) for (_, leaf), (_, v) in zip(leaves(self.claim.target), leaves(y), strict=True)
         ]
+        kappa = Kappa()
         with torch.no_grad():
-            kappa = self._relative(_flat(found) - self.f(x.float().double())) / EPS["float32"]
+            kappa.add_loss(self._one(_flat(found) - self.f(x.float().double())))
             exact = self.f(x)
-            for _ in range(PERTURBATIONS):
-                moved = self.f(nudge(x, EPS["float64"], self.generator))
-                kappa = max(kappa, self._relative(moved - exact) / EPS["float64"])
-        return max(1.0, kappa) if math.isfinite(kappa) else 1.0
+            for moved in neighbours(self.f, x, self.claim.seed):
+                kappa.add_change(self._one(moved - exact))
+        return kappa.worst
+
+    def _one(self, difference: Vector) -> torch.Tensor:
+        return torch.tensor([self._relative(difference)], dtype=torch.float64)
 
     def _relative(self, difference: Vector) -> float:
         norm = float(difference.norm(dim=1).max())

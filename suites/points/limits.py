@@ -20,7 +20,7 @@ from ...harness.precisions import EPS
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import LEAST_POWER
 from ...harness.verdict.result import CheckResult, Reason, Verdict
-from ..rounding import PERTURBATIONS, SAMPLES
+from ..rounding import SAMPLES, perturbed
 
 #: Number of steps h, h/2, h/4, ...: the extrapolation of a central difference has order h^16, one-sided h^8.
 STEPS = 8
@@ -121,12 +121,10 @@ class Model:
 
     def noise(self, path: str, positions: torch.Tensor) -> torch.Tensor:
         """The rounding error of the energy [sample]: from its own size, and from rounding of the positions."""
-        generator = torch.Generator().manual_seed(self.claim.seed + 1)
         here = self.energy(path, positions)
         found = self.eps * here.abs()
-        for _ in range(PERTURBATIONS):
-            signs = torch.randint(0, 2, positions.shape, generator=generator).to(positions) * 2 - 1
-            found = torch.maximum(found, (self.energy(path, positions * (1 + self.eps * signs)) - here).abs())
+        for moved in perturbed(positions, self.claim.seed, self.eps):
+            found = torch.maximum(found, (self.energy(path, moved) - here).abs())
         return found
 
 

@@ -8,7 +8,6 @@ changes only the rounding; a larger difference means a wrong kernel.
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Callable
@@ -17,16 +16,16 @@ from typing import Any
 import torch
 
 from ...harness.claim.claim import Claim
-from ...harness.claim.evaluation import Subject, full_float32, seeded
+from ...harness.claim.evaluation import Stopwatch, Subject, full_float32, seeded
 from ...harness.claim.outcome import Outcome, describe
 from ...harness.claim.recast import recast
 from ...harness.claim.scale import Scale
 from ...harness.errors import UsageError
-from ...harness.precisions import EPS, claim_eps
+from ...harness.precisions import claim_eps
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, tightest_eps
 from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict, worst
-from ..rounding import SAMPLES, largest
+from ..rounding import SAMPLES, Kappa, largest, neighbours
 
 Runs = dict[str, torch.Tensor]
 
@@ -50,8 +49,8 @@ def backends(claim: Claim) -> Outcome:
     with Subject(claim).guarded():
         parts = [_compare(claim, name) for name in dict.fromkeys(map(_available, claim.backends))]
     decisive = worst(parts)
-    seconds = sum(p.seconds for p in parts)
-    return Outcome(decisive.model_copy(update={"property": "backends", "parts": tuple(parts), "seconds": seconds}))
+    seconds = {"seconds": sum(p.seconds for p in parts), "seconds_in_layer": sum(p.seconds_in_layer for p in parts)}
+    return Outcome(decisive.model_copy(update={"property": "backends", "parts": tuple(parts), **seconds}))
 
 
 def _available(name: str) -> str:
@@ -61,14 +60,22 @@ def _available(name: str) -> str:
 
 
 def _compare(claim: Claim, backend: str) -> CheckResult:
-    start = time.perf_counter()
+    start, watch = time.perf_counter(), Stopwatch()
     name = f"backends: {backend}"
     x = tree_map(lambda v: v.to(claim.dtype).double() if v.is_floating_point() else v, claim.draw(SAMPLES))
     eager = claim.bind(claim.function)
     generator = torch.Generator().manual_seed(claim.seed + 11)
-    found = _run(claim, eager, claim.dtype, x, generator)
-    single = found if claim.dtype is torch.float32 else _run(claim, _recast(claim, "f32"), torch.float32, x, generator)
-    exact = found if claim.dtype is torch.float64 else _run(claim, _recast(claim, "f64"), torch.float64, x, generator)
+    found = _run(claim, eager, claim.dtype, x, generator, watch)
+    single = (
+        found
+        if claim.dtype is torch.float32
+        else _run(claim, _recast(claim, "f32"), torch.float32, x, generator, watch)
+    )
+    exact = (
+        found
+        if claim.dtype is torch.float64
+        else _run(claim, _recast(claim, "f64"), torch.float64, x, generator, watch)
+    )
     try:
         made = _make(claim, backend, x)
     except UsageError:
@@ -79,14 +86,16 @@ def _compare(claim: Claim, backend: str) -> CheckResult:
         return describe(claim, name, Verdict.CRASHED, crashed)
     note = ""
     try:
-        other = _run(claim, claim.bind(made), claim.dtype, x, generator)
+        other = _run(claim, claim.bind(made), claim.dtype, x, generator, watch)
     except RuntimeError:
         if backend != "export":
             raise
         note = "exported for inference: the program has no backward."
-        other = _run(claim, claim.bind(made), claim.dtype, x, generator, differentiate=False)
-    again = _run(claim, claim.bind(made), claim.dtype, x, generator, differentiate=not note)
-    judged = _evidence(claim, {place: exact[place] for place in other}, single, found, (other, again))
+        other = _run(claim, claim.bind(made), claim.dtype, x, generator, watch, differentiate=False)
+    again = _run(claim, claim.bind(made), claim.dtype, x, generator, watch, differentiate=not note)
+    f64 = _recast(claim, "f64")
+    noisy = list(neighbours(lambda v: _run(claim, f64, torch.float64, v, generator, watch), x, claim.seed))
+    judged = _evidence(claim, {place: exact[place] for place in other}, single, noisy, found, (other, again))
     decided = {place: decide(evidence) for place, evidence in judged.items()}
     place = max(judged, key=lambda p: (decided[p][0].severity, judged[p].error / judged[p].unit_bound))
     evidence, (verdict, reason) = judged[place], decided[place]
@@ -105,11 +114,14 @@ def _compare(claim: Claim, backend: str) -> CheckResult:
                 ElementResult(element=p, error=e.error, bound=e.bound(claim_eps(e.dtype))) for p, e in judged.items()
             ),
             "seconds": time.perf_counter() - start,
+            "seconds_in_layer": watch.seconds,
         }
     )
 
 
-def _evidence(claim: Claim, exact: Runs, single: Runs, eager: Runs, made: tuple[Runs, Runs]) -> dict[str, Evidence]:
+def _evidence(
+    claim: Claim, exact: Runs, single: Runs, noisy: list[Runs], eager: Runs, made: tuple[Runs, Runs]
+) -> dict[str, Evidence]:
     """The evidence from two runs of the compiled layer and one of the eager layer, at every place of f_*."""
     fields = {f"output {p}".strip(): leaf for p, leaf in leaves(claim.target)}
     fields |= {f"input gradient {p}".strip(): leaf for p, leaf in leaves(claim.source)}
@@ -117,13 +129,16 @@ def _evidence(claim: Claim, exact: Runs, single: Runs, eager: Runs, made: tuple[
     for place, value in exact.items():
         first, second = (run[place] for run in made)
         scale = Scale.of(fields[place], value)
-        rounding = largest(scale.rounding(single[place] - value)) / EPS["float32"]
-        kappa = max(1.0, rounding if math.isfinite(rounding) else 1.0)
+        kappa = Kappa()
+        kappa.add_loss(scale.rounding(single[place] - value).amax(1, keepdim=True))
+        for run in noisy:
+            kappa.add_change(scale.rounding(run[place] - value).amax(1, keepdim=True))
         judged[place] = Evidence(
             dtype=str(claim.dtype).removeprefix("torch."),
             error=largest(scale.rounding(first - eager[place])),
-            unit_bound=SAFETY * kappa,
-            kappa=kappa,
+            unit_bound=SAFETY * kappa.worst,
+            kappa=kappa.worst,
+            condition=kappa.worst_condition,
             wrong=largest(scale.rounding(value - value.roll(1, 0))),
             finite=bool(first.isfinite().all()),
             repeatable=torch.equal(first, second),
@@ -152,7 +167,7 @@ def _make(claim: Claim, backend: str, x: Tree) -> Callable[..., Any]:
         return exported
     torch.compiler.reset()
     compiled: Callable[..., Any] = torch.compile(claim.function, backend=backend, dynamic=False)
-    _run(claim, claim.bind(compiled), claim.dtype, x, torch.Generator().manual_seed(0))
+    _run(claim, claim.bind(compiled), claim.dtype, x, torch.Generator().manual_seed(0), Stopwatch())
     return compiled
 
 
@@ -162,6 +177,7 @@ def _run(
     dtype: torch.dtype,
     x: Tree,
     generator: torch.Generator,
+    watch: Stopwatch,
     *,
     differentiate: bool = True,
 ) -> Runs:
@@ -169,14 +185,16 @@ def _run(
     x = tree_map(lambda v: v.to(dtype, copy=True).requires_grad_(differentiate) if v.is_floating_point() else v, x)
     state = generator.get_state()
     with seeded(claim.call_seed, claim.device), full_float32(), torch.set_grad_enabled(differentiate):
-        y = tree_map(lambda _, v: v, claim.target, function(x))
+        with watch:
+            y = tree_map(lambda _, v: v, claim.target, function(x))
         weights = [torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v) for _, v in leaves(y)]
         product = torch.stack([(v * w).sum() for (_, v), w in zip(leaves(y), weights, strict=True)]).sum()
     generator.set_state(state)  # every run uses the same weights for the outputs
     found = {f"output {path}".strip(): v.detach().double() for path, v in leaves(y)}
     wanted = [(path, v) for path, v in leaves(x) if v.requires_grad]
     if product.requires_grad and wanted:
-        gradients = torch.autograd.grad(product, [v for _, v in wanted], allow_unused=True)
+        with watch:
+            gradients = torch.autograd.grad(product, [v for _, v in wanted], allow_unused=True)
         for (path, v), gradient in zip(wanted, gradients, strict=True):
             value = torch.zeros_like(v) if gradient is None else gradient
             found[f"input gradient {path}".strip()] = value.double()

@@ -95,6 +95,9 @@ def composition(claim: Claim) -> Outcome:
 
 
 def _stack(layer: Callable[..., Any], depth: int, between: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    if depth == 1:
+        return layer  # itself, so that what other properties computed serves here too
+
     def run(x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = layer(x)
         for _ in range(depth - 1):

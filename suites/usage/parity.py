@@ -17,16 +17,16 @@ from enum import StrEnum
 import torch
 
 from ...harness.claim.claim import Claim, Operator, Twin
-from ...harness.claim.evaluation import full_float32
+from ...harness.claim.evaluation import Stopwatch, full_float32
 from ...harness.claim.outcome import Outcome, describe
 from ...harness.claim.recast import recast
 from ...harness.claim.scale import Scale
 from ...harness.errors import MissingDependencyError, UsageError
-from ...harness.precisions import EPS, claim_eps
+from ...harness.precisions import claim_eps
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
 from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict, worst
-from ..rounding import PERTURBATIONS, SAMPLES, largest, nudge
+from ..rounding import SAMPLES, Kappa, largest, neighbours
 
 Parameters = Mapping[str, torch.Tensor]
 
@@ -60,7 +60,8 @@ def _compare(claim: Claim, build: Callable[[], Twin]) -> CheckResult:
         twin: Twin = build()
     except MissingDependencyError as error:
         return describe(claim, "parity", Verdict.SKIPPED, Reason(code="NOT_INSTALLED", message=str(error)))
-    measured = _measure(claim, twin)
+    pair = _Pair(claim, twin)
+    measured = _measure(pair)
     judged = [(place, evidence, *decide(evidence)) for place, evidence in measured.items()]
     place, evidence, verdict, reason = max(judged, key=lambda row: (row[2].severity, _ratio(row[1])))
     eps = claim_eps(evidence.dtype)
@@ -86,6 +87,7 @@ def _compare(claim: Claim, build: Callable[[], Twin]) -> CheckResult:
             "leaf": str(place),
             "elements": rows,
             "seconds": time.perf_counter() - start,
+            "seconds_in_layer": pair.watch.seconds,
         }
     )
 
@@ -123,6 +125,7 @@ class _Pair:
 
     def __init__(self, claim: Claim, twin: Twin) -> None:
         self.claim, self.twin = claim, twin
+        self.watch = Stopwatch()
         dtype = torch.float32 if claim.dtype is torch.float64 else claim.dtype
         # Values are exact in the working precision, so inputs, parameters and cotangents are equal in all runs.
         self.x = tree_map(lambda v: _through(v, dtype), claim.draw(SAMPLES))
@@ -146,7 +149,7 @@ class _Pair:
         x = tree_map(lambda v: _leaf(v, dtype), self.x if x is None else x)
         theta = {n: _leaf(p, dtype) for n, p in (self.parameters if parameters is None else parameters).items()}
         native = dtype is self.claim.dtype and dtype is not torch.float64
-        with full_float32(), torch.enable_grad():
+        with full_float32(), torch.enable_grad(), self.watch:
             y = (operator if native else recast(operator, dtype))(theta, x)
             outputs = [v for _, v in leaves(y)]
             self._require_one_shape(outputs)
@@ -155,7 +158,8 @@ class _Pair:
             )
         wanted = {Place(Kind.INPUT, path): v for path, v in leaves(x) if v.requires_grad}
         wanted |= {Place(Kind.PARAMETER, n): p for n, p in theta.items()}
-        gradients = torch.autograd.grad(product, list(wanted.values()), allow_unused=True)
+        with self.watch:
+            gradients = torch.autograd.grad(product, list(wanted.values()), allow_unused=True)
         found = {Place(Kind.OUTPUT, path): v.detach().double() for path, v in leaves(y)}
         for (place, v), gradient in zip(wanted.items(), gradients, strict=True):
             found[place] = torch.zeros_like(v).double() if gradient is None else gradient.double()
@@ -191,13 +195,13 @@ class _Pair:
             )
 
 
-def _measure(claim: Claim, twin: Twin) -> dict[Place, Evidence]:
+def _measure(pair: _Pair) -> dict[Place, Evidence]:
     """The evidence for every output, input gradient and parameter gradient."""
-    pair = _Pair(claim, twin)
+    claim, twin = pair.claim, pair.twin
     exact, single = pair.both(torch.float64), pair.both(torch.float32)
     working = {torch.float32: single, torch.float64: exact}.get(claim.dtype) or pair.both(claim.dtype)
     again, mistaken = pair.run(twin.first, torch.float64), pair.mistaken()
-    noisy = [pair.run(twin.first, torch.float64, x=_nudged(pair.x, draw)) for draw in range(PERTURBATIONS)]
+    noisy = list(neighbours(lambda x: pair.run(twin.first, torch.float64, x=x), pair.x, claim.seed))
     finite = all(_finite(run) for run in (*exact, *working))
     repeatable = not finite or all(torch.equal(v, again[place]) for place, v in exact[0].items())
     found = {}
@@ -207,15 +211,18 @@ def _measure(claim: Claim, twin: Twin) -> dict[Place, Evidence]:
         def apart(run: Run, other: Run, place: Place = place, size: _Size = size) -> float:
             return size.relative(run[place] - other[place])
 
-        rounding = max(apart(a, b) for a, b in zip(single, exact, strict=True)) / EPS["float32"]
-        condition = max(apart(run, exact[0]) for run in noisy) / EPS["float64"]
         # A place that does not depend on the input has size 0 and no information about rounding.
-        kappa = max(1.0, *(k for k in (rounding, condition) if math.isfinite(k)), 1.0)
+        kappa = Kappa()
+        for a, b in zip(single, exact, strict=True):
+            kappa.add_loss(_one(apart(a, b)))
+        for run in noisy:
+            kappa.add_change(_one(apart(run, exact[0])))
         found[place] = Evidence(
             dtype=str(claim.dtype).removeprefix("torch."),
             error=apart(exact[1], exact[0]),
-            unit_bound=SAFETY * kappa,
-            kappa=kappa,
+            unit_bound=SAFETY * kappa.worst,
+            kappa=kappa.worst,
+            condition=kappa.worst_condition,
             wrong=max(apart(run, exact[0]) for run in mistaken),
             precision=max(apart(a, b) for a, b in zip(working, exact, strict=True)),
             finite=finite,
@@ -252,9 +259,8 @@ def _finite(run: Run) -> bool:
     return all(bool(v.isfinite().all()) for v in run.values())
 
 
-def _nudged(x: Tree, draw: int) -> Tree:
-    generator = torch.Generator().manual_seed(draw)
-    return tree_map(lambda v: nudge(v, EPS["float64"], generator), x)
+def _one(error: float) -> torch.Tensor:
+    return torch.tensor([error], dtype=torch.float64)
 
 
 def _through(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from ...harness.errors import UsageError
 from ...harness.precisions import EPS, LOST_BITS
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.result import ElementResult, Reason, Verdict
-from ..rounding import PERTURBATIONS, SAMPLES, largest, nudge
+from ..rounding import SAMPLES, Kappa, largest, perturbed, values_of
 
 #: Relative perturbation for C: large compared with the eps of float64, and small enough to be linear.
 SMALL = EPS["float32"]
@@ -163,19 +163,12 @@ def _arithmetic(claim: Claim, mode: Mode) -> Iterator[None]:
 
 def _conditioning(subject: Subject, x: Tree, y: Tree, scales: list[Scale]) -> float:
     """C, at least 1: relative change of the output / relative change of inputs and constants."""
-    generator = torch.Generator().manual_seed(subject.claim.seed + 3)
-    outputs = [v for _, v in leaves(y)]
-    runs: list[Callable[[int], Tree]] = [
-        lambda _: subject.reference(tree_map(lambda v: nudge(v, SMALL, generator), x)),
-        lambda draw: subject.perturbed(x, SMALL, subject.claim.seed + draw),
-    ]
-    condition = 1.0
-    for draw in range(PERTURBATIONS):
-        moved = [[v for _, v in leaves(run(draw))] for run in runs]
-        for values in moved:
-            for scale, a, b in zip(scales, values, outputs, strict=True):
-                condition = max(condition, largest(scale.rounding(a - b)) / SMALL)
-    return condition
+    outputs, kappa = values_of(y), Kappa()
+    for draw, nudged in enumerate(perturbed(x, subject.claim.seed, SMALL)):
+        for moved in (subject.reference(nudged), subject.perturbed(x, SMALL, subject.claim.seed + draw)):
+            for scale, a, b in zip(scales, values_of(moved), outputs, strict=True):
+                kappa.add_change(scale.rounding(a - b).amax(1, keepdim=True), SMALL)
+    return kappa.worst_condition
 
 
 def _power(scales: list[Scale], y: Tree, bound: float) -> float:

@@ -29,7 +29,7 @@ from ...harness.precisions import EPS, claim_eps
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
 from ...harness.verdict.result import ElementResult, Reason, Verdict
-from ..rounding import PERTURBATIONS, SAMPLES, largest, nudge, values_of
+from ..rounding import SAMPLES, Kappa, largest, neighbours, perturbed, samples_of, values_of
 
 #: Exponents k of the factors 2^k; squares, sums of thousands of values and inverses still fit the dtype's exponents.
 LARGE = {"float64": 400, "float32": 45, "bfloat16": 45, "float16": 4}
@@ -116,8 +116,7 @@ class _Trials:
     def __init__(self, subject: Subject) -> None:
         self.subject, self.claim = subject, subject.claim
         self.dtype = str(self.claim.dtype).removeprefix("torch.")
-        single = torch.float32 if self.claim.dtype is torch.float64 else self.claim.dtype
-        self.x = subject.through(self.claim.draw(SAMPLES), single)
+        self.x = samples_of(self.claim)
         self.working = values_of(subject.working(self.x))
         reference = subject.probe_reference(self.x)
         self.reference = self.working if reference is None else values_of(reference)
@@ -210,10 +209,9 @@ class _Trials:
 
     def _rounding_of_input(self, x: Tree, exact: list[torch.Tensor]) -> float:
         """The change of f_* when x is rounded to p, relative to the whole output."""
-        generator = torch.Generator().manual_seed(self.claim.seed + 1)
         found = []
-        for _ in range(PERTURBATIONS):
-            moved = values_of(self.subject.reference(tree_map(lambda v: nudge(v, EPS[self.dtype], generator), x)))
+        for nudged in perturbed(x, self.claim.seed, EPS[self.dtype]):
+            moved = values_of(self.subject.reference(nudged))
             found += [_of_whole(leaf, a, b) for leaf, a, b in zip(self.leaves, moved, exact, strict=True)]
         return max((v for v in found if math.isfinite(v)), default=0.0)
 
@@ -259,21 +257,18 @@ class _Trials:
         return Evidence(dtype=self.dtype, error=error, unit_bound=unit, kappa=self.kappa, wrong=wrong)
 
     def _kappa(self) -> float:
-        """kappa = max(1, P_32/eps_32, C) of the unchanged batch."""
+        """kappa of the unchanged batch."""
+        kappa = Kappa()
         if not self.finite or not self.subject.has_reference:
             return 1.0
         rounded = self.subject.through(self.x, torch.float32)
-        pairs = [(self.subject.single(rounded), self.subject.reference(rounded), EPS["float32"])]
-        generator = torch.Generator().manual_seed(self.claim.seed + 1)
-        for _ in range(PERTURBATIONS):
-            moved = tree_map(lambda v: nudge(v, EPS["float64"], generator), self.x)
-            pairs.append((self.subject.reference(moved), self.subject.reference(self.x), EPS["float64"]))
-        found = [
-            largest(s.rounding(a - b)) / eps
-            for first, second, eps in pairs
-            for s, a, b in zip(self.scales, values_of(first), values_of(second), strict=True)
-        ]
-        return max(1.0, *(k for k in found if math.isfinite(k)))
+        single, exact = values_of(self.subject.single(rounded)), values_of(self.subject.reference(rounded))
+        for scale, a, b in zip(self.scales, single, exact, strict=True):
+            kappa.add_loss(scale.rounding(a - b).amax(1, keepdim=True))
+        for moved in neighbours(self.subject.reference, self.x, self.claim.seed):
+            for scale, a, b in zip(self.scales, values_of(moved), self.reference, strict=True):
+                kappa.add_change(scale.rounding(a - b).amax(1, keepdim=True))
+        return kappa.worst
 
 
 def _of_whole(leaf: Any, found: torch.Tensor, exact: torch.Tensor) -> float:

@@ -47,7 +47,7 @@ def training(claim: Claim) -> Outcome:
         reason = Reason(code="NO_PARAMETERS", message="the layer has no parameters.")
         return Outcome(describe(claim, "training", Verdict.SKIPPED, reason))
     if aliases(claim):
-        return Outcome(describe(claim, "training", Verdict.SKIPPED, excuse(claim, None)))
+        return Outcome(describe(claim, "training", Verdict.SKIPPED, excuse(claim)))
     with _as_before(claim) as own_modes:
         try:
             moved = _train(claim, parameters)

@@ -146,9 +146,10 @@ def test_lost_bits_may_grow_with_the_condition_and_with_the_declaration():
     loss = 2.0**10 * EPS["float32"]
     assert lost_bits(Evidence(**{**SOUND, "precision": loss})) == 10
     assert conclude(precision=loss)[1] == "PRECISION"
-    assert conclude(precision=loss, kappa=4.0)[0] is Verdict.EXACT
+    assert conclude(precision=loss, condition=4.0)[0] is Verdict.EXACT
     assert conclude(precision=loss, allowed_lost_bits=10.0)[0] is Verdict.EXACT
-    assert conclude(precision=loss, kappa=4.0, allowed_lost_bits=9.0)[1] == "PRECISION"
+    assert conclude(precision=loss, condition=4.0, allowed_lost_bits=9.0)[1] == "PRECISION"
+    assert conclude(precision=loss, kappa=4.0)[1] == "PRECISION"  # what a layer loses never excuses itself
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("float64", 8), ("float32", 8), ("float16", 3), ("bfloat16", 3)])

@@ -26,9 +26,36 @@ def test_networks_with_and_without_kinks_pass(activation, seed):
     assert [p.property for p in result.parts] == ["gradcheck: first order", "gradcheck: second order"]
 
 
-def test_every_input_and_parameter_is_named():
-    (first, _) = checked(LiftingConv("C4", 2, 3, 3, padding=1), eh.Field(eh.Grid(7, 7), "C4", "3*regular")).parts
-    assert {e.element for e in first.elements} == {"input", "weight", "bias"}
+class ScaledBackward(torch.autograd.Function):
+    """The identity with a gradient that is a thousandth too large."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 1.001 * gradient
+
+
+@pytest.mark.parametrize("wrong", ["input", "weight", "bias"])
+def test_a_wrong_gradient_is_found_along_one_direction_and_then_named(wrong):
+    layer = LiftingConv("C4", 2, 3, 3, padding=1)
+    torch.nn.init.normal_(layer.bias)
+
+    def faulty(x):
+        values = {"weight": layer.weight, "bias": layer.bias}
+        x = ScaledBackward.apply(x) if wrong == "input" else x
+        with_fault = {n: ScaledBackward.apply(p) if n == wrong else p for n, p in values.items()}
+        return torch.func.functional_call(layer, with_fault, (x,))
+
+    target = eh.Field(eh.Grid(7, 7), "C4", "3*regular")
+    sound = checked(layer, target)
+    assert {e.element for e in sound.parts[0].elements} == {"all at once"}
+    result = checked(faulty, target, modules=(layer,))
+    assert result.verdict is eh.Verdict.BROKEN
+    assert result.leaf == wrong
+    assert {e.element for e in result.elements} == {"input", "weight", "bias"}
 
 
 def test_a_linear_map_without_parameters_has_no_second_order():

@@ -249,7 +249,7 @@ def reader(request, kept, tmp_path, monkeypatch):
 
 
 #: Pages whose blocks take longest.
-LONG = ("docs/findings.md", "docs/exact.md", "docs/grids.md")
+LONG = ("docs/findings.md", "docs/exact.md", "docs/grids.md", "docs/cluster.md", "docs/pytest.md")
 
 
 def read_pages():

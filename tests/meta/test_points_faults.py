@@ -25,7 +25,7 @@ def checked(model, **options):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.deep)])
 def test_the_sound_force_field_passes_every_part(seed, dtype):
     result = checked(ForceField(), seed=seed, dtype=dtype)
     assert {p.property for p in result.parts} == PARTS
@@ -60,7 +60,7 @@ def test_chirality_is_no_fault_under_rotations_alone():
     assert parts["rotations"] is eh.Verdict.EXACT, str(result)
 
 
-@pytest.mark.parametrize("size", [1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("size", [1e-2, pytest.param(1e-4, marks=pytest.mark.deep), 1e-6])
 def test_forces_off_by_a_small_factor_are_caught_and_the_factor_is_named(size):
     part = next(p for p in checked(ForceField(forces_of=lambda f, pos: (1 + size) * f)).parts if p.property == "forces")
     assert part.verdict is eh.Verdict.BROKEN

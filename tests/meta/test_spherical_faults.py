@@ -38,8 +38,14 @@ BROKEN_ACTIONS = {
 }
 
 
-@pytest.mark.parametrize("field", [S2, SO3], ids=str)
-@pytest.mark.parametrize("name", BROKEN_ACTIONS)
+def on_both():
+    """Each broken action on the sphere or on rotations, by turns; on the other in the long profile."""
+    for i, name in enumerate(BROKEN_ACTIONS):
+        for j, field in enumerate((S2, SO3)):
+            yield pytest.param(name, field, id=f"{name}-{field}", marks=[pytest.mark.deep] * ((i + j) % 2))
+
+
+@pytest.mark.parametrize(("name", "field"), list(on_both()))
 def test_a_broken_action_of_the_harness_is_blamed_before_the_layer(monkeypatch, name, field):
     monkeypatch.setattr(harmonics, "_wigner_blocks", replaced(BROKEN_ACTIONS[name]))
     result = homomorphism(Claim(lambda x: x, field.group, field, field)).result

@@ -151,7 +151,11 @@ def tiny(function, size, group="C6"):
     return off_grid(Claim(function, group, field, eh.Field(eh.Grid(out, out), group, "2*trivial"))).result
 
 
-@pytest.mark.parametrize("size", [2, 3, 5, 8])
+#: The smallest box that a stride of 2 leaves something of, an odd one, and more of them.
+TINY = [2, 5, *(pytest.param(size, marks=pytest.mark.deep) for size in (3, 8))]
+
+
+@pytest.mark.parametrize("size", TINY)
 @pytest.mark.parametrize("name", SOUND)
 def test_boxes_too_small_for_the_inputs_are_refined_until_they_hold_them(name, size):
     result = tiny(SOUND[name], size)
@@ -159,7 +163,7 @@ def test_boxes_too_small_for_the_inputs_are_refined_until_they_hold_them(name, s
     assert result.resolutions[0].size >= 14
 
 
-@pytest.mark.parametrize("size", [2, 3, 5, 8])
+@pytest.mark.parametrize("size", TINY)
 @pytest.mark.parametrize("name", FAULTY)
 def test_faults_on_boxes_too_small_for_the_inputs_stay_faults(name, size):
     result = tiny(FAULTY[name], size)

@@ -11,6 +11,14 @@ from equiharness.suites.forward.integration import integration
 from equiharness.suites.forward.quadrature import quadrature
 
 DTYPES = ["float32", "float64"]
+SINGLE_FIRST = ["float32", pytest.param("float64", marks=pytest.mark.deep)]
+
+
+def by_turns(cases):
+    """Each case in one of the two precisions, by turns; in the other in the long profile."""
+    for i, case in enumerate(cases):
+        for j, dtype in enumerate(DTYPES):
+            yield pytest.param(*case, dtype, marks=[pytest.mark.deep] * ((i + j) % 2))
 
 
 def on(domain, b, channels=1):
@@ -40,8 +48,10 @@ def convolution(domain, b_in, b_out, channels=(1, 2), alias=False):
     return layer
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("domain", "b_in", "b_out"), [("s2", 4, 4), ("so3", 4, 4), ("s2", 6, 3), ("so3", 3, 5)])
+CONVOLUTIONS = [("s2", 4, 4), ("so3", 4, 4), ("so3", 3, 5), ("s2", 6, 3)]
+
+
+@pytest.mark.parametrize(("domain", "b_in", "b_out", "dtype"), list(by_turns(CONVOLUTIONS)))
 def test_convolutions_are_exact_without_being_told_anything(domain, b_in, b_out, dtype):
     result = eh.check(convolution(domain, b_in, b_out), dtype=dtype)
     assert result.verdict is eh.Verdict.EXACT, str(result)
@@ -75,8 +85,7 @@ LINEAR = {
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize(("name", "dtype"), list(by_turns([name] for name in LINEAR)))
 def test_layers_that_make_no_new_degrees_are_exact(name, dtype):
     torch.manual_seed(0)
     layer, source, target = LINEAR[name]()
@@ -84,7 +93,7 @@ def test_layers_that_make_no_new_degrees_are_exact(name, dtype):
     assert result.verdict is eh.Verdict.EXACT, str(result)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", SINGLE_FIRST)
 def test_a_nonlinear_layer_that_aliases_nothing_is_exact(dtype):
     field = on("s2", 4, 2)
 
@@ -96,7 +105,7 @@ def test_a_nonlinear_layer_that_aliases_nothing_is_exact(dtype):
     assert [p.reason.code for p in result.parts if p.property == "aliasing"] == ["NOTHING_ALIASES"]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", SINGLE_FIRST)
 def test_white_inputs_are_projected_on_the_band_first(dtype):
     """Aliases of white noise are no fault of an identity."""
     field = on("s2", 4)
@@ -113,8 +122,7 @@ def test_signals_on_every_kind_of_rings_can_be_checked(grid):
     assert exactness(lambda x: x * twisted, field, field).verdict is eh.Verdict.BROKEN
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("domain", ["s2", "so3"])
+@pytest.mark.parametrize(("domain", "dtype"), list(by_turns([["s2"], ["so3"]])))
 def test_aliases_are_exact_by_one_and_broken_by_two(domain, dtype):
     for growth, verdict in ((1, eh.Verdict.EXACT), (2, eh.Verdict.BROKEN)):
         layer = convolution(domain, 3, 3 + growth, alias=True)

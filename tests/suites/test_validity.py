@@ -18,7 +18,10 @@ def mapped(name, **axes):
     return validity_map(layer.name, layer.library, layer.build, sweep(**{**layer.axes, **axes}))
 
 
-@pytest.mark.parametrize("name", ["equiharness.GroupConv", "equiharness.VectorLift", "escnn.R2Conv"])
+@pytest.mark.parametrize(
+    "name",
+    ["equiharness.GroupConv", pytest.param("equiharness.VectorLift", marks=pytest.mark.deep), "escnn.R2Conv"],
+)
 def test_the_law_of_convolutions_is_found_from_data_alone(name):
     pytest.importorskip(name.partition(".")[0])
     found = mapped(name, **SMALL)

@@ -17,7 +17,12 @@ NAMES = [
     "bfloat",
 ]  # fmt: skip
 #: Cheap enough for sanitizers, which are fifteen times slower; together they run every kernel (the next test).
-SMALL = [name for name in NAMES if name not in ("Oh", "several tiles of voxels", "strided", "misaligned")]
+SMALL = [
+    "lifting C4", "regular C4", "20 channels", "70 channels", "strided by more than the kernel", "circular, strided",
+    "circular, more windows than voxels", "a group in space", "double", "half", "bfloat",
+]  # fmt: skip
+#: More boxes and groups for the same kernels.
+MORE = ["lifting O", "trivial group", "circular", "O"]
 
 
 def launched(cases, recorder, names):
@@ -45,7 +50,9 @@ def test_the_order_of_the_threads_does_not_matter(cases, host_executor, name):
     assert disagreement(cases, host_executor("plain", backwards=True), name) is None
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.deep] * (n == "bfloat")) for n in SMALL])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.deep] * (n in ("bfloat", *MORE))) for n in (*SMALL, *MORE)]
+)
 def test_the_sanitizers_find_no_fault(cases, host_executor, name):
     assert disagreement(cases, host_executor("address"), name) is None
 
@@ -107,10 +114,10 @@ BITWISE = {
 @pytest.mark.parametrize("kind", [GroupConv, LiftingConv])
 @pytest.mark.parametrize(
     ("name", "step"),
-    [*((name, 3 if name == "O" else 1) for name in BITWISE), pytest.param("O", 1, marks=pytest.mark.deep)],
+    [*((name, 6 if name == "O" else 1) for name in BITWISE), pytest.param("O", 1, marks=pytest.mark.deep)],
 )
 def test_the_kernels_are_equivariant_to_the_last_bit(cases, host_executor, grid, name, step, kind):
-    """Of O every third element in this box, all of them in the cube of the next test."""
+    """Of O every sixth element in this box, all of them in the cube of the next test."""
     group, (box, k, stride) = name.split()[0], BITWISE[name]
     case = cases.GridCase(kind, group, (2, 3) if len(box) == 2 else (1, 1), box, k, stride, padding=k // 2, batch=1)
     layer = case.build(seed=3)
@@ -123,8 +130,15 @@ def test_the_kernels_are_equivariant_to_the_last_bit(cases, host_executor, grid,
         assert broken_elements(layer, x, cotangent, grid.act, matrices, source, tried=matrices[::step]) == []
 
 
-@pytest.mark.parametrize("kind", [GroupConv, LiftingConv])
-@pytest.mark.parametrize("group", ["O", "Oh"])
+@pytest.mark.parametrize(
+    ("group", "kind"),
+    [
+        ("O", GroupConv),
+        ("O", LiftingConv),
+        pytest.param("Oh", GroupConv, marks=pytest.mark.deep),  # 48 elements of 48 values each
+        ("Oh", LiftingConv),
+    ],
+)
 def test_all_elements_of_a_cube_agree_to_the_last_bit(cases, host_executor, grid, group, kind):
     """All transformed inputs in one batch: equivariant, and independent of the place in the batch."""
     n = 2 if group == "Oh" else 3  # either box has windows that lie inside it and windows that do not
@@ -219,8 +233,15 @@ def operator_arguments(group, regular, dtype):
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-@pytest.mark.parametrize("where", ["host", "torch"])
-@pytest.mark.parametrize("regular", [True, False])
+@pytest.mark.parametrize(
+    ("where", "regular"),
+    [
+        ("host", True),
+        ("torch", False),
+        pytest.param("host", False, marks=pytest.mark.deep),
+        pytest.param("torch", True, marks=pytest.mark.deep),
+    ],
+)
 def test_the_operators_keep_torchs_contract(cases, host_executor, where, regular):
     x, weight, y, tables, geometry = operator_arguments("C4", regular, torch.float64)
     with cases.running_on(host_executor("plain") if where == "host" else None):

@@ -18,7 +18,7 @@ def fields(group, size, target, pooled=False):
     [
         ("C4", 17, (2, 2, 4), torch.float64),
         ("D4", 17, (2, 2, 2), torch.float32),
-        ("O", 5, (1, 1, 2), torch.float32),
+        pytest.param("O", 5, (1, 1, 2), torch.float32, marks=pytest.mark.deep),  # the U-net below is one of volumes
         pytest.param("D4", 33, (2, 2, 2), torch.float64, marks=pytest.mark.deep),
         pytest.param("O", 9, (1, 1, 2), torch.float64, marks=pytest.mark.deep),
     ],

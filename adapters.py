@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .harness.adapters.adapter import Case, Cost, Expected, Family, Implementation
+    from .harness.adapters.adapter import Case, Cost, Expected, Family, Feature, Implementation
     from .harness.adapters.registry import implementations
     from .harness.claim.claim import Twin
     from .harness.fields.library_types import TypedLayer
@@ -21,6 +21,7 @@ _HOME = {
     "Cost": "harness.adapters.adapter",
     "Expected": "harness.adapters.adapter",
     "Family": "harness.adapters.adapter",
+    "Feature": "harness.adapters.adapter",
     "Implementation": "harness.adapters.adapter",
     "Twin": "harness.claim.claim",
     "TypedLayer": "harness.fields.library_types",
@@ -34,6 +35,7 @@ __all__ = [
     "Cost",
     "Expected",
     "Family",
+    "Feature",
     "Implementation",
     "Twin",
     "TypedLayer",

@@ -53,6 +53,7 @@ class Selection:
         return plan(
             self.names,
             **planned(self.properties),
+            named=() if self.properties == PLANNED else self.properties,
             dtypes=self.dtypes,
             cases=self.cases,
             device=self.device,

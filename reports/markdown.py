@@ -103,7 +103,8 @@ def _matrix(rows: Sequence[Row]) -> list[str]:
     if not matrix.rows:
         return ["No checks were recorded."]
     lines = [
-        "Worst verdict over cases and dtypes, with the number of checks.",
+        "Worst verdict over cases and dtypes, with the number of checks. Not checked: the property does not apply to "
+        "the layer, or the run did not select it.",
         "",
         "| implementation | " + " | ".join(_text(name) for name in matrix.properties) + " |",
         "|---" * (1 + len(matrix.properties)) + "|",

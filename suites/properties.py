@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..harness.adapters.adapter import Feature
 from ..harness.errors import UsageError, unknown
 from ..harness.installed import resolve
 
@@ -29,12 +30,15 @@ class Property:
             and compiled code does not depend on the weights.
         points: the property is about a system of points. Such properties replace ``equivariance`` there and are never
             planned for an adapter.
+        needs: the feature of a claim without which the property is SKIPPED; a run does not plan it for a case that
+            lacks this feature.
     """
 
     function: str
     once: bool = False
     seedless: bool = False
     points: bool = False
+    needs: Feature | None = None
 
     def __call__(self, claim: Claim) -> Outcome:
         """Check the property on a claim."""
@@ -46,19 +50,19 @@ class Property:
 PROPERTIES: Mapping[str, Property] = {
     "homomorphism": Property(function="forward.homomorphism:homomorphism", once=True, seedless=True),
     "equivariance": Property(function="forward.equivariance:equivariance"),
-    "off_grid": Property(function="forward.off_grid:off_grid", once=True),
-    "aliasing": Property(function="forward.aliasing:aliasing", once=True),
+    "off_grid": Property(function="forward.off_grid:off_grid", once=True, needs=Feature.OFF_GRID),
+    "aliasing": Property(function="forward.aliasing:aliasing", once=True, needs=Feature.BAND_LIMIT),
     "worst_case": Property(function="forward.worst_case:worst_case", once=True),
     "adjoint": Property(function="backward.gradients:adjoint"),
-    "parameter_gradient": Property(function="backward.gradients:parameter_gradient"),
+    "parameter_gradient": Property(function="backward.gradients:parameter_gradient", needs=Feature.PARAMETERS),
     "gradcheck": Property(function="backward.finite_differences:gradcheck", once=True),
     "robustness": Property(function="usage.robustness:robustness", once=True),
     "integration": Property(function="forward.integration:integration"),
-    "composition": Property(function="usage.composition:composition", once=True),
-    "training": Property(function="usage.training:training", once=True),
+    "composition": Property(function="usage.composition:composition", once=True, needs=Feature.SAME_FIELDS),
+    "training": Property(function="usage.training:training", once=True, needs=Feature.PARAMETERS),
     "precision": Property(function="usage.precision:precision", once=True),
-    "parity": Property(function="usage.parity:parity"),
-    "backends": Property(function="usage.backends:backends", once=True, seedless=True),
+    "parity": Property(function="usage.parity:parity", needs=Feature.TWINS),
+    "backends": Property(function="usage.backends:backends", once=True, seedless=True, needs=Feature.BACKENDS),
     "rotations": Property(function="points.motions:rotations", points=True),
     "reflections": Property(function="points.motions:reflections", points=True),
     "translations": Property(function="points.motions:translations", points=True),
@@ -98,4 +102,5 @@ def planned(chosen: tuple[str, ...] = ()) -> dict[str, Any]:
         "suite": SUITE,
         "once": tuple(name for name in PLANNED if PROPERTIES[name].once),
         "seedless": tuple(name for name in PLANNED if PROPERTIES[name].seedless),
+        "needs": {name: needs for name in PLANNED if (needs := PROPERTIES[name].needs) is not None},
     }

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from command_line import run
+from equiharness.harness.installed import distribution_version
 from equiharness.harness.records.reading import read_run
-from equiharness.suites.properties import PLANNED
 
+#: The properties of a pool: it has no parameters, twin, band limit or element off the grid, and changes the fibre.
+APPLY = {"homomorphism", "equivariance", "worst_case", "adjoint", "gradcheck", "robustness", "integration", "precision"}
 QUICK = ["equiharness.GroupPool", "--case", "group=C4 size=33 mode=mean fields=4", "--dtype", "float32"]
 
 
@@ -23,10 +25,30 @@ def test_verify_writes_record_and_reports_and_exits_0(tmp_path):
     done = run("verify", *QUICK, "--out", str(tmp_path / "out"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     record = read_run(tmp_path / "out" / "run.jsonl")
-    assert {c.property for c in record.checks} == set(PLANNED)
+    assert {c.property for c in record.checks} == APPLY
     assert record.end is not None
     assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert (tmp_path / "out" / "report.md").exists()
+
+
+def test_a_property_that_applies_nowhere_says_why(tmp_path):
+    layers = ["torch.nn.Conv*", "--no-html", "--property"]
+    done = run("verify", *layers, "parity", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "NO_TWIN: the adapter names no second implementation" in done.stdout
+    done = run("verify", *layers, "parity", "--property", "homomorphism", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "1 SKIPPED" in done.stdout
+    assert "NO_TWIN" in done.stderr + done.stdout + (tmp_path / "out" / "run.jsonl").read_text()
+
+
+def test_a_missing_library_says_so_once_for_each_implementation(tmp_path):
+    if distribution_version("gconv_TPK"):
+        pytest.skip("gconv is installed")
+    done = run("verify", "gconv.*", "--no-html", cwd=tmp_path)
+    assert done.returncode == 3
+    assert done.stdout.count("which is not installed. Install it: ") == 3
+    assert "3 checks in" in done.stdout
 
 
 def test_a_second_run_sets_the_first_aside(tmp_path):
@@ -188,4 +210,4 @@ def test_doctor_gives_the_install_command_of_what_is_missing(tmp_path):
 
 def test_a_record_is_json_lines(written):
     kinds = [json.loads(line)["kind"] for line in written.splitlines()]
-    assert kinds == ["run", *["check"] * len(PLANNED), "end"]
+    assert kinds == ["run", *["check"] * len(APPLY), "end"]

@@ -33,6 +33,27 @@ class Family(StrEnum):
     POINTS = "points"
 
 
+class Feature(StrEnum):
+    """A part of a claim that some properties need. A run plans no check of a property whose feature a case lacks."""
+
+    #: The claim names backends to compare with the eager layer.
+    BACKENDS = "backends"
+    #: The source has a field of band-limited signals, on ``Sphere`` or ``Rotations``.
+    BAND_LIMIT = "a band limit"
+    #: The claim is also about elements that need interpolation on a square or cubic grid, or is refined.
+    OFF_GRID = "elements off the grid"
+    #: The modules have floating-point parameters.
+    PARAMETERS = "parameters"
+    #: The field of the output is that of the input, so that layers can be stacked.
+    SAME_FIELDS = "one field for input and output"
+    #: The claim names a second implementation of the operator.
+    TWINS = "a second implementation"
+
+
+#: Groups whose elements all map a square or cubic grid onto itself.
+ON_GRID = frozenset({"C1", "C2", "C4", "D1", "D2", "D4", "O", "Oh"})
+
+
 @dataclass(frozen=True)
 class Case:
     """One configuration as plain data: a name for people, and the parameters for ``build``."""
@@ -143,6 +164,7 @@ class Implementation:
         family: the domain of the layer's signals; a layer of two families overrides ``family_of``, which takes a case.
         install: the command that installs the library.
         expected: declared deviations.
+        never: features that the claim of no case has.
     """
 
     name: str
@@ -150,6 +172,7 @@ class Implementation:
     family: Family
     install: str = ""
     expected: tuple[Expected, ...] = ()
+    never: tuple[Feature, ...] = ()
 
     def cases(self) -> Iterable[Case]:
         """A small fixed matrix of configurations, for reports and regression."""
@@ -180,6 +203,14 @@ class Implementation:
         """The family of one case; by default the adapter's family."""
         return self.family
 
+    def lacks(self, case: Case) -> set[Feature]:
+        """The features that the claim of a case certainly does not have, found without building the layer.
+
+        A feature that is not named here may be there or not: the property that needs it is planned, and is SKIPPED if
+        the claim lacks the feature. By default these are ``never``, and the band limit outside the spherical family.
+        """
+        return {*self.never, *(() if self.family_of(case) is Family.SPHERICAL else (Feature.BAND_LIMIT,))}
+
     def leads(self, case: Case) -> bool:
         """Whether this is the first case of its family. Slow checks run on this case only."""
         family = self.family_of(case)
@@ -206,3 +237,11 @@ class Implementation:
                 f"{self.name} needs {self.library}, which is not installed. Install it: "
                 f"{self.install or f'pip install {self.library}'}"
             )
+
+
+def lacking(adapter: Implementation, case: Case) -> set[Feature]:
+    """The features that a case lacks; none if the adapter cannot tell, say for a case that it cannot build either."""
+    try:
+        return adapter.lacks(case)
+    except Exception:  # the checks of the case show the error
+        return set()

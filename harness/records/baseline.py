@@ -168,20 +168,35 @@ def compare(
         One object for each check with a worse verdict, an error beyond its interval, or no result at all.
     """
     worse = []
+    missing = _missing(results.values())
     for key, entry in baseline.items():
         if key in results:
             cause = _cause(entry, results[key])
         else:
-            cause = "vanished: it was checked in the baseline and not in this run." if expected(key) else ""
+            # A run has one check of an implementation whose library is missing; it states why the others vanished.
+            vanished = "vanished: it was checked in the baseline and not in this run."
+            cause = missing.get(key.split(" | ")[0], vanished) if expected(key) else ""
         if cause:
             worse.append(Worse(key, cause))
     return worse
 
 
+def _missing(results: Iterable[CheckResult]) -> dict[str, str]:
+    """The causes for implementations of which nothing could be checked because their library is missing."""
+    skipped: dict[str, str] = {}
+    checked = set()
+    for result in results:
+        if result.reason.code == "NOT_INSTALLED":
+            skipped[result.implementation] = _cause_of_skip(result)
+        else:
+            checked.add(result.implementation)
+    return {name: cause for name, cause in skipped.items() if name not in checked}
+
+
 def _cause(entry: Entry, result: CheckResult) -> str:
     """Why a result is worse than its entry, in one line; empty where it is not."""
     if result.verdict is Verdict.SKIPPED:
-        return f"no longer checked: {result.reason}"
+        return _cause_of_skip(result)
     if result.verdict.severity > entry.verdict.severity and not _just_beyond(result):
         return f"was {entry.verdict}, is {result.verdict}: {_one_line(result)}"
     if entry.level == ROUNDING and result.error is not None and result.bound is not None:
@@ -196,6 +211,10 @@ def _cause(entry: Entry, result: CheckResult) -> str:
         what = "error" if result.resolutions else "error / bound"
         return f"{what} has grown from {entry.level:.1e} to {level:.1e}, more than seeds and machines explain."
     return ""
+
+
+def _cause_of_skip(result: CheckResult) -> str:
+    return f"no longer checked: {result.reason}"
 
 
 def _just_beyond(result: CheckResult) -> bool:

@@ -10,11 +10,12 @@ import functools
 import itertools
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from ..adapters import registry
-from ..adapters.adapter import Case, Implementation
+from ..adapters.adapter import Case, Feature, Implementation, lacking
 from ..errors import MissingDependencyError, UsageError, unknown
 from ..installed import resolve
 from ..records.lines import Attachment
@@ -42,6 +43,8 @@ def plan(
     suite: Suite,
     once: Collection[str] = (),
     seedless: Collection[str] = (),
+    needs: Mapping[str, Feature] = MappingProxyType({}),
+    named: Collection[str] = (),
     dtypes: Sequence[str] = DTYPES,
     cases: str = "*",
     device: str = "cpu",
@@ -49,7 +52,9 @@ def plan(
     drawn: int = 0,
     threads: int = 0,
 ) -> Plan:
-    """Every check of the chosen implementations; the listed cases of an adapter come before its drawn ones.
+    """Every check that can apply to the chosen implementations; listed cases of an adapter come before drawn ones.
+
+    An implementation whose library is missing has one check, which states the install command.
 
     Args:
         names: names or glob patterns; none means all.
@@ -57,6 +62,9 @@ def plan(
         suite: "module:function" that checks one property of one claim.
         once: properties to plan in the first dtype only.
         seedless: properties to plan, for each case, with the first seed only that has this case.
+        needs: the feature of a claim that a property needs; it is not planned for cases that lack the feature.
+        named: properties that the user asked for by name. If one of them applies to no case, it is planned for the
+            first case: the result states why it does not apply.
         dtypes: working precisions.
         cases: glob pattern on case names, or the whole name of any configuration that an adapter can build.
         device: torch device.
@@ -68,19 +76,38 @@ def plan(
         UsageError: a name matches no implementation.
     """
 
-    def wanted_properties(dtype: str, *, again: bool) -> tuple[str, ...]:
+    def wanted_properties(dtype: str, lacks: Collection[Feature], *, again: bool) -> tuple[str, ...]:
         skipped = {*(once if dtype != dtypes[0] else ()), *(seedless if again else ())}
-        return tuple(name for name in properties if name not in skipped)
+        return tuple(name for name in properties if name not in skipped and needs.get(name) not in lacks)
 
     def blocks(adapter: Implementation) -> Iterator[Block]:
         known: set[str] = set()
         for seed, chosen, more in _configurations(adapter, cases, seeds, drawn):
-            for case, dtype in itertools.product([*chosen, *more], dtypes):
-                chosen_properties = wanted_properties(dtype, again=case.name in known)
-                yield Block(adapter.name, case, chosen_properties, dtype, device, seed, threads, suite, case in more)
+            for case in (*chosen, *more):
+                lacks = lacking(adapter, case)
+                for dtype in dtypes:
+                    chosen_properties = wanted_properties(dtype, lacks, again=case.name in known)
+                    yield Block(
+                        adapter.name, case, chosen_properties, dtype, device, seed, threads, suite, case in more
+                    )
             known.update(case.name for case in (*chosen, *more))
 
-    return Plan(block for adapter in list(matching(names)) for block in blocks(adapter))
+    def every_block() -> Iterator[Block]:
+        first: Block | None = None
+        applied: set[str] = set()
+        for adapter in list(matching(names)):
+            made = blocks(adapter)
+            if adapter.version is None:
+                made = (replace(block, properties=tuple(properties[:1])) for block in itertools.islice(made, 1))
+            for block in made:
+                first = first or block
+                applied.update(block.properties)
+                yield block
+        absent = tuple(name for name in properties if name in named and name not in applied)
+        if first is not None and absent:
+            yield replace(first, properties=absent)
+
+    return Plan(every_block())
 
 
 def _configurations(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ...harness.adapters.adapter import Case, Cost, Family, Implementation
+from ...harness.adapters.adapter import Case, Cost, Family, Feature, Implementation
 from ...harness.errors import UsageError
 from ...harness.fields.library_types import TypedLayer
 
@@ -27,6 +27,7 @@ class GridAdapter(Implementation):
 
     library = "equiharness"
     family = Family.PLANAR
+    never: tuple[Feature, ...] = (Feature.OFF_GRID, Feature.PARAMETERS, Feature.TWINS)
     #: aot_eager only traces and differentiates; inductor generates code, and only one layer of each family uses it.
     compiler = "aot_eager"
 
@@ -65,6 +66,18 @@ class GridAdapter(Implementation):
             twins=of_layer(layer),
             backends=self.backends(function) if self.leads(case) else (),
         )
+
+    def lacks(self, case: Case) -> set[Feature]:
+        """Backends except in the leading case; one field for both ends unless fibre and box stay."""
+        reads, writes = self.fibres(case)
+        box = self.output_box(case)
+        stays = reads == writes and box in (None, box_of(case))
+        backends = () if self.leads(case) else (Feature.BACKENDS,)
+        return {*super().lacks(case), *backends, *(() if stays else (Feature.SAME_FIELDS,))}
+
+    def output_box(self, case: Case) -> list[int] | None:
+        """Lengths of the axes of the output; None if they are known only after a call."""
+        return None
 
     def layer(self, case: Case, **where: Any) -> Any:
         """The module of one case; ``where`` are its device and dtype."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...harness.adapters.adapter import Case, Cost, Value
+from ...harness.adapters.adapter import Case, Cost, Feature, Value
 from ...harness.adapters.operators import GROUP, LIFTING
 from .. import configurations
 from .adapter import DIM, ORDER, GridAdapter, box_of, cost_of, points_of
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class Convolution(GridAdapter):
     """A convolution of ``equiharness.kernels``; subclasses define its class, its fibres and its cases."""
 
+    never = (Feature.OFF_GRID,)
     kind: str
     reads: str
     writes: str
@@ -87,11 +88,14 @@ class Convolution(GridAdapter):
     def _taps(case: Case) -> int:
         return int(case["kernel"] ** DIM[case["group"]])
 
-    @staticmethod
-    def _outputs(case: Case) -> int:
+    def output_box(self, case: Case) -> list[int]:
+        """The centres of the kernel, with padding and stride."""
         p = case.parameters
         free = 2 * int(p.get("padding") or 0) - int(case["kernel"])
-        return math.prod((n + free) // int(p.get("stride") or 1) + 1 for n in box_of(case))
+        return [(n + free) // int(p.get("stride") or 1) + 1 for n in box_of(case)]
+
+    def _outputs(self, case: Case) -> int:
+        return math.prod(self.output_box(case))
 
 
 class Lifting(Convolution):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ...harness.adapters.adapter import Case, Cost, Family, Implementation
+from ...harness.adapters.adapter import Case, Cost, Family, Feature, Implementation
 from ...harness.search.strategies import cases
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ class _Network(Implementation):
 
     library = "equiharness"
     family = Family.PLANAR
+    #: Scalars become invariants, regular fields or vectors.
+    never = (Feature.BACKENDS, Feature.OFF_GRID, Feature.SAME_FIELDS, Feature.TWINS)
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
         """The network from scalars to its target."""

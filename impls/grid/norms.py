@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ...harness.adapters.adapter import Case, Cost, Expected
+from ...harness.adapters.adapter import Case, Cost, Expected, Feature
 from ...harness.verdict.result import Verdict
 from .. import configurations
-from .adapter import ORDER, GridAdapter, cost_of, points_of
+from .adapter import ORDER, GridAdapter, box_of, cost_of, points_of
 
 if TYPE_CHECKING:
     from ...harness.search.strategies import Cases
@@ -18,6 +18,7 @@ class BatchNorm(GridAdapter):
     """``equiharness.kernels.GroupBatchNorm`` in train and eval mode."""
 
     name = "equiharness.GroupBatchNorm"
+    never = (Feature.OFF_GRID, Feature.TWINS)
     expected: tuple[Expected, ...] = (
         Expected(
             "robustness",
@@ -53,6 +54,10 @@ class BatchNorm(GridAdapter):
     def fibres(self, case: Case) -> tuple[str, str]:
         """Regular fields."""
         return f"{case['fields']}*regular", f"{case['fields']}*regular"
+
+    def output_box(self, case: Case) -> list[int]:
+        """The box of the input."""
+        return box_of(case)
 
     def cost(self, case: Case) -> Cost:
         """In eval mode a scale and a shift; in train mode a pass for mean and variance before it."""

@@ -99,6 +99,10 @@ class AntialiasedPooling(_Resampling):
         """Every stride and border on boxes of every size."""
         return configurations.grid_pool()
 
+    def output_box(self, case: Case) -> list[int]:
+        """Every ``stride``-th point."""
+        return [-(-n // case["stride"]) for n in box_of(case)]
+
     def cost(self, case: Case) -> Cost:
         """One axis after the other: two flops for each tap of the 3 sigma window and each remaining value."""
         taps = 2 * max(round(3 * case["sigma"]), case["stride"] // 2) + 1
@@ -127,6 +131,10 @@ class Upsampling(_Resampling):
 
         return kernels.Upsample(case["group"], case["scale"], mode=case["mode"], align_corners=case["align_corners"])
 
+    def output_box(self, case: Case) -> list[int]:
+        """``scale`` times as many points, rounded down."""
+        return [int(n * case["scale"]) for n in box_of(case)]
+
     def strategy(self) -> Cases:
         """Whole and fractional factors."""
         return configurations.grid_upsampling()
@@ -134,7 +142,7 @@ class Upsampling(_Resampling):
     def cost(self, case: Case) -> Cost:
         """One multiply-add for each of the 2^d corners of each new value."""
         channels = self._channels(case)
-        new = channels * math.prod(int(n * case["scale"]) for n in box_of(case))
+        new = channels * math.prod(self.output_box(case))
         return cost_of(2.0 * 2 ** DIM[case["group"]] * new, channels * points_of(case) + new, backward=2)
 
 

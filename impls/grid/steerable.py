@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...harness.adapters.adapter import Case, Cost, Family, Implementation, Value
+from ...harness.adapters.adapter import ON_GRID, Case, Cost, Family, Feature, Implementation, Value
 from ...harness.adapters.operators import GROUP, LIFTING
 from .. import configurations
 from .adapter import cost_of
@@ -23,6 +23,13 @@ class Regular(Implementation):
     library = "equiharness"
     family = Family.PLANAR
     kind, reads = "SteerableConv", "regular"
+    never = (Feature.BACKENDS,)
+
+    def lacks(self, case: Case) -> set[Feature]:
+        """Elements off the grid or a twin, by the group; one field for both ends unless fibre and size stay."""
+        stays = self.reads == "regular" and case["fields_in"] == case["fields_out"] and _outputs(case) == case["size"]
+        grid = Feature.OFF_GRID if case["group"] in ON_GRID else Feature.TWINS
+        return {*super().lacks(case), grid, *(() if stays else (Feature.SAME_FIELDS,))}
 
     def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
         """The convolution on the plane, padded to keep its size."""

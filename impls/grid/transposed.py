@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -33,10 +32,10 @@ class TransposedRegular(Convolution):
         """Every kernel, stride and padding on boxes of every size."""
         return configurations.grid_transposed()
 
-    @staticmethod
-    def _outputs(case: Case) -> int:
+    def output_box(self, case: Case) -> list[int]:
+        """The points that the kernel reaches from the input's points, without the padding."""
         free = int(case["kernel"]) - 2 * int(case["padding"])
-        return math.prod((n - 1) * int(case["stride"]) + free for n in box_of(case))
+        return [(n - 1) * int(case["stride"]) + free for n in box_of(case)]
 
     def cost(self, case: Case) -> Cost:
         """The dense transposed convolution: one product for every input point and tap."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...harness.adapters.adapter import Case, Cost, Expected, Family, Implementation, Value
+from ...harness.adapters.adapter import Case, Cost, Expected, Family, Feature, Implementation, Value
 from ...harness.adapters.operators import PRODUCT
 from ...harness.search.strategies import cases
 from ...harness.verdict.result import Verdict
@@ -25,6 +25,11 @@ class _E3nn(Implementation):
     backends: tuple[str, ...] = ()
     family = Family.POINTS
     install = "pip install e3nn==0.6.0"
+    never: tuple[Feature, ...] = (Feature.OFF_GRID, Feature.TWINS)
+
+    def lacks(self, case: Case) -> set[Feature]:
+        """Backends except in the first case."""
+        return {*super().lacks(case), *(() if self.backends and self.leads(case) else (Feature.BACKENDS,))}
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
         """The claim of the layer with random weights; the reference has the same weights and its own float64 tables."""
@@ -69,6 +74,11 @@ class Linear(_E3nn):
     name = "e3nn.Linear"
     backends = ("inductor",)
 
+    def lacks(self, case: Case) -> set[Feature]:
+        """One field for both ends if the irreps differ."""
+        same = _multiplicities(case["irreps_in"]) == _multiplicities(case["irreps_out"])
+        return {*super().lacks(case), *(() if same else (Feature.SAME_FIELDS,))}
+
     def cases(self) -> Iterable[Case]:
         """Scalars, pseudoscalars and both parities up to l = 3, with and without biases."""
         wide = "8x0e+4x0o+8x1o+4x1e+4x2e+2x3o"
@@ -103,6 +113,7 @@ class FullyConnectedTensorProduct(_E3nn):
     """``e3nn.o3.FullyConnectedTensorProduct``."""
 
     name = "e3nn.FullyConnectedTensorProduct"
+    never = (Feature.OFF_GRID, Feature.TWINS, Feature.SAME_FIELDS)  # it reads two fields
 
     def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
         """Features times spherical harmonics."""
@@ -141,6 +152,7 @@ class Gate(_E3nn):
     """``e3nn.nn.Gate``: even scalars through their activation, higher irreps times gates."""
 
     name = "e3nn.Gate"
+    never = (Feature.OFF_GRID, Feature.TWINS, Feature.SAME_FIELDS, Feature.PARAMETERS)  # the gates are consumed
 
     def cases(self) -> Iterable[Case]:
         """Even and odd scalars and gated irreps of both parities."""
@@ -171,6 +183,10 @@ class NormActivation(_E3nn):
     """``e3nn.nn.NormActivation``: each irrep scaled by a function of its norm."""
 
     name = "e3nn.NormActivation"
+
+    def lacks(self, case: Case) -> set[Feature]:
+        """Parameters without the bias."""
+        return {*super().lacks(case), *(() if case["bias"] else (Feature.PARAMETERS,))}
 
     def cases(self) -> Iterable[Case]:
         """With and without biases; e3nn 0.6 raises for every layer with ``normalize=False``."""
@@ -203,6 +219,7 @@ class S2Activation(_E3nn):
     """``e3nn.nn.S2Activation``: a pointwise function on the sphere, approximate at every resolution."""
 
     name = "e3nn.S2Activation"
+    never = (Feature.TWINS, Feature.SAME_FIELDS, Feature.PARAMETERS)  # judged over its own resolutions
     expected = (Expected("robustness", Verdict.BROKEN, "the Fourier transform inside refuses an empty batch."),)
 
     def cases(self) -> Iterable[Case]:
@@ -235,6 +252,7 @@ class SphericalHarmonics(_E3nn):
     """``e3nn.o3.SphericalHarmonics`` of vectors."""
 
     name = "e3nn.SphericalHarmonics"
+    never = (Feature.OFF_GRID, Feature.TWINS, Feature.SAME_FIELDS, Feature.PARAMETERS)
     expected = (
         Expected(
             "robustness",

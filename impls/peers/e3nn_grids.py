@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ...harness.adapters.adapter import Case, Cost, Expected, Family, Implementation
+from ...harness.adapters.adapter import Case, Cost, Expected, Family, Feature, Implementation
 from ...harness.search.strategies import cases
 from ...harness.verdict.result import Verdict
 from ..spherical import costs
@@ -32,6 +32,7 @@ class _Grid(Implementation):
     library = "e3nn"
     family = Family.SPHERICAL
     install = "pip install e3nn==0.6.0"
+    never: tuple[Feature, ...] = (Feature.BACKENDS, Feature.OFF_GRID, Feature.PARAMETERS, Feature.SAME_FIELDS)
     expected = (
         Expected("robustness", Verdict.BROKEN, "the FFT for odd numbers of angles refuses empty batches.", ODD),
     )
@@ -72,6 +73,10 @@ class _Grid(Implementation):
             reference=self.function(exact),
             twins=((lambda: self.twin(case, layer)),) if case["angles"] == 2 * case["b"] else (),
         )
+
+    def lacks(self, case: Case) -> set[Feature]:
+        """A twin, unless the grid is the SOFT grid."""
+        return {*super().lacks(case), *(() if case["angles"] == 2 * case["b"] else (Feature.TWINS,))}
 
     def fields(self, case: Case) -> tuple[Field, Field]:
         """Source and target."""
@@ -142,6 +147,7 @@ class ToS2Grid(_Grid):
     """``e3nn.o3.ToS2Grid``: coefficients to samples."""
 
     name = "e3nn.ToS2Grid"
+    never = (*_Grid.never, Feature.BAND_LIMIT)  # it reads coefficients
 
     def fields(self, case: Case) -> tuple[Field, Field]:
         """One irrep of each degree to a scalar on S2."""

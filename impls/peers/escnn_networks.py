@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ...harness.adapters.adapter import Case, Cost
+from ...harness.adapters.adapter import Case, Cost, Feature
 from ...harness.search.strategies import listed
 from ..grid.networks import blurred, count, settle
 from .escnn import Escnn
@@ -20,6 +20,14 @@ class _Network(Escnn):
     """A network with random weights and random norms, in eval mode, on inputs that a picture can show."""
 
     expected = (empty_batch("escnn"),)
+
+    def layer_lacks(self, case: Case) -> set[Feature]:
+        """Elements off the grid, because inputs are given; a twin; one field for both ends, unless there is one point.
+
+        Scalars become regular fields, or invariants on a coarser grid.
+        """
+        same = () if case["size"] == 1 else (Feature.SAME_FIELDS,)
+        return {Feature.OFF_GRID, Feature.TWINS, *same}
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
         """The claim of the layer, with blurred noise as input."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ...harness.adapters.adapter import Case, Expected, Family, Implementation
+from ...harness.adapters.adapter import ON_GRID, Case, Expected, Family, Feature, Implementation
 from ...harness.errors import UsageError
 from ...harness.fields.library_types import TypedLayer
 from ...harness.verdict.result import Verdict
@@ -95,7 +95,13 @@ class SteerableAdapter(SteerableLayer, Implementation):
     """An adapter of escnn or e2cnn; subclasses name the library, and make a module of one case."""
 
     family = Family.PLANAR
+    never: tuple[Feature, ...] = (Feature.BACKENDS,)
     reader: FieldTypeReader
+
+    def lacks(self, case: Case) -> set[Feature]:
+        """Elements off the grid or twins, by the group; and what the layer itself lacks."""
+        grid = Feature.OFF_GRID if case["group"] in ON_GRID else Feature.TWINS
+        return {*super().lacks(case), grid, *self.layer_lacks(case)}
 
     def make(self, case: Case) -> Any:
         """The library's module of one case, without the warnings that its import gives."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...harness.adapters.adapter import Case, Cost, Family
+from ...harness.adapters.adapter import Case, Cost, Family, Feature
 from ...harness.errors import MissingDependencyError
 from ..grid.adapter import GridAdapter
 from ..grid.convolutions import Lifting, Regular, Separable
@@ -57,6 +57,7 @@ class Gconv(GridAdapter):
     library = "gconv_TPK"
     family = Family.OCTAHEDRAL
     install = INSTALL
+    never = (Feature.OFF_GRID,)
     kind: str
     #: Our adapter of the same operator: fibres and costs.
     ours: GridAdapter
@@ -102,6 +103,10 @@ class Gconv(GridAdapter):
         claim = super().build(case, device=device, dtype=dtype, seed=seed)
         [theirs] = claim.modules
         return replace(claim, twins=(lambda: self._twin(case, theirs, claim),)) if self._is_ours(case) else claim
+
+    def lacks(self, case: Case) -> set[Feature]:
+        """A twin, unless our layer is the same operator."""
+        return {*super().lacks(case), *(() if self._is_ours(case) else (Feature.TWINS,))}
 
     def _is_ours(self, case: Case) -> bool:
         return bool(case["kernel"] <= 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from ...harness.adapters.adapter import Case, Cost, Expected, Family, Implementation, Value
+from ...harness.adapters.adapter import ON_GRID, Case, Cost, Expected, Family, Feature, Implementation, Value
 from ...harness.adapters.operators import GROUP, LIFTING
 from ...harness.search.strategies import cases
 from ...harness.verdict.result import Verdict
@@ -22,6 +22,7 @@ class _Plain(Implementation):
 
     library = "torch"
     install = "pip install torch"
+    never = (Feature.BACKENDS, Feature.TWINS)
     #: The properties that must find the claim false; homomorphism only tests the fields.
     expected = tuple(
         Expected(name, Verdict.BROKEN, _REASON)
@@ -50,6 +51,12 @@ class _Plain(Implementation):
         box = Grid(*[case["size"]] * symmetry.dim)
         source, target = (Field(box, symmetry, f"{case[n]}*trivial") for n in ("channels_in", "channels_out"))
         return Claim(layer, symmetry, source, target, dtype=getattr(torch, dtype), device=device, seed=seed)
+
+    def lacks(self, case: Case) -> set[Feature]:
+        """Elements off the grid for groups of the grid; one field for both ends unless channels and size stay."""
+        stays = case["channels_in"] == case["channels_out"] and case["kernel"] % 2 == 1
+        grid = (Feature.OFF_GRID,) if case["group"] in ON_GRID else ()
+        return {*super().lacks(case), *grid, *(() if stays else (Feature.SAME_FIELDS,))}
 
     def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
         """The plain convolution with the same number of channels, which shows the cost and the savings of symmetry."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from ...harness.adapters.adapter import Case, Cost, Family, Implementation, Value
+from ...harness.adapters.adapter import Case, Cost, Family, Feature, Implementation, Value
 from ..s2cnn_twin import INSTALL, theirs_like, twin
 from ..spherical import convolutions as spherical
 
@@ -24,6 +24,7 @@ class _S2cnn(Implementation):
     library = "s2cnn"
     family = Family.SPHERICAL
     install = INSTALL
+    never = (Feature.BACKENDS, Feature.OFF_GRID)
     domain: str
 
     def cases(self) -> Iterable[Case]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...harness.adapters.adapter import Case, Cost, Value
+from ...harness.adapters.adapter import Case, Cost, Feature, Value
 from ...harness.adapters.operators import GROUP, LIFTING
 from ...harness.search.strategies import cases, listed
 from .. import configurations
@@ -47,6 +47,10 @@ class SteerableLayer:
     def strategy(self) -> Cases:
         """Planar groups, sizes and numbers of fields."""
         return configurations.steerable_pointwise()
+
+    def layer_lacks(self, case: Case) -> set[Feature]:
+        """The features that the claim of this layer lacks, whatever its group."""
+        return {Feature.TWINS}
 
     def contract(self, case: Case) -> Contract:
         """The contract for elements off the grid: the error vanishes on fine grids."""
@@ -86,6 +90,15 @@ class Convolution(SteerableLayer):
         """Odd and even kernels, on boxes whose symmetry they keep."""
         return configurations.steerable_convolution()
 
+    def layer_lacks(self, case: Case) -> set[Feature]:
+        """One field for both ends unless fibre and size stay; a twin exists where the library's adapter makes one."""
+        fields = case.parameters.get("source", "regular") == "regular" and case["fields_in"] == case["fields_out"]
+        return set() if fields and self.output_size(case) == case["size"] else {Feature.SAME_FIELDS}
+
+    def output_size(self, case: Case) -> int:
+        """The number of points on each axis of the output."""
+        return int((case["size"] + 2 * case["padding"] - case["kernel"]) // case["stride"] + 1)
+
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """The layer with its own basis: by default the libraries share bases between layers of every dtype."""
         cutoff = {"frequencies_cutoff": case["cutoff"]} if "cutoff" in case.parameters else {}
@@ -103,7 +116,7 @@ class Convolution(SteerableLayer):
 
     def cost(self, case: Case) -> Cost:
         """The dense convolution of the expanded filter."""
-        points = ((case["size"] + 2 * case["padding"] - case["kernel"]) // case["stride"] + 1) ** 2
+        points = self.output_size(case) ** 2
         return convolution_cost(case, case["size"] ** 2, points, taps_at=points)
 
 
@@ -122,6 +135,15 @@ class TransposedConvolution(Convolution):
     def strategy(self) -> Cases:
         """Every size."""
         return configurations.steerable_transposed()
+
+    def layer_lacks(self, case: Case) -> set[Feature]:
+        """A twin; and elements off the grid for a stride."""
+        strided = () if case["stride"] == 1 else (Feature.OFF_GRID,)
+        return {*super().layer_lacks(case), Feature.TWINS, *strided}
+
+    def output_size(self, case: Case) -> int:
+        """The points that the kernel reaches, without the padding."""
+        return int((case["size"] - 1) * case["stride"] + case["kernel"] - 2 * case["padding"])
 
     def contract(self, case: Case) -> Contract:
         """No claim off the grid for a stride, because the phases of the output use different taps.
@@ -146,7 +168,7 @@ class TransposedConvolution(Convolution):
 
     def cost(self, case: Case) -> Cost:
         """One product for every input point and tap."""
-        points = ((case["size"] - 1) * case["stride"] + case["kernel"] - 2 * case["padding"]) ** 2
+        points = self.output_size(case) ** 2
         return convolution_cost(case, case["size"] ** 2, points, taps_at=case["size"] ** 2)
 
 
@@ -183,7 +205,7 @@ class VolumeConvolution(Convolution):
 
     def cost(self, case: Case) -> Cost:
         """The dense convolution of the expanded filter."""
-        points = ((case["size"] + 2 * case["padding"] - case["kernel"]) // case["stride"] + 1) ** 3
+        points = self.output_size(case) ** 3
         g, k = {"O": 24, "Oh": 48}[case["group"]], case["kernel"]
         ci = case["fields_in"] * (1 if case["source"] == "trivial" else g)
         return dense_cost(ci, case["fields_out"] * g, k**3, case["size"] ** 3, points, taps_at=points)
@@ -199,6 +221,10 @@ class TrivialOutput(SteerableLayer):
     def strategy(self) -> Cases:
         """One kernel, because its basis takes long to compute, on boxes of every size."""
         return cases(group=("SO3",), size=range(5, 10), kernel=(5,), fields_in=(1, 2), fields_out=(1, 2))
+
+    def layer_lacks(self, case: Case) -> set[Feature]:
+        """A twin, and one field for both ends: vectors are among the inputs only."""
+        return {Feature.TWINS, Feature.SAME_FIELDS}
 
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """Fields of degree 0 and 1 in, of degree 0 out."""
@@ -224,6 +250,10 @@ class QuotientNonlinearity(SteerableLayer):
     def strategy(self) -> Cases:
         """Few points: the layer is pointwise in space."""
         return cases(group=("SO3",), size=range(1, 6), channels=(1, 2, 3), degree=(1, 2))
+
+    def layer_lacks(self, case: Case) -> set[Feature]:
+        """Everything: the contract is exact, and the outputs are scalars."""
+        return {Feature.OFF_GRID, Feature.PARAMETERS, Feature.SAME_FIELDS, Feature.TWINS}
 
     def contract(self, case: Case) -> Contract:
         """Only the rotations of the cube, which permute the samples on the sphere.
@@ -259,6 +289,10 @@ class FourierNonlinearity(SteerableLayer):
     def strategy(self) -> Cases:
         """Only C8, because the layer has eight samples."""
         return cases(group=("C8",), size=range(1, 12), fields=(1, 2, 3))
+
+    def layer_lacks(self, case: Case) -> set[Feature]:
+        """Parameters and a twin."""
+        return {Feature.PARAMETERS, Feature.TWINS}
 
     def layer(self, nn: Any, gspace: Any, case: Case) -> Any:
         """Frequencies up to 2."""
@@ -320,12 +354,16 @@ class Recipe:
         about: the layer in one sentence.
         strided: a stride of 2, which is centred on odd sizes only.
         regroups: channels are regrouped by fields, which neither library can do on an empty batch.
+        parameters: the layer has parameters.
+        same_fields: (size) -> whether output and input are one field.
     """
 
     build: Callable[[Any, Any, int], Any]
     about: str
     strided: bool = False
     regroups: bool = False
+    parameters: bool = False
+    same_fields: Callable[[int], bool] = lambda size: True
 
 
 def _gated(nn: Any, gspace: Any, fields: int) -> Any:
@@ -357,22 +395,31 @@ RECIPES: Mapping[str, Recipe] = {
         strided=True,
     ),
     "PointwiseAdaptiveAvgPool": Recipe(
-        build=lambda nn, g, n: nn.PointwiseAdaptiveAvgPool(regular(nn, g, n), (3, 3)), about="to 3 x 3."
+        build=lambda nn, g, n: nn.PointwiseAdaptiveAvgPool(regular(nn, g, n), (3, 3)),
+        about="to 3 x 3.",
+        same_fields=lambda size: size == 3,
     ),
     "PointwiseAdaptiveMaxPool": Recipe(
-        build=lambda nn, g, n: nn.PointwiseAdaptiveMaxPool(regular(nn, g, n), (3, 3)), about="to 3 x 3."
+        build=lambda nn, g, n: nn.PointwiseAdaptiveMaxPool(regular(nn, g, n), (3, 3)),
+        about="to 3 x 3.",
+        same_fields=lambda size: size == 3,
     ),
     "R2Upsampling": Recipe(
         build=lambda nn, g, n: nn.R2Upsampling(regular(nn, g, n), scale_factor=2, mode="bilinear", align_corners=True),
         about="two-fold, bilinear, corners aligned.",
+        same_fields=lambda size: False,
     ),
     "GroupPooling": Recipe(
         build=lambda nn, g, n: nn.GroupPooling(regular(nn, g, n)),
         about="the maximum over each regular field.",
         regroups=True,
+        same_fields=lambda size: False,
     ),
     "NormPool": Recipe(
-        build=lambda nn, g, n: nn.NormPool(regular(nn, g, n)), about="the norm of each field.", regroups=True
+        build=lambda nn, g, n: nn.NormPool(regular(nn, g, n)),
+        about="the norm of each field.",
+        regroups=True,
+        same_fields=lambda size: False,
     ),
     "ReLU": Recipe(build=lambda nn, g, n: nn.ReLU(regular(nn, g, n)), about="on regular fields."),
     "ELU": Recipe(build=lambda nn, g, n: nn.ELU(regular(nn, g, n)), about="on regular fields."),
@@ -380,24 +427,32 @@ RECIPES: Mapping[str, Recipe] = {
         build=lambda nn, g, n: nn.NormNonLinearity(irreps(nn, g, n), function="n_relu", bias=True),
         about="ReLU of the norm with a bias, on irreps of frequency 1.",
         regroups=True,
+        parameters=True,
     ),
     "GatedNonLinearity1": Recipe(
-        build=_gated, about="irreps multiplied by the sigmoid of scalars, the gates last.", regroups=True
+        build=_gated,
+        about="irreps multiplied by the sigmoid of scalars, the gates last.",
+        regroups=True,
+        parameters=True,
+        same_fields=lambda size: False,
     ),
     "InnerBatchNorm": Recipe(
         build=lambda nn, g, n: settled(nn.InnerBatchNorm(regular(nn, g, n))),
         about="on regular fields, in eval mode with statistics of its own.",
         regroups=True,
+        parameters=True,
     ),
     "NormBatchNorm": Recipe(
         build=lambda nn, g, n: settled(nn.NormBatchNorm(irreps(nn, g, n))),
         about="on irreps of frequency 1, in eval mode with statistics of its own.",
         regroups=True,
+        parameters=True,
     ),
     "GNormBatchNorm": Recipe(
         build=lambda nn, g, n: settled(nn.GNormBatchNorm(irreps(nn, g, n))),
         about="on irreps of frequency 1, in eval mode with statistics of its own.",
         regroups=True,
+        parameters=True,
     ),
 }
 
@@ -406,6 +461,12 @@ class RecipeLayer(SteerableLayer):
     """A layer that is built by a recipe."""
 
     recipe: Recipe
+
+    def layer_lacks(self, case: Case) -> set[Feature]:
+        """A twin, and what the recipe says; a stride of 2 may keep a size of at most 4, where padding adds as much."""
+        same = self.recipe.same_fields(case["size"]) and (not self.recipe.strided or case["size"] <= 4)
+        parameters = () if self.recipe.parameters else (Feature.PARAMETERS,)
+        return {Feature.TWINS, *parameters, *(() if same else (Feature.SAME_FIELDS,))}
 
     def strategy(self) -> Cases:
         """Odd sizes only where the stride is 2: on even ones it is off centre."""

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...harness.adapters.adapter import Case, Cost, Expected, Family, Implementation, Value
+from ...harness.adapters.adapter import Case, Cost, Expected, Family, Feature, Implementation, Value
 from ...harness.adapters.operators import TRANSFORM, ZONAL
 from ...harness.errors import MissingDependencyError
 from ...harness.search.strategies import cases
@@ -101,6 +101,7 @@ class _TorchHarmonics(Implementation):
     library = "torch-harmonics"
     family = Family.SPHERICAL
     install = INSTALL
+    never: tuple[Feature, ...] = (Feature.BACKENDS, Feature.OFF_GRID)
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
         """The claim of the layer with random weights, in float32 or, if the library supports it, in float64."""
@@ -148,6 +149,7 @@ class RealSHT(_TorchHarmonics):
     """``torch_harmonics.RealSHT`` and back by ``InverseRealSHT``: the projection on the degrees below b."""
 
     name = "torch_harmonics.RealSHT"
+    never = (Feature.BACKENDS, Feature.OFF_GRID, Feature.PARAMETERS)
     expected = (EMPTY_BATCH,)
 
     def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
@@ -221,6 +223,7 @@ class SpectralConvS2(_TorchHarmonics):
     """``torch_harmonics.SpectralConvS2``: one matrix for each degree, so that only zonal kernels exist."""
 
     name = "torch_harmonics.SpectralConvS2"
+    never = (Feature.BACKENDS, Feature.OFF_GRID, Feature.PARAMETERS, Feature.TWINS)  # its weights are complex
     expected = (
         EMPTY_BATCH,
         *(
@@ -234,6 +237,10 @@ class SpectralConvS2(_TorchHarmonics):
             for name in ("equivariance", "worst_case", "adjoint", "composition")
         ),
     )
+
+    def lacks(self, case: Case) -> set[Feature]:
+        """One field for both ends if the bandwidth changes."""
+        return {*super().lacks(case), *(() if case["b"] == case["b_out"] else (Feature.SAME_FIELDS,))}
 
     def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
         """The layer with real weights, which are equivariant."""
@@ -295,6 +302,7 @@ class DiscreteContinuousConvS2(_TorchHarmonics):
     """
 
     name = "torch_harmonics.DiscreteContinuousConvS2"
+    never = (Feature.BACKENDS, Feature.OFF_GRID, Feature.TWINS)
 
     def require(self) -> None:
         """Raise unless the library and its compiled part can be imported."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...harness.adapters.adapter import Case, Cost, Value
+from ...harness.adapters.adapter import Case, Cost, Feature, Value
 from ...harness.adapters.operators import TRANSFORM
 from ...harness.search.strategies import cases
 from .. import configurations
@@ -21,6 +21,7 @@ class SO3ToS2(Spherical):
     """``equiharness.kernels.SO3ToS2``: the mean over gamma."""
 
     name = "equiharness.SO3ToS2"
+    never = (*Spherical.never, Feature.SAME_FIELDS)
 
     def cases(self) -> Iterable[Case]:
         """Two bandwidths."""
@@ -48,6 +49,7 @@ class Integral(Spherical):
     """``equiharness.kernels.s2_integrate`` and ``so3_integrate``."""
 
     name = "equiharness.integrate"
+    never = (*Spherical.never, Feature.SAME_FIELDS)
 
     def cases(self) -> Iterable[Case]:
         """Both domains at three bandwidths."""
@@ -76,6 +78,10 @@ class Resample(Spherical):
     """``equiharness.kernels.s2_resample`` and ``so3_resample``: spectral pooling and upsampling."""
 
     name = "equiharness.resample"
+
+    def lacks(self, case: Case) -> set[Feature]:
+        """One field for both ends if the bandwidth changes."""
+        return {*super().lacks(case), *(() if case["b_in"] == case["b_out"] else (Feature.SAME_FIELDS,))}
 
     def cases(self) -> Iterable[Case]:
         """Down and up, on both domains."""
@@ -149,6 +155,11 @@ class ResBlock(Spherical):
     """``equiharness.kernels.S2ResBlock`` and ``SO3ResBlock``, at the bandwidth of each signal."""
 
     name = "equiharness.ResBlock"
+    never = (Feature.OFF_GRID, Feature.TWINS)
+
+    def lacks(self, case: Case) -> set[Feature]:
+        """One field for both ends for signals on S2, which become signals on SO(3)."""
+        return {*super().lacks(case), *((Feature.SAME_FIELDS,) if case["domain"] == "s2" else ())}
 
     def cases(self) -> Iterable[Case]:
         """With the plain relu, and oversampled."""
@@ -187,6 +198,7 @@ class Stack(Spherical):
     """``equiharness.kernels.SpectralSequential`` of three convolutions, which exchange spectra."""
 
     name = "equiharness.SpectralSequential"
+    never = (Feature.OFF_GRID, Feature.SAME_FIELDS)
 
     def cases(self) -> Iterable[Case]:
         """Bandwidths that fall from layer to layer."""

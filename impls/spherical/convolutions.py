@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...harness.adapters.adapter import Case, Cost, Expected, Family, Implementation, Value
+from ...harness.adapters.adapter import Case, Cost, Expected, Family, Feature, Implementation, Value
 from ...harness.adapters.operators import ROTATIONS, SPHERE
 from ...harness.fields.library_types import TypedLayer
 from ...harness.verdict.result import Verdict
@@ -105,6 +105,14 @@ class Spherical(Implementation):
     family = Family.SPHERICAL
     #: Backends of the first case: compilers and export.
     backends: tuple[str, ...] = ()
+    never: tuple[Feature, ...] = (Feature.OFF_GRID, Feature.PARAMETERS, Feature.TWINS)
+
+    def lacks(self, case: Case) -> set[Feature]:
+        """Backends except in the first case; one field for both ends unless bandwidth and channels stay."""
+        backends = () if self.backends and self.leads(case) else (Feature.BACKENDS,)
+        p = case.parameters
+        stays = all(p[f"{name}_in"] == p[f"{name}_out"] for name in ("b", "channels") if f"{name}_in" in p)
+        return {*super().lacks(case), *backends, *(() if stays else (Feature.SAME_FIELDS,))}
 
     def build(self, case: Case, *, device: str, dtype: str, seed: int) -> Claim:
         """The claim of the layer with random weights and biases, in evaluation mode."""
@@ -163,6 +171,7 @@ class _Convolution(Spherical):
     """Cases and costs of the convolutions."""
 
     domain: str
+    never: tuple[Feature, ...] = (Feature.OFF_GRID,)
     expected = ALIASES
 
     def case_of(self, kind: str, parameters: Mapping[str, Value]) -> Case | None:
@@ -211,6 +220,7 @@ class S2Conv(_Convolution):
     """``equiharness.kernels.S2Conv``: S2 to SO(3)."""
 
     name = "equiharness.S2Conv"
+    never = (Feature.OFF_GRID, Feature.SAME_FIELDS)
     backends = ("inductor", "export")
     domain = "s2"
 
@@ -250,6 +260,7 @@ class SO3Shortcut(Spherical):
     """``equiharness.kernels.SO3Shortcut``: the one-point convolution of residual blocks."""
 
     name = "equiharness.SO3Shortcut"
+    never = (Feature.OFF_GRID, Feature.TWINS)
 
     def cases(self) -> Iterable[Case]:
         """A change of channels, and of bandwidth both ways."""

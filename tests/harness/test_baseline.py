@@ -115,6 +115,18 @@ def test_what_is_no_worse_is_left_alone(before, after):
     assert worse(before, after) == []
 
 
+def test_what_vanished_with_a_library_names_the_library():
+    """A run has one check of an implementation whose library is missing."""
+    baseline = {f"lib.Layer | a=1 | {name} | float32": entry_of("", result()) for name in ("adjoint", "parity")}
+    one = result("SKIPPED", "NOT_INSTALLED", None, bound=None, message="lib is missing")
+    skipped = {"lib.Layer | a=1 | homomorphism | float32": one.model_copy(update={"implementation": "lib.Layer"})}
+    lines = [str(line) for line in compare(baseline, skipped, lambda key: True)]
+    assert len(lines) == 2
+    assert all("no longer checked: NOT_INSTALLED: lib is missing" in line for line in lines)
+    checked = {"lib.Layer | a=2 | adjoint | float32": result().model_copy(update={"implementation": "lib.Layer"})}
+    assert all("vanished" in str(line) for line in compare(baseline, {**skipped, **checked}, lambda key: True))
+
+
 def test_a_check_that_this_run_was_not_asked_for_has_not_vanished():
     assert worse(result(), None, expected=False) == []
 

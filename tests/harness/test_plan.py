@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from equiharness.harness.adapters.adapter import Case
+from equiharness.harness.adapters.adapter import Case, Feature
 from equiharness.harness.adapters.registry import implementations
 from equiharness.harness.runs.checks import plan, run_check
 from equiharness.harness.runs.plan import Check
@@ -38,6 +38,39 @@ def test_a_configuration_that_nobody_listed_can_be_named():
     [check] = plan([LAYER], ["equivariance"], suite=SUITE, dtypes=["float32"], cases=named.name)
     assert check.case == named
     assert not plan([LAYER], ["equivariance"], suite=SUITE, dtypes=["float32"], cases="group=C4 size=21")
+
+
+def test_what_a_case_lacks_is_not_planned():
+    properties = ["equivariance", "parity", "training"]
+    needs = {"parity": Feature.TWINS, "training": Feature.PARAMETERS}
+    options = {"suite": SUITE, "dtypes": ["float32"], "needs": needs}
+    assert {c.property for c in plan(["torch.nn.Conv3d"], properties, **options)} == {"equivariance", "training"}
+    assert {c.property for c in plan(["equiharness.GroupPool"], properties, **options)} == {"equivariance"}
+    assert {c.property for c in plan([LAYER], properties, **options)} == set(properties)
+
+
+def test_what_was_named_and_applies_nowhere_is_planned_once():
+    options = {"suite": SUITE, "needs": {"parity": Feature.TWINS}, "named": ["parity"]}
+    checks = plan(["torch.nn.*"], ["equivariance", "parity"], **options)
+    assert [(c.property, c.dtype) for c in checks if c.property == "parity"] == [("parity", "float32")]
+    elsewhere = plan(["torch.nn.*", LAYER], ["equivariance", "parity"], **options)
+    assert {c.implementation for c in elsewhere if c.property == "parity"} == {LAYER}
+
+
+def test_a_missing_library_has_one_check(monkeypatch):
+    monkeypatch.setattr(type(adapter("torch.nn.Conv2d")), "version", None)
+    properties = ["homomorphism", "equivariance"]
+    [check] = plan(["torch.nn.Conv2d"], properties, suite=SUITE, seeds=(0, 1), drawn=1)
+    assert check.property == "homomorphism"
+    assert run_check(check).result.reason.code == "NOT_INSTALLED"
+
+
+def test_a_case_that_its_adapter_cannot_describe_is_planned_in_full():
+    """The check shows the error; the plan does not fail for it."""
+    name = next(iter(adapter(LAYER).cases())).name.replace("group=C4", "group=C7")
+    checks = plan([LAYER], ["equivariance", "parity"], suite=SUITE, cases=name, needs={"parity": Feature.TWINS})
+    assert [c.property for c in checks] == ["equivariance", "parity"] * 2
+    assert run_check(checks[0]).result.verdict is Verdict.CRASHED
 
 
 def test_each_seed_draws_configurations_of_its_own_and_says_how_to_name_them():

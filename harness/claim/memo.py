@@ -59,7 +59,7 @@ def digest(tree: Tree) -> str:
         known.update(f"{path} {v.dtype} {tuple(v.shape)} {v.device}".encode())
         v = torch.view_as_real(v) if v.is_complex() else v
         if v.numel():
-            known.update(v.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy())
+            known.update(v.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy().data)
     return known.hexdigest()
 
 

@@ -69,7 +69,7 @@ def at_rounding(error: float) -> Reason:
 def rounding_of(
     subject: Subject, x: Tree, apart: Callable[[Tree, Tree], float], elements: Sequence[Element] = ()
 ) -> Rounding:
-    """The rounding of a layer at inputs x: kappa = max(1, P_32 / eps_32, C), as for exact claims.
+    """The rounding of a layer at inputs x: kappa as for exact claims.
 
     Args:
         subject: the layer at its finest resolution. If f_* cannot be computed, only C is measured, in the working

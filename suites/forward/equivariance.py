@@ -1,6 +1,6 @@
 """Equivariance of the forward pass: E_* and E_p for every exact element, with a derived bound and the power.
 
-kappa = max(1, P_32/eps_32, C)      bound = S kappa (eps + delta)      power = min_g W(g) / bound
+kappa as in ``rounding``      bound = S kappa (eps + delta)      power = min_g W(g) / bound
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,10 @@ from .claim import Claim
 from .memo import digest, state_of
 from .recast import recast
 
+#: Values of inputs that are evaluated in one call; more would save no time and cost memory.
+LARGEST_BATCH = 2**20
+#: Outputs of one sample in two batches agree to this number of steps of their dtype, or samples are not independent.
+SAME_SAMPLE = 2**6
 #: Part of autograd's message where a graph is needed inside no_grad().
 NO_GRAPH = "does not require grad"
 
@@ -100,16 +104,8 @@ class Subject:
         claim = self.claim
 
         def evaluated() -> tuple[Tree, Callable[..., Any]]:
-            cast = function
-            if form != "as it is":
-                cast = recast(function, getattr(torch, form), perturbation=perturbation, seed=seed)
-            start = time.perf_counter()
-            with seeded(claim.call_seed, claim.device), full_float32():
-                y = self._without_graph(claim.bare(cast), x)
-                if claim.device != "cpu":
-                    torch.cuda.synchronize()
-            self.seconds += time.perf_counter() - start
-            return _detached(y), function  # the function stays alive, so that no other one can get its id
+            y = self._evaluated(function, form, x, perturbation=perturbation, seed=seed)
+            return y, function  # the function stays alive, so that no other one can get its id
 
         key = self._key(function, form, perturbation, seed, x)
         if key is None:
@@ -120,6 +116,58 @@ class Subject:
         outputs = [v for _, v in leaves(y) if isinstance(v, torch.Tensor)]
         self._was_double = all(v.dtype is torch.float64 for v in outputs if v.is_floating_point())
         return tree_map(self._output, claim.target, y)
+
+    def _evaluated(
+        self, function: Callable[..., Any], form: str, x: Tree, *, perturbation: float = 0.0, seed: int = 0
+    ) -> Tree:
+        """The outputs of one call, without their graphs."""
+        claim = self.claim
+        cast = function
+        if form != "as it is":
+            cast = recast(function, getattr(torch, form), perturbation=perturbation, seed=seed)
+        start = time.perf_counter()
+        with seeded(claim.call_seed, claim.device), full_float32():
+            y = self._without_graph(claim.bare(cast), x)
+            if claim.device != "cpu":
+                torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - start
+        return _detached(y)
+
+    def evaluate_together(self, x: Tree, working: Sequence[Tree], exact: Sequence[Tree]) -> None:
+        """Compute f_p at some inputs in one call and f_* at others in another, for the calls that will follow.
+
+        Both calls begin with x, whose outputs are known. Where they come out otherwise than before, samples influence
+        each other (batch norm in train mode): nothing is kept, and every input gets a call of its own. So it is where
+        the inputs together are large.
+
+        Args:
+            x: an input at which ``working`` and ``reference`` were called.
+            working: inputs of ``working``.
+            exact: inputs of ``reference``.
+        """
+        if self.claim.device != "cpu" or self.claim.call_seed is not None or not self.claim.batched:
+            return
+        self._together(self._native, self.rounded(x), [self.rounded(v) for v in working])
+        if not self._own_reference:
+            self._together(self._double, x, list(exact))
+
+    def _together(self, run: tuple[Callable[..., Any], str], x: Tree, others: list[Tree]) -> None:
+        memo, function = self.claim.memo, run[0]
+        keys = [self._key(*run, 0.0, 0, v) for v in (x, *others)]
+        wanted = [(key, v) for key, v in zip(keys, (x, *others), strict=True) if key == keys[0] or key not in memo]
+        inputs = [v for _, v in wanted]
+        values = sum(v.numel() for tree in inputs for _, v in leaves(tree))
+        if keys[0] not in memo or len(inputs) < 3 or values > LARGEST_BATCH or not _alike(inputs):
+            return
+        try:
+            y = self._evaluated(*run, tree_map(lambda *rows: torch.cat(rows), *inputs))
+            parts = _cut(y, len(inputs))
+        except Exception:  # a layer may take batches of one size only; the calls that follow are single ones
+            return
+        if self._key(*run, 0.0, 0, x) != keys[0] or not _close(parts[0], memo.known(keys[0])[0]):
+            return
+        for (key, _), part in zip(wanted[1:], parts[1:], strict=True):
+            memo.put(key, (part, function))
 
     def _key(
         self, function: Callable[..., Any], form: str, perturbation: float, seed: int, x: Tree
@@ -214,6 +262,38 @@ def handed_over(x: Tree) -> Tree:
     Where a gradient is wanted the copies belong to the graph and are no leaves, so in-place layers work there too.
     """
     return tree_map(lambda v: v.clone(memory_format=torch.contiguous_format), x)
+
+
+def _alike(trees: Sequence[Tree]) -> bool:
+    """Whether the tensors at each place agree in dtype and shape and have a batch axis."""
+    rows = [[(v.dtype, v.shape) for _, v in leaves(tree)] for tree in trees]
+    return all(row == rows[0] for row in rows) and all(len(shape) > 0 for _, shape in rows[0])
+
+
+def _cut(y: Tree, count: int) -> list[Tree]:
+    """A tree of outputs of ``count`` batches in a row, batch by batch."""
+    chunks = {path: v.chunk(count) for path, v in leaves(y)}
+    if any(len(rows) != count or len({len(v) for v in rows}) > 1 for rows in chunks.values()):
+        raise ValueError("the outputs do not have the batch's axis first")
+
+    def part(i: int) -> Tree:
+        paths = iter(chunks)
+        return tree_map(lambda _: chunks[next(paths)][i].clone(), y)
+
+    return [part(i) for i in range(count)]
+
+
+def _close(a: Tree, b: Tree) -> bool:
+    """Whether outputs of two batches agree up to the rounding of sums in another order."""
+    for (_, u), (_, v) in zip(leaves(a), leaves(b), strict=True):
+        if not u.is_floating_point():
+            if not torch.equal(u, v):
+                return False
+            continue
+        allowed = SAME_SAMPLE * torch.finfo(u.dtype).eps * v.abs().max() if v.numel() else 0.0
+        if not bool(((u - v).abs() <= allowed).all()):
+            return False
+    return True
 
 
 def _detached(y: Tree) -> Tree:

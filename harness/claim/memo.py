@@ -35,6 +35,13 @@ class Memo:
             return self._values[key][0]
         return self.put(key, make())
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._values
+
+    def known(self, key: Hashable) -> Any:
+        """The value of a key that is kept."""
+        return self._values[key][0]
+
     def put(self, key: Hashable, value: Any) -> Any:
         """Keep a value in place of an older one, and return it."""
         size = sum(v.numel() * v.element_size() for _, v in leaves(value) if isinstance(v, torch.Tensor))

@@ -90,8 +90,12 @@ def measure(subject: Subject, elements: Sequence[Element], x: Tree, rng: np.rand
         loop = _Loop(subject, claim, x, y, y_p, tallies, estimated, rng)
         if finite and repeatable:
             loop.estimate_floor() if estimated else loop.estimate_rounding()
-            for g in elements:
-                loop.visit(g, elements)
+            moved = [loop.moved(g) for g in elements]
+            if not estimated:
+                exact = [v for gx, rounded in moved for v in (gx, rounded)[: 1 if rounded is gx else 2]]
+                subject.evaluate_together(x, [rounded for _, rounded in moved], exact)
+            for g, (gx, rounded) in zip(elements, moved, strict=True):
+                loop.visit(g, elements, gx, rounded)
     return Measured(
         claim=claim,
         elements=list(elements),
@@ -159,13 +163,16 @@ class _Loop:
             tally.kappa.add_floor(tally.scale.rounding(b.roll(-1, 0) - y), scale)
             tally.input_variation = tally.scale.relative(y - y.roll(1, 0))
 
-    def visit(self, g: Element, elements: Sequence[Element]) -> None:
+    def moved(self, g: Element) -> tuple[Tree, Tree]:
+        """a_g x, and a_g x rounded to the working precision."""
+        gx = self.claim.act(self.claim.source, g, self.x)
+        # x is exact in the working precision, and so is a permutation of it.
+        permutes = all(leaf.permutes(g) for _, leaf in leaves(self.claim.source))
+        return gx, gx if permutes else self.subject.through(gx, self.claim.dtype)
+
+    def visit(self, g: Element, elements: Sequence[Element], gx: Tree, rounded: Tree) -> None:
         """Measure the errors at one element, on every leaf."""
         claim, subject = self.claim, self.subject
-        gx = claim.act(claim.source, g, self.x)
-        # x is exact in the working precision, and so is a permutation of it.
-        permutes = all(leaf.permutes(g) for _, leaf in leaves(claim.source))
-        rounded = gx if permutes else subject.through(gx, claim.dtype)
         fgx_p = subject.working(rounded)
         if self.estimated or subject.own_reference:
             fgx = fgx_rounded = fgx_p

@@ -127,3 +127,30 @@ def test_the_state_of_a_module_is_its_tensors_and_modes():
     assert state_of([layer]) == before
     changed_mode(layer)
     assert state_of([layer]) != before
+
+
+def test_many_inputs_are_one_call_where_samples_are_independent():
+    layer, x = Counted(), torch.rand(4, 3, dtype=torch.float64)
+    others = [torch.rand(4, 3, dtype=torch.float64) for _ in range(3)]
+    runs = subject(layer)
+    alone = [subject(layer).working(v) for v in others]
+    runs.working(x), runs.reference(x)
+    before = layer.calls
+    runs.evaluate_together(x, others, others)
+    assert layer.calls == before + 2
+    for v, wanted in zip(others, alone, strict=True):
+        assert torch.equal(runs.working(v), wanted)
+        runs.reference(v)
+    assert layer.calls == before + 2
+
+
+def test_a_layer_whose_samples_influence_each_other_is_called_for_each_input():
+    """Batch norm in train mode: one batch of all inputs would be normalised as a whole."""
+    layer, x = torch.nn.BatchNorm1d(3, track_running_stats=False), torch.rand(4, 3, dtype=torch.float64)
+    others = [torch.rand(4, 3, dtype=torch.float64) for _ in range(3)]
+    runs = subject(layer)
+    runs.working(x), runs.reference(x)
+    held = runs.claim.memo.held
+    runs.evaluate_together(x, others, others)
+    assert runs.claim.memo.held == held
+    torch.testing.assert_close(runs.working(others[0]), layer(others[0].float()).detach().double())

@@ -30,6 +30,7 @@ class Property:
             and compiled code does not depend on the weights.
         points: the property is about a system of points. Such properties replace ``equivariance`` there and are never
             planned for an adapter.
+        compiles: the checks of a run go to one worker process, because each process that compiles starts a compiler.
         needs: the feature of a claim without which the property is SKIPPED; a run does not plan it for a case that
             lacks this feature.
     """
@@ -38,6 +39,7 @@ class Property:
     once: bool = False
     seedless: bool = False
     points: bool = False
+    compiles: bool = False
     needs: Feature | None = None
 
     def __call__(self, claim: Claim) -> Outcome:
@@ -62,7 +64,9 @@ PROPERTIES: Mapping[str, Property] = {
     "training": Property(function="usage.training:training", once=True, needs=Feature.PARAMETERS),
     "precision": Property(function="usage.precision:precision", once=True),
     "parity": Property(function="usage.parity:parity", needs=Feature.TWINS),
-    "backends": Property(function="usage.backends:backends", once=True, seedless=True, needs=Feature.BACKENDS),
+    "backends": Property(
+        function="usage.backends:backends", once=True, seedless=True, compiles=True, needs=Feature.BACKENDS
+    ),
     "rotations": Property(function="points.motions:rotations", points=True),
     "reflections": Property(function="points.motions:reflections", points=True),
     "translations": Property(function="points.motions:translations", points=True),
@@ -102,5 +106,6 @@ def planned(chosen: tuple[str, ...] = ()) -> dict[str, Any]:
         "suite": SUITE,
         "once": tuple(name for name in PLANNED if PROPERTIES[name].once),
         "seedless": tuple(name for name in PLANNED if PROPERTIES[name].seedless),
+        "together": tuple(name for name in PLANNED if PROPERTIES[name].compiles),
         "needs": {name: needs for name in PLANNED if (needs := PROPERTIES[name].needs) is not None},
     }

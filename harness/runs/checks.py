@@ -45,6 +45,7 @@ def plan(
     seedless: Collection[str] = (),
     needs: Mapping[str, Feature] = MappingProxyType({}),
     named: Collection[str] = (),
+    together: Collection[str] = (),
     dtypes: Sequence[str] = DTYPES,
     cases: str = "*",
     device: str = "cpu",
@@ -65,6 +66,7 @@ def plan(
         needs: the feature of a claim that a property needs; it is not planned for cases that lack the feature.
         named: properties that the user asked for by name. If one of them applies to no case, it is planned for the
             first case: the result states why it does not apply.
+        together: properties whose checks one worker makes, because each starts a compiler in its process.
         dtypes: working precisions.
         cases: glob pattern on case names, or the whole name of any configuration that an adapter can build.
         device: torch device.
@@ -107,7 +109,7 @@ def plan(
         if first is not None and absent:
             yield replace(first, properties=absent)
 
-    return Plan(every_block())
+    return Plan(every_block(), together)
 
 
 def _configurations(

@@ -212,7 +212,7 @@ class CheckProcesses:
         """Make one check in a separate process."""
         assert self.pool is not None
         try:
-            outcomes: list[CheckOutcome] = self.pool.submit(run_checks, (check,)).result()
+            outcomes: list[CheckOutcome] = self.pool.submit_near(check.case_key, run_checks, (check,)).result()
         except LostCheckError as error:
             return unmeasured(check, error.verdict, error.code, error.message)
         return outcomes[0]

@@ -12,7 +12,7 @@ import itertools
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, overload
 
@@ -51,10 +51,19 @@ class Check:
         """Identifies the check within its run."""
         return f"{self.implementation}|{self.case.name}|{self.property}|{self.dtype}|{self.device}|{self.seed}"
 
+    @builtins.property
+    def case_key(self) -> tuple[Any, ...]:
+        """Identifies the case of the check: equal for its other properties and precisions."""
+        return (self.implementation, self.case.name, self.device, self.seed, self.threads, self.suite, self.drawn)
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The checks of one claim. One worker process makes them one after another, so that it builds the claim once."""
+    """The checks of one claim. One worker process makes them one after another, so that it builds the claim once.
+
+    The blocks of one case are successive in a plan and differ in dtype. One worker process makes them too: libraries
+    cache what they compute for a configuration, and that serves every precision.
+    """
 
     implementation: str
     case: Case
@@ -80,6 +89,11 @@ class Block:
             self.drawn,
         )
 
+    @builtins.property
+    def case_key(self) -> tuple[Any, ...]:
+        """Identifies the case of the block: equal for the blocks of its other precisions."""
+        return self.check(0).case_key
+
     def data(self) -> list[Any]:
         """The data that identify the block."""
         what = [self.implementation, self.case.name, self.properties, self.dtype]
@@ -88,19 +102,23 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Checks of one claim that remain to be made, with their positions in the plan."""
+    """Checks that remain to be made and that one worker should make, with their positions in the plan.
+
+    They are the checks of one case, or of the properties that are kept together. ``key`` identifies what they share.
+    """
 
     positions: tuple[int, ...]
     checks: tuple[Check, ...]
+    key: Hashable = None
 
     def after(self, done: int) -> Task | None:
         """The task without its first ``done`` checks; None if no check is left."""
-        return Task(self.positions[done:], self.checks[done:]) if done < len(self.checks) else None
+        return Task(self.positions[done:], self.checks[done:], self.key) if done < len(self.checks) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One part of a plan that several machines share. The claims are dealt to the parts in turn.
+    """One part of a plan that several machines share. The cases are dealt to the parts in turn.
 
     Example:
         >>> str(Shard.read("2/3"))
@@ -134,6 +152,8 @@ class Plan(Sequence[Check]):
 
     Args:
         blocks: the claims, each with its properties.
+        together: properties whose checks are one task, whatever their cases, because each worker process that makes one
+            of them first starts a compiler.
 
     Example:
         >>> plan = Plan([Block("a.Layer", Case.of(size=n), ("adjoint", "parity"), "float32") for n in (3, 5)])
@@ -143,8 +163,9 @@ class Plan(Sequence[Check]):
         [(2, 3)]
     """
 
-    def __init__(self, blocks: Iterable[Block]) -> None:
+    def __init__(self, blocks: Iterable[Block], together: Collection[str] = ()) -> None:
         self.blocks = tuple(block for block in blocks if block.properties)
+        self.together = frozenset(together)
         self._starts = list(itertools.accumulate((len(b.properties) for b in self.blocks), initial=0))
 
     def __len__(self) -> int:
@@ -165,28 +186,49 @@ class Plan(Sequence[Check]):
 
     def size(self, shard: Shard = WHOLE) -> int:
         """Number of checks of a shard."""
-        return sum(len(block.properties) for _, block in self._dealt(shard))
+        return sum(len(block.properties) for case in self._dealt(shard) for _, block in case)
 
     def positions(self, shard: Shard = WHOLE) -> Iterator[int]:
         """Positions of the checks of a shard, in order."""
-        for start, block in self._dealt(shard):
-            yield from range(start, start + len(block.properties))
+        for case in self._dealt(shard):
+            for start, block in case:
+                yield from range(start, start + len(block.properties))
 
     def tasks(self, shard: Shard = WHOLE, done: Sequence[int] = b"") -> Iterator[Task]:
-        """The remaining tasks, claim by claim. Each task is created when it is needed.
+        """The remaining tasks, case by case. Each task is created when it is needed.
+
+        The properties that are kept together are the first task: it is the longest, and other workers finish the others
+        meanwhile.
 
         Args:
             shard: the part of the plan.
             done: for each position, whether its check is done; positions beyond its end are not done.
         """
-        for start, block in self._dealt(shard):
-            left = [i for i in range(len(block.properties)) if start + i >= len(done) or not done[start + i]]
-            if left:
-                yield Task(tuple(start + i for i in left), tuple(block.check(i) for i in left))
+        if self.together:
+            kept = (block for case in self._dealt(shard) for block in case)
+            yield from self._task(kept, done, tuple(self.together), together=True)
+        for case in self._dealt(shard):
+            yield from self._task(case, done, case[0][1].case_key, together=False)
 
-    def _dealt(self, shard: Shard) -> Iterator[tuple[int, Block]]:
+    def _task(
+        self, blocks: Iterable[tuple[int, Block]], done: Sequence[int], key: Hashable, *, together: bool
+    ) -> Iterator[Task]:
+        """The task of what remains of some blocks: of the properties that are kept together, or of the others."""
+        positions: list[int] = []
+        checks: list[Check] = []
+        for start, block in blocks:
+            for i, name in enumerate(block.properties):
+                if (name in self.together) is together and (start + i >= len(done) or not done[start + i]):
+                    positions.append(start + i)
+                    checks.append(block.check(i))
+        if checks:
+            yield Task(tuple(positions), tuple(checks), key)
+
+    def _dealt(self, shard: Shard) -> Iterator[list[tuple[int, Block]]]:
+        """The blocks of each case of a shard, with the position at which each block begins."""
         numbered = zip(self._starts, self.blocks, strict=False)
-        return itertools.islice(numbered, shard.index - 1, None, shard.count)
+        cases = (list(blocks) for _, blocks in itertools.groupby(numbered, key=lambda pair: pair[1].case_key))
+        return itertools.islice(cases, shard.index - 1, None, shard.count)
 
     @property
     def digest(self) -> str:

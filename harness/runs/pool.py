@@ -8,15 +8,15 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Executor, Future
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
 from ..errors import UsageError
 from ..verdict.result import Verdict
-from .scheduling import Engine, LostCheckError
+from .scheduling import Engine, LostCheckError, NearExecutor
 from .worker_process import Retiring, run_checks, start
 
 #: A plan with fewer checks runs in this process: starting workers, which import torch and the libraries, takes longer.
@@ -72,12 +72,14 @@ def gpus_for(device: str, count: int, environment: Mapping[str, str] | None = No
     return names[:count] if names else [str(number) for number in range(count)]
 
 
-class Pool(Executor):
+class Pool(NearExecutor):
     """Executor with one process for each worker, and one call at a time in each process.
 
     A call raises ``LostCheckError`` if its process ends by itself (a crash of native code, an exit), or if it takes too
     long; its process is then killed. A call is made once more if its process was killed from outside. Other calls go on
-    in fresh processes. The process that became idle last takes the next call, because it may have built the claim.
+    in fresh processes. An idle process that made the last call with the same key takes the next call with this key,
+    because it has built the claim; another call with a key goes to the process that has been idle longest, and a call
+    without a key to the one that became idle last.
 
     Args:
         workers: number of processes, which start when they are needed.
@@ -108,16 +110,23 @@ class Pool(Executor):
         """Schedule a call. Function and arguments are sent to another process, which sends the answer back."""
         if kwargs:
             raise TypeError("Pool.submit takes positional arguments only.")
-        call = _Call(fn, args)
+        return self.submit_near(None, fn, *args)
+
+    def submit_near(self, key: Hashable, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Schedule a call; an idle process that made the last call with this key takes it."""
+        call = _Call(fn, args, key)
         with self._lock:
             if self.closing:
                 raise RuntimeError("The pool is closed.")
             if self._idle:
-                self._idle.pop().calls.put(call)
+                other = self._idle[-1 if key is None else 0]
+                worker = next((w for w in self._idle if w.key == key is not None), other)
+                self._idle.remove(worker)
+                worker.take(call)
             elif len(self._workers) < self.size:
                 worker = _Worker(self, self._environment(len(self._workers)))
                 self._workers.append(worker)
-                worker.calls.put(call)
+                worker.take(call)
             else:
                 self._waiting.append(call)
         return call.future
@@ -129,7 +138,7 @@ class Pool(Executor):
         """Give the next call to an idle worker, or let the worker wait for a call."""
         with self._lock:
             if self._waiting:
-                worker.calls.put(self._waiting.popleft())
+                worker.take(self._waiting.popleft())
             elif self.closing:
                 worker.calls.put(None)
             else:
@@ -152,10 +161,10 @@ class Pool(Executor):
 
 
 class _Call:
-    """A call and its future."""
+    """A call and its future, with the key of what its process should keep."""
 
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        self.order = (function, arguments)
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], key: Hashable = None) -> None:
+        self.order, self.key = (function, arguments), key
         self.future: Future[Any] = Future()
 
 
@@ -164,11 +173,17 @@ class _Worker:
 
     def __init__(self, pool: Pool, environment: Mapping[str, str]) -> None:
         self.pool, self.environment = pool, environment
+        self.key: Hashable = None
         self.calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self.process: subprocess.Popen[bytes] | None = None
         self.connection: Connection[Any, Any] | None = None
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
+
+    def take(self, call: _Call) -> None:
+        """Make this call next."""
+        self.key = call.key
+        self.calls.put(call)
 
     def kill(self) -> None:
         """End the process now."""

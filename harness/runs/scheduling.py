@@ -1,15 +1,15 @@
 """A plan on any ``concurrent.futures.Executor``: at most one call per worker runs, and results are yielded at once.
 
-Each worker handles one claim at a time. Its next checks are sent when the results of the previous ones are back, so
-the same worker is idle and has already built the claim. Finished results are yielded before new checks start. No check
-is queued in a worker that may die.
+Each worker handles one case at a time. Its next checks are sent when the results of the previous ones are back, so
+the same worker is idle and has already built the claim; an executor that can choose gives it the call. Finished results
+are yielded before new checks start. No check is queued in a worker that may die.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -50,6 +50,14 @@ def run_slice(checks: Sequence[Check], run: Callable[[Check], CheckOutcome] = ru
     return outcomes
 
 
+class NearExecutor(Executor):
+    """An executor that gives a call to the process that made the last call with its key, and kept what it built."""
+
+    def submit_near(self, key: Hashable, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Schedule a call; an idle process that made the last call with this key takes it."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Engine:
     """An executor with the parameters for running a plan on it.
@@ -67,6 +75,13 @@ class Engine:
     call: Call = run_slice
     batch: int = 1
     name: str = "The executor"
+
+    def submit(self, task: Task) -> Future[Any]:
+        """Submit the first checks of a task."""
+        checks = task.checks[: self.batch]
+        if isinstance(self.executor, NearExecutor):
+            return self.executor.submit_near(task.key, self.call, checks)
+        return self.executor.submit(self.call, checks)
 
 
 def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tuple[int, CheckOutcome]]:
@@ -90,7 +105,7 @@ def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tupl
 
     def send(task: Task) -> None:
         try:
-            future = engine.executor.submit(engine.call, task.checks[: engine.batch])
+            future = engine.submit(task)
         except UsageError:
             raise
         except Exception as error:  # an executor that has failed may raise anything

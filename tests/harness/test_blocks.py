@@ -31,6 +31,33 @@ def test_checks_of_one_claim_are_one_task():
     assert all(len({check.case.name for check in task.checks}) == 1 for task in tasks)
 
 
+def two_dtypes(cases, properties=("a", "b", "c"), together=()):
+    blocks = [Block("x.Layer", Case.of(size=n), properties, dtype) for n in cases for dtype in ("float32", "float64")]
+    return Plan(blocks, together)
+
+
+def test_both_precisions_of_a_case_are_one_task_and_lie_in_one_shard():
+    checks = two_dtypes([3, 5, 7])
+    assert [task.positions for task in checks.tasks()] == [tuple(range(start, start + 6)) for start in (0, 6, 12)]
+    assert len({task.key for task in checks.tasks()}) == 3
+    assert list(checks.positions(Shard(2, 2))) == list(range(6, 12))
+    assert [task.checks[0].dtype for task in checks.tasks(done=b"\1" * 3)] == ["float64", "float32", "float32"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_properties_that_are_kept_together_are_one_task_which_is_the_first(count):
+    checks = two_dtypes([3, 5, 7, 9], together=["b"])
+    done = bytearray([0, 1] * 6)
+    for i in range(1, count + 1):
+        tasks = list(checks.tasks(Shard(i, count), done))
+        assert {check.property for check in tasks[0].checks} == {"b"}
+        assert all(check.property != "b" for task in tasks[1:] for check in task.checks)
+        found = [position for task in tasks for position in task.positions]
+        assert sorted(found) == [p for p in checks.positions(Shard(i, count)) if p >= len(done) or not done[p]]
+        assert all(checks[p] == check for task in tasks for p, check in zip(task.positions, task.checks, strict=True))
+    assert checks.digest == two_dtypes([3, 5, 7, 9]).digest
+
+
 def test_what_is_done_is_no_task():
     done = bytearray([1, 0, 1, 1, 1])  # of six: what it does not say is not done
     assert [task.positions for task in made([3, 5]).tasks(done=done)] == [(1,), (5,)]

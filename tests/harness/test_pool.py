@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+from equiharness.harness.adapters.registry import find
 from equiharness.harness.errors import UsageError
 from equiharness.harness.runs.checks import plan
 from equiharness.harness.runs.pool import FEW_CHECKS, Pool, cores, gpus_for, pooled, workers_for
@@ -97,6 +98,24 @@ def test_each_worker_has_its_own_gpu(cheap, monkeypatch):
     seen = {tuple(r.reason.message.split()) for r in found}
     assert len(seen) == 2  # two processes
     assert {gpu for _, gpu in seen} == {"GPU-a", "GPU-b"}
+
+
+def test_one_process_makes_the_checks_of_a_case_and_those_that_are_kept_together(cheap, monkeypatch):
+    """So that a layer is built once, and a compiler starts once."""
+    monkeypatch.setenv("CHEAP_TELL", "1")
+    monkeypatch.setenv("CHEAP_SECONDS", "0.005")
+    monkeypatch.delenv("CHEAP_KINDS", raising=False)
+    monkeypatch.setattr(type(find("cheap.Layer")), "kinds", (("sleep", 12),))
+    options = {"suite": "cheap:run_property", "dtypes": ["float32", "float64"], "together": ["compiled"]}
+    checks = plan(["cheap.Layer"], ["a", "b", "compiled"], **options)
+    found = results(checks, 3)
+    processes = {}
+    for check, result in zip(checks, found, strict=True):
+        key = check.property if check.property == "compiled" else check.case.name
+        processes.setdefault(key, set()).add(result.reason.message)
+    assert len(processes) == 13
+    assert all(len(seen) == 1 for seen in processes.values()), processes
+    assert len(set.union(*processes.values())) == 3
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,9 @@ class Cheap(Implementation):
 
     def cases(self):
         listed = os.environ.get("CHEAP_KINDS")
-        kinds = self.kinds if listed is None else tuple((kind, 1) for kind in listed.split(","))
-        return [Case.of(kind=kind, number=n) for kind, count in kinds for n in range(count)]
+        if listed is not None:
+            return [Case.of(kind=kind, number=n) for n, kind in enumerate(listed.split(","))]
+        return [Case.of(kind=kind, number=n) for kind, count in self.kinds for n in range(count)]
 
     def build(self, case, *, device, dtype, seed):
         return Claim(case, device, dtype, seed)

@@ -196,6 +196,8 @@ class Checker:
 
         modes = options.pop("modes", ())
         claims = (claim_of(layer, group, source, target, **options, **chosen) for chosen in self._choices(options))
+        whole = self.settings.whole
+        claims = (replace(claim, whole_group=whole, modules=claim.modules) for claim in claims)
         return self.record([examine(claim, modes) for claim in claims])
 
     def _choices(self, options: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -88,8 +88,14 @@ def verify(
     device: Annotated[str | None, typer.Option(help="torch device; cpu by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, inputs and elements; 0 by default.")] = None,
     profile: Annotated[
-        str | None, typer.Option(help="ci, or nightly: five seeds, and generated configurations too.")
+        str | None, typer.Option(help="ci, or nightly: whole, five seeds, and generated configurations too.")
     ] = None,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole", help="Every element of finite groups, not generators and two more; gradients in every precision."
+        ),
+    ] = False,
     threads: Annotated[int, typer.Option(help="torch threads per process; 0 leaves torch's default.")] = 1,
     jobs: Annotated[int, typer.Option(help="Worker processes; 0: one per core, or none for a short plan.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for run.jsonl, report.html and report.md.")] = Path("out"),
@@ -127,12 +133,12 @@ def verify(
     how = Manner(jobs, scheduler, limit)
     if resume is None:
         record = out / "run.jsonl"
-        chosen = selection(names, prop, dtype or settings.dtype, case, settings, threads)
+        chosen = selection(names, prop, dtype or settings.dtype, case, settings, threads, whole=whole)
         tally = verified(chosen, record, how, shard=shard)
     else:
         record = resume / "run.jsonl" if resume.is_dir() else resume
-        named = any((names, prop, dtype, case != "*", device, seed is not None, profile))
-        again = selection(names, prop, dtype or settings.dtype, case, settings, threads) if named else None
+        named = any((names, prop, dtype, case != "*", device, seed is not None, profile, whole))
+        again = selection(names, prop, dtype or settings.dtype, case, settings, threads, whole=whole) if named else None
         chosen, tally = resumed(again, record, how, shard=shard)
     worse = _worse(accepted, record, chosen) if against is not None else None
     if tally.checks <= REPORTED or html:

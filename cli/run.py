@@ -36,12 +36,21 @@ class Selection:
     seeds: tuple[int, ...]
     drawn: int
     threads: int
+    whole: bool = False
 
     def expects(self, key: str) -> bool:
         """Whether a check of a baseline belongs to this selection."""
         from ..harness.records.baseline import in_selection
+        from ..suites.properties import once
 
-        return in_selection(key, self.names, self.properties, self.dtypes, self.cases)
+        first = once(whole=self.whole)
+        return any(
+            in_selection(key, self.names, properties, dtypes, self.cases)
+            for properties, dtypes in (
+                ([name for name in self.properties if name not in first], self.dtypes),
+                ([name for name in self.properties if name in first], self.dtypes[:1]),
+            )
+        )
 
     def plan(self) -> Plan:
         """The plan of the selected checks."""
@@ -52,7 +61,7 @@ class Selection:
         require_device(self.device)
         return plan(
             self.names,
-            **planned(self.properties),
+            **planned(self.properties, whole=self.whole),
             named=() if self.properties == PLANNED else self.properties,
             dtypes=self.dtypes,
             cases=self.cases,
@@ -84,6 +93,8 @@ def selection(
     case: str,
     settings: Settings,
     threads: int,
+    *,
+    whole: bool = False,
 ) -> Selection:
     """The selection that options and settings describe.
 
@@ -99,7 +110,7 @@ def selection(
         if name not in DTYPES:
             raise UsageError(unknown("dtype", name, DTYPES))
     chosen = (tuple(names or ()), properties, tuple(dtype or DTYPES), case)
-    return Selection(*chosen, settings.device, settings.seeds, settings.drawn, threads)
+    return Selection(*chosen, settings.device, settings.seeds, settings.drawn, threads, whole or settings.whole)
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,27 @@ BASELINE = "equiharness-baseline.jsonl"
 
 
 class Profile(NamedTuple):
-    """The depth of a run: precisions (none: the layer's own), seeds, and configurations to draw for each seed."""
+    """The depth of a run.
+
+    Args:
+        dtypes: precisions; none means the layer's own.
+        seeds: number of seeds.
+        drawn: configurations to draw for each seed.
+        whole: whether finite groups are checked element by element, and gradients and parity in every precision.
+    """
 
     dtypes: tuple[str, ...] = ()
     seeds: int = 1
     drawn: int = 0
+    whole: bool = False
 
 
 #: ``ci`` uses one seed and takes about a second for each layer. ``nightly`` repeats each check in both precisions that
 #: have a reference, from five seeds, and also draws configurations that no adapter lists.
-PROFILES: Mapping[str, Profile] = {"ci": Profile(), "nightly": Profile(("float32", "float64"), seeds=5, drawn=1)}
+PROFILES: Mapping[str, Profile] = {
+    "ci": Profile(),
+    "nightly": Profile(("float32", "float64"), seeds=5, drawn=1, whole=True),
+}
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,11 @@ class Settings:
     def seeds(self) -> tuple[int, ...]:
         """Seeds of the checks."""
         return tuple(range(self.seed, self.seed + PROFILES[self.profile].seeds))
+
+    @property
+    def whole(self) -> bool:
+        """Whether every element of a finite group is checked, and gradients and parity in every precision."""
+        return PROFILES[self.profile].whole
 
     @property
     def drawn(self) -> int:

@@ -26,6 +26,8 @@ class Property:
         function: "module:function" inside ``suites``; the function takes a claim and returns an outcome.
         once: a run plans the property only in the first of its dtypes, because the statement is judged in float64 or
             over all precisions, or because it is about batches and strides, which do not depend on the precision.
+        once_by_day: as ``once``, unless the run is a whole one, as at night: what the property found in another
+            precision, equivariance in that precision found too.
         seedless: a run plans the property only for the first seed of a configuration, because actions have no weights
             and compiled code does not depend on the weights.
         points: the property is about a system of points. Such properties replace ``equivariance`` there and are never
@@ -37,6 +39,7 @@ class Property:
 
     function: str
     once: bool = False
+    once_by_day: bool = False
     seedless: bool = False
     points: bool = False
     compiles: bool = False
@@ -55,15 +58,17 @@ PROPERTIES: Mapping[str, Property] = {
     "off_grid": Property(function="forward.off_grid:off_grid", once=True, needs=Feature.OFF_GRID),
     "aliasing": Property(function="forward.aliasing:aliasing", once=True, needs=Feature.BAND_LIMIT),
     "worst_case": Property(function="forward.worst_case:worst_case", once=True),
-    "adjoint": Property(function="backward.gradients:adjoint"),
-    "parameter_gradient": Property(function="backward.gradients:parameter_gradient", needs=Feature.PARAMETERS),
+    "adjoint": Property(function="backward.gradients:adjoint", once_by_day=True),
+    "parameter_gradient": Property(
+        function="backward.gradients:parameter_gradient", once_by_day=True, needs=Feature.PARAMETERS
+    ),
     "gradcheck": Property(function="backward.finite_differences:gradcheck", once=True),
     "robustness": Property(function="usage.robustness:robustness", once=True),
     "integration": Property(function="forward.integration:integration"),
     "composition": Property(function="usage.composition:composition", once=True, needs=Feature.SAME_FIELDS),
     "training": Property(function="usage.training:training", once=True, needs=Feature.PARAMETERS),
     "precision": Property(function="usage.precision:precision", once=True),
-    "parity": Property(function="usage.parity:parity", needs=Feature.TWINS),
+    "parity": Property(function="usage.parity:parity", once_by_day=True, needs=Feature.TWINS),
     "backends": Property(
         function="usage.backends:backends", once=True, seedless=True, compiles=True, needs=Feature.BACKENDS
     ),
@@ -89,11 +94,17 @@ def find(name: str) -> Property:
     return PROPERTIES[name]
 
 
-def planned(chosen: tuple[str, ...] = ()) -> dict[str, Any]:
+def once(*, whole: bool) -> tuple[str, ...]:
+    """The properties that a run plans in its first precision only."""
+    return tuple(name for name in PLANNED if PROPERTIES[name].once or (PROPERTIES[name].once_by_day and not whole))
+
+
+def planned(chosen: tuple[str, ...] = (), *, whole: bool = False) -> dict[str, Any]:
     """The arguments of ``plan`` that select the properties and how often each is planned.
 
     Args:
         chosen: names of properties; empty: all properties.
+        whole: whether the run is a whole one, as at night.
 
     Raises:
         UsageError: a name belongs to no property that runs plan.
@@ -104,7 +115,8 @@ def planned(chosen: tuple[str, ...] = ()) -> dict[str, Any]:
     return {
         "properties": chosen or PLANNED,
         "suite": SUITE,
-        "once": tuple(name for name in PLANNED if PROPERTIES[name].once),
+        "once": once(whole=whole),
+        "whole": whole,
         "seedless": tuple(name for name in PLANNED if PROPERTIES[name].seedless),
         "together": tuple(name for name in PLANNED if PROPERTIES[name].compiles),
         "needs": {name: needs for name in PLANNED if (needs := PROPERTIES[name].needs) is not None},

@@ -153,20 +153,21 @@ class Subject:
 
     def _together(self, run: tuple[Callable[..., Any], str], x: Tree, others: list[Tree]) -> None:
         memo, function = self.claim.memo, run[0]
-        keys = [self._key(*run, 0.0, 0, v) for v in (x, *others)]
-        wanted = [(key, v) for key, v in zip(keys, (x, *others), strict=True) if key == keys[0] or key not in memo]
-        inputs = [v for _, v in wanted]
+        first = self._key(*run, 0.0, 0, x)
+        keyed = {self._key(*run, 0.0, 0, v): v for v in others}
+        wanted = {key: v for key, v in keyed.items() if key not in memo}  # which leaves out x itself
+        inputs = [x, *wanted.values()]
         values = sum(v.numel() for tree in inputs for _, v in leaves(tree))
-        if keys[0] not in memo or len(inputs) < 3 or values > LARGEST_BATCH or not _alike(inputs):
+        if first not in memo or len(inputs) < 3 or values > LARGEST_BATCH or not _alike(inputs):
             return
         try:
             y = self._evaluated(*run, tree_map(lambda *rows: torch.cat(rows), *inputs))
             parts = _cut(y, len(inputs))
         except Exception:  # a layer may take batches of one size only; the calls that follow are single ones
             return
-        if self._key(*run, 0.0, 0, x) != keys[0] or not _close(parts[0], memo.known(keys[0])[0]):
+        if self._key(*run, 0.0, 0, x) != first or not _close(parts[0], memo.known(first)[0]):
             return
-        for (key, _), part in zip(wanted[1:], parts[1:], strict=True):
+        for key, part in zip(wanted, parts[1:], strict=True):
             memo.put(key, (part, function))
 
     def _key(

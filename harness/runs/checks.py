@@ -52,6 +52,7 @@ def plan(
     seeds: Sequence[int] = (0,),
     drawn: int = 0,
     threads: int = 0,
+    whole: bool = False,
 ) -> Plan:
     """Every check that can apply to the chosen implementations; listed cases of an adapter come before drawn ones.
 
@@ -73,6 +74,7 @@ def plan(
         seeds: seeds of weights, inputs and elements; each seed has its own checks.
         drawn: number of unlisted configurations to draw from ``Implementation.strategy``, for each seed and adapter.
         threads: torch threads of the worker process; 0 keeps torch's own number.
+        whole: check every element of a finite group.
 
     Raises:
         UsageError: a name matches no implementation.
@@ -90,7 +92,7 @@ def plan(
                 for dtype in dtypes:
                     chosen_properties = wanted_properties(dtype, lacks, again=case.name in known)
                     yield Block(
-                        adapter.name, case, chosen_properties, dtype, device, seed, threads, suite, case in more
+                        adapter.name, case, chosen_properties, dtype, device, seed, threads, suite, case in more, whole
                     )
             known.update(case.name for case in (*chosen, *more))
 
@@ -175,7 +177,9 @@ def run_check(check: Check) -> CheckOutcome:
     start = time.perf_counter()
     try:
         _set_threads(check.threads)
-        claim = _claim(check.implementation, _ByName(check.case), check.device, check.dtype, check.seed)
+        claim = _claim(
+            check.implementation, _ByName(check.case), check.device, check.dtype, check.seed, check.whole, check.joint
+        )
         outcome = resolve(check.suite)(check.property, claim)
     except MissingDependencyError as error:
         return unmeasured(check, Verdict.SKIPPED, "NOT_INSTALLED", str(error), since=start)
@@ -255,11 +259,14 @@ class _ByName:
 
 
 @functools.lru_cache(maxsize=1)
-def _claim(implementation: str, case: _ByName, device: str, dtype: str, seed: int) -> Any:
+def _claim(
+    implementation: str, case: _ByName, device: str, dtype: str, seed: int, whole: bool = False, joint: bool = False
+) -> Any:
     """The claim of a check. The last claim is cached: checks of one claim are successive, and building is slow."""
     adapter = registry.find(implementation)
     adapter.require()
-    return adapter.build(case.case, device=device, dtype=dtype, seed=seed)
+    claim = adapter.build(case.case, device=device, dtype=dtype, seed=seed)
+    return replace(claim, whole_group=whole, every_property=joint, modules=claim.modules)
 
 
 def _set_threads(threads: int) -> None:

@@ -26,7 +26,11 @@ Suite = str
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check to make, as plain data. ``drawn`` marks a configuration that was drawn, neither listed nor named."""
+    """One check to make, as plain data.
+
+    ``drawn`` marks a configuration that was drawn, neither listed nor named. ``whole`` asks for every element of a
+    finite group. ``joint`` says that the run checks other properties of the claim too.
+    """
 
     implementation: str
     case: Case
@@ -37,6 +41,8 @@ class Check:
     threads: int = 0
     suite: Suite = ""
     drawn: bool = False
+    whole: bool = False
+    joint: bool = False
 
     @builtins.property  # a field of this class is called property
     def command(self) -> str:
@@ -44,6 +50,7 @@ class Check:
         words = ["equiharness", "verify", self.implementation, "--case", self.case.name, "--property", self.property]
         words += ["--dtype", self.dtype, "--seed", str(self.seed)]
         words += ["--device", self.device] if self.device != "cpu" else []
+        words += ["--whole"] if self.whole else []
         return shlex.join(words)
 
     @builtins.property
@@ -74,6 +81,7 @@ class Block:
     threads: int = 0
     suite: Suite = ""
     drawn: bool = False
+    whole: bool = False
 
     def check(self, index: int) -> Check:
         """The check at an index of the block."""
@@ -87,6 +95,8 @@ class Block:
             self.threads,
             self.suite,
             self.drawn,
+            self.whole,
+            len(self.properties) > 1,
         )
 
     @builtins.property
@@ -97,7 +107,7 @@ class Block:
     def data(self) -> list[Any]:
         """The data that identify the block."""
         what = [self.implementation, self.case.name, self.properties, self.dtype]
-        return [*what, self.device, self.seed, self.threads, self.suite]
+        return [*what, self.device, self.seed, self.threads, self.suite, *(["whole"] if self.whole else [])]
 
 
 @dataclass(frozen=True, slots=True)

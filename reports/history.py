@@ -6,13 +6,13 @@ import datetime
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..harness.errors import RecordError
-from ..harness.records.lines import READABLE, SCHEMA
+from ..harness.records.reading import cut_off, data_of
 
 #: Names in asv's results and the matching quantities in records: values from both files form one series.
 TRACKED = {
@@ -133,13 +133,10 @@ def _read_asv(history: History, path: Path) -> None:
 
 def _read_record(history: History, path: Path, tracked: set[tuple[str, str]]) -> None:
     """Read the values without the samples, because thousands of records have to load in seconds."""
-    lines = list(_lines(history, path))
-    header = lines[0] if lines else {}
-    if header.get("kind") != "run":
-        raise RecordError(f"{path}, line 1: no run line. Give a record written by equiharness.")
-    if header.get("schema_version") not in READABLE:
-        version = header.get("schema_version")
-        raise RecordError(f"{path} has schema version {version}, this equiharness reads {SCHEMA} and what is older.")
+    lines = [data for _, data in data_of(path)]
+    header, cut = lines[0], cut_off(path)
+    if cut:
+        history.notes.append(cut)
     environment = header.get("environment", {})
     machine = str(environment.get("machine_name") or environment.get("fingerprint") or "unnamed machine")
     commit = str(environment.get("commit") or environment.get("git", {}).get("commit") or "unknown")
@@ -166,14 +163,3 @@ def _add_check(history: History, machine: str, run: PastRun, result: dict[str, A
         key = SeriesKey(machine, "error / bound", f"{result['implementation']}: {result['property']}")
         before = history.series.get(key, {}).get(run, 0.0)
         history.add(key, run, max(before, error / bound))
-
-
-def _lines(history: History, path: Path) -> Iterator[dict[str, Any]]:
-    texts = path.read_bytes().splitlines()
-    for number, text in enumerate(texts, 1):
-        try:
-            yield json.loads(text)
-        except ValueError as error:
-            if number < len(texts) or number == 1:
-                raise RecordError(f"{path}, line {number}: not JSON. The file is damaged.") from error
-            history.notes.append(f"{path}, line {number}: the last line is cut off; the rest was used.")

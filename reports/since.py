@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..harness.errors import RecordError
-from ..harness.records.lines import READABLE, SCHEMA, Run
+from ..harness.records.lines import Run
+from ..harness.records.reading import data_of
 from ..harness.verdict.result import CheckResult, Verdict
 
 #: The identity of a check across runs.
@@ -78,27 +78,17 @@ def read_past(path: Path) -> Past:
     Raises:
         RecordError: the file does not exist, has another schema version, or is no record.
     """
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise RecordError(f"Cannot read {path}: {error.strerror}. Give a record written by equiharness.") from error
     found: dict[CheckKey, bool] = {}
     when: When | None = None
-    for number, text in enumerate(lines, 1):
+    for number, line in data_of(path):
         try:
-            line = json.loads(text)
             if number == 1:
-                if line["schema_version"] not in READABLE:
-                    raise RecordError(f"{path}: schema {line['schema_version']}, and this equiharness reads {SCHEMA}.")
                 when = when_of(line["environment"], line["started"])
             elif line["kind"] == "check":
                 _add(found, line["result"])
         except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines) and number > 1:
-                break
             raise RecordError(f"{path}, line {number}: no line of a record. The file is damaged.") from error
-    if when is None:
-        raise RecordError(f"{path} is empty: no run was recorded.")
+    assert when is not None
     return Past(when, found)
 
 

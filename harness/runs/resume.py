@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import RecordError
 from ..records.lines import CheckLine, EndLine, RunLine
-from ..records.reading import lines_of
+from ..records.reading import lines_of, whole_size
 from ..records.tally import Tally
 from ..records.writing import RecordWriter
 from .plan import WHOLE, Plan, Shard
@@ -67,9 +67,8 @@ def read_state(path: Path) -> RecordState:
         state.ended = isinstance(line, EndLine)
         if isinstance(line, EndLine):
             state.seconds = line.seconds
-    if state is None:
-        raise RecordError(f"{path} is empty: the run ended before it began. Start it again without --resume.")
-    state.size, state.seen = _whole(path), seen
+    assert state is not None
+    state.size, state.seen = whole_size(path), seen
     state.elapsed = max(0.0, path.stat().st_mtime - _begun(state.header))
     return state
 
@@ -91,17 +90,6 @@ def _count(state: RecordState, line: CheckLine, offset: int, path: Path) -> None
     state.tally.add(line.result, check, offset)
     if line.result.attachment:
         state.pictures.add(line.result.attachment)
-
-
-def _whole(path: Path) -> int:
-    """Number of bytes up to the end of the last whole line."""
-    size = 0
-    with path.open("rb") as stream:
-        for raw in stream:
-            if not raw.endswith(b"}\n"):
-                break
-            size += len(raw)
-    return size
 
 
 def require_same(path: Path, header: RunLine, ours: Mapping[str, Any], versions: Mapping[str, str]) -> None:

@@ -10,11 +10,14 @@ from ...harness.adapters.operators import PRODUCT
 from ...harness.search.strategies import cases
 from ...harness.verdict.result import Verdict
 from .. import configurations
-from .e3nn_types import TypeReader, native
+from .e3nn_types import LastMade, TypeReader, native
 
 if TYPE_CHECKING:
     from ...harness.claim.claim import Claim
     from ...harness.search.strategies import Cases
+
+
+LAST = LastMade()
 
 
 class _E3nn(Implementation):
@@ -38,11 +41,12 @@ class _E3nn(Implementation):
         from ...harness.claim.claim import Claim
 
         self.require()
-        torch.manual_seed(seed)
-        with native("float64"):
-            exact = self.layer(case)
-        with native("float64" if dtype == "float64" else "float32"):  # e3nn cannot build in half precision
-            layer = self.layer(case).to(device, getattr(torch, dtype))
+        exact = self._exact(case, seed)
+        if dtype == "float64":
+            layer = self._exact(case, seed).to(device, torch.float64)
+        else:
+            with native("float32"):  # e3nn cannot build in half precision
+                layer = self.layer(case).to(device, getattr(torch, dtype))
         with torch.no_grad():
             for ours, theirs in zip(exact.parameters(), layer.parameters(), strict=True):
                 theirs.copy_(ours)
@@ -62,6 +66,17 @@ class _E3nn(Implementation):
             refined=typed.refined,
             backends=self.backends if self.leads(case) else (),
         )
+
+    def _exact(self, case: Case, seed: int) -> Any:
+        """The module in float64 with the weights of this seed."""
+        import torch
+
+        def make() -> Any:
+            torch.manual_seed(seed)
+            with native("float64"):
+                return self.layer(case)
+
+        return LAST.copy((self.name, case.name, seed), make)
 
     def layer(self, case: Case) -> Any:
         """The e3nn module of one case, in torch's default dtype."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...harness.errors import UsageError
@@ -159,3 +159,17 @@ def native(dtype: str) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+class LastMade:
+    """The last module that was made. Both precisions of a case are built one after the other, and get copies of it."""
+
+    def __init__(self) -> None:
+        self._key: Hashable = None
+        self._module: Any = None
+
+    def copy(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """A copy of the module with this key, which is made unless it was the last one."""
+        if key != self._key:
+            self._key, self._module = key, make()
+        return copy.deepcopy(self._module)

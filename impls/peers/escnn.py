@@ -170,8 +170,36 @@ def gspace_of(name: str) -> Any:
 
     space = {"O": "octaOnR3", "Oh": "fullOctaOnR3", "SO3": "rot3dOnR3"}
     if name in space:
-        return getattr(gspaces, space[name])()
+        made = getattr(gspaces, space[name])()
+        if name in ("O", "Oh"):
+            made.fibergroup.representations.setdefault("regular", regular_representation(made.fibergroup))
+        return made
     return (gspaces.rot2dOnR2 if name[0] == "C" else gspaces.flipRot2dOnR2)(int(name[1:]))
+
+
+def regular_representation(group: Any) -> Any:
+    """The regular representation of a finite group, as escnn builds it to the last bit, without products of elements.
+
+    escnn multiplies every pair of elements: for O_h this takes seconds in each process. The change of basis needs no
+    products: with irreps rho of size s and m = s / |division algebra| copies each, the row of g holds the first m
+    columns of sqrt(s / |G|) rho(g).
+    """
+    import numpy as np
+    from escnn.group import Representation
+
+    known = group.representations.get("regular")
+    if known is not None:
+        return known
+    irreps = [(irrep, irrep.size // irrep.sum_of_squares_constituents) for irrep in group.irreps()]
+    rows = [
+        np.concatenate([(irrep(g)[:, :copies] * np.sqrt(irrep.size)).T.reshape(-1) for irrep, copies in irreps])
+        for g in group.elements
+    ]
+    basis = np.stack(rows) / np.sqrt(len(rows))
+    names = [irrep.id for irrep, copies in irreps for _ in range(copies)]
+    return Representation(
+        group, "regular", names, basis, ["pointwise", "norm", "gated", "concatenated"], change_of_basis_inv=basis.T
+    )
 
 
 class _WithTwins(Escnn):

@@ -227,3 +227,30 @@ def test_costs_are_positive_and_backward_costs_more(layer):
 def test_the_cost_of_a_tensor_product_counts_its_paths():
     case = Case.of(irreps_in1="2x1o", irreps_in2="3x0e", irreps_out="5x1o")
     assert adapters.FullyConnectedTensorProduct().cost(case).flops == 2 * 2 * 3 * 5 * 9
+
+
+@pytest.mark.parametrize("name", ["e3nn.Gate", "e3nn.NormActivation", "e3nn.FromS2Grid"])
+def test_the_second_precision_of_a_case_is_what_it_would_be_alone(name, monkeypatch):
+    """It gets a copy of the module that the first precision made, and neither changes the other."""
+    from equiharness.adapters import implementations
+    from equiharness.impls.peers import e3nn, e3nn_grids
+    from equiharness.impls.peers.e3nn_types import LastMade
+
+    def built(*dtypes):
+        for module in (e3nn, e3nn_grids):
+            monkeypatch.setattr(module, "LAST", LastMade())
+        return [found.build(case, device="cpu", dtype=dtype, seed=4) for dtype in dtypes]
+
+    def values(claim):
+        return {name: value.clone() for name, value in claim.modules[0].state_dict().items()}
+
+    [found] = [i for i in implementations() if i.name == name]
+    case = list(found.cases())[-1]
+    [single, double], [alone] = built("float32", "float64"), built("float64")
+    before = values(double)
+    assert before.keys() == values(alone).keys()
+    assert all(torch.equal(before[key], value) for key, value in values(alone).items())
+    with torch.no_grad():
+        for tensor in (*single.modules[0].state_dict().values(), *alone.modules[0].state_dict().values()):
+            tensor.zero_()
+    assert all(torch.equal(before[key], value) for key, value in values(double).items())

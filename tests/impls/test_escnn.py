@@ -168,3 +168,18 @@ def test_every_layer_is_equivariant_to_single_precision_in_double(layer):
     result = run_property("equivariance", claim).result
     assert result.verdict in (eh.Verdict.EXACT, eh.Verdict.IMPRECISE), result
     assert implementation.cost(case).flops > 0
+
+
+@pytest.mark.parametrize("name", ["O", pytest.param("Oh", marks=pytest.mark.deep)])
+def test_the_regular_representation_is_escnns_own_to_the_last_bit(name, monkeypatch):
+    """It is built without the products of elements that take escnn seconds for O_h."""
+    from escnn.group.representation import build_regular_representation
+
+    group = adapter.gspace_of(name).fibergroup
+    irreps, basis, inverse = build_regular_representation(group)
+    monkeypatch.delitem(group.representations, "regular")
+    found = adapter.gspace_of(name).regular_repr
+    assert found.irreps == [irrep.id for irrep in irreps]
+    assert np.array_equal(found.change_of_basis, basis)
+    assert np.array_equal(found.change_of_basis_inv, inverse)
+    assert found.supported_nonlinearities == {"pointwise", "norm", "gated", "concatenated"}

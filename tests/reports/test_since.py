@@ -57,5 +57,5 @@ def test_a_cut_line_is_left_out_and_a_damaged_one_refused(tmp_path, make):
     path.write_text(whole.replace('{"kind":"check"', "garbage", 1))
     with pytest.raises(RecordError, match="line 2"):
         read_past(path)
-    with pytest.raises(RecordError, match="Cannot read"):
+    with pytest.raises(RecordError, match="There is no record"):
         read_past(tmp_path / "none.jsonl")

@@ -83,7 +83,7 @@ def verify(
         list[str] | None, typer.Argument(help="Names or glob patterns of implementations; all by default.")
     ] = None,
     prop: Annotated[list[str] | None, typer.Option("--property", help="Check only this property (repeatable).")] = None,
-    dtype: Annotated[list[str] | None, typer.Option(help="float32 or float64 (repeatable; both by default).")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="float32, float64, bfloat16 or float16 (repeatable).")] = None,
     case: Annotated[str, typer.Option(help="Glob pattern on case names, e.g. 'group=C4*'.")] = "*",
     device: Annotated[str | None, typer.Option(help="torch device; cpu by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, inputs and elements; 0 by default.")] = None,

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..harness.errors import UsageError
+from ..harness.errors import UsageError, unknown
 from .common import console, open_record, require_device
 
 if TYPE_CHECKING:
     from ..harness.adapters.operators import TimedCase
     from ..harness.records.lines import Run
 
-DTYPES = ("float32", "float64", "bfloat16", "float16", "tf32")
 SETTINGS = ("eager", "channels_last", "compiled")
 
 
@@ -69,10 +68,13 @@ def bench(
     Example: `equiharness bench --operator 'group convolution C4' --seconds 2`
     """
     from ..harness.adapters.operators import comparisons
+    from ..harness.precisions import TIMED, require_dtypes
 
     dtypes, settings = tuple(dtype or ("float32",)), tuple(setting or ("eager",))
-    _require_known("dtype", dtypes, DTYPES)
-    _require_known("setting", settings, SETTINGS)
+    require_dtypes(dtypes, TIMED)
+    for name in settings:
+        if name not in SETTINGS:
+            raise UsageError(unknown("setting", name, SETTINGS))
     require_device(device)
     plan = _Plan(dtypes, settings, device, seed, threads, seconds, cold, backward, errors)
     chosen = comparisons(names or (), operator, case)
@@ -92,14 +94,6 @@ def bench(
     run = _timed(chosen, plan, out / "bench.jsonl")
     _write_table(run, out / "bench.md")
     raise typer.Exit(0 if run.measurements else 3)
-
-
-def _require_known(kind: str, given: Sequence[str], known: Sequence[str]) -> None:
-    from ..harness.errors import unknown
-
-    for name in given:
-        if name not in known:
-            raise UsageError(unknown(kind, name, known))
 
 
 def _timed(chosen: Sequence[tuple[TimedCase, ...]], plan: _Plan, path: Path) -> Run:

@@ -101,15 +101,12 @@ def selection(
     Raises:
         UsageError: a property or dtype that does not exist.
     """
-    from ..harness.errors import unknown
-    from ..harness.runs.checks import DTYPES
+    from ..harness.precisions import PLANNED, require_dtypes
     from ..suites.properties import planned
 
     properties = planned(tuple(prop or ()))["properties"]
-    for name in dtype or ():
-        if name not in DTYPES:
-            raise UsageError(unknown("dtype", name, DTYPES))
-    chosen = (tuple(names or ()), properties, tuple(dtype or DTYPES), case)
+    require_dtypes(dtype or ())
+    chosen = (tuple(names or ()), properties, tuple(dtype or PLANNED), case)
     return Selection(*chosen, settings.device, settings.seeds, settings.drawn, threads, whole or settings.whole)
 
 

@@ -99,14 +99,11 @@ def _again(adapter: Implementation, text: str) -> int:
 
 
 def _require_known(properties: tuple[str, ...], dtypes: tuple[str, ...]) -> None:
-    from ..harness.errors import unknown
-    from ..harness.runs.checks import DTYPES
+    from ..harness.precisions import require_dtypes
     from ..suites.properties import planned
 
     planned(properties)
-    for name in dtypes:
-        if name not in DTYPES:
-            raise UsageError(unknown("dtype", name, DTYPES))
+    require_dtypes(dtypes)
 
 
 def _console(*, stderr: bool = False) -> Console:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from .errors import UsageError
+from .precisions import PLANNED, require_dtypes
 
-DTYPES = ("float64", "float32", "bfloat16", "float16")
 BASELINE = "equiharness-baseline.jsonl"
 
 
@@ -38,7 +38,7 @@ class Profile(NamedTuple):
 #: have a reference, from five seeds, and also draws configurations that no adapter lists.
 PROFILES: Mapping[str, Profile] = {
     "ci": Profile(),
-    "nightly": Profile(("float32", "float64"), seeds=5, drawn=1, whole=True),
+    "nightly": Profile(PLANNED, seeds=5, drawn=1, whole=True),
 }
 
 
@@ -74,9 +74,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.profile not in PROFILES:
             raise UsageError(f"Unknown profile {self.profile!r}. Known: {', '.join(PROFILES)}.")
-        for name in self.dtype:
-            if name not in DTYPES:
-                raise UsageError(f"Unknown dtype {name!r}. Known: {', '.join(DTYPES)}.")
+        require_dtypes(self.dtype)
 
     def merged(self, values: Mapping[str, Any], where: str = "[tool.equiharness]") -> Self:
         """These settings with some values replaced.

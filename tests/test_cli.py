@@ -42,6 +42,15 @@ def test_a_property_that_applies_nowhere_says_why(tmp_path):
     assert "NO_TWIN" in done.stderr + done.stdout + (tmp_path / "out" / "run.jsonl").read_text()
 
 
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_a_setting_of_half_precision_works_with_verify(tmp_path, name):
+    (tmp_path / "pyproject.toml").write_text(f"[tool.equiharness]\ndtype = '{name}'\n")
+    done = run("verify", "equiharness.GroupPool", "--case", QUICK[2], "--property", "equivariance", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr + done.stdout
+    [check] = read_run(tmp_path / "out" / "run.jsonl").checks
+    assert (check.dtype, check.label) == (name, "PASS")
+
+
 def test_a_missing_library_says_so_once_for_each_implementation(tmp_path):
     if distribution_version("gconv_TPK"):
         pytest.skip("gconv is installed")

@@ -18,12 +18,12 @@ from ..adapters import registry
 from ..adapters.adapter import Case, Feature, Implementation, lacking
 from ..errors import MissingDependencyError, UsageError, unknown
 from ..installed import resolve
+from ..precisions import PLANNED
 from ..records.lines import Attachment
 from ..records.tally import Tally
 from ..verdict.result import CheckResult, Reason, Verdict
 from .plan import Block, Check, Plan, Suite
 
-DTYPES = ("float32", "float64")
 #: Codes of reasons for which no layer could have failed in the configuration.
 PROVE_NOTHING = ("VACUOUS", "CONTROL")
 
@@ -46,7 +46,7 @@ def plan(
     needs: Mapping[str, Feature] = MappingProxyType({}),
     named: Collection[str] = (),
     together: Collection[str] = (),
-    dtypes: Sequence[str] = DTYPES,
+    dtypes: Sequence[str] = PLANNED,
     cases: str = "*",
     device: str = "cpu",
     seeds: Sequence[int] = (0,),
@@ -130,7 +130,7 @@ def _configurations(
         yield seed, chosen, [case for case in more if case not in listed and _matches(case.name, pattern)]
 
 
-def check_declarations(names: Sequence[str], properties: Sequence[str], dtypes: Sequence[str] = DTYPES) -> None:
+def check_declarations(names: Sequence[str], properties: Sequence[str], dtypes: Sequence[str] = PLANNED) -> None:
     """Refuse a declared deviation that covers none of its adapter's checks, because of a typo or a removed case.
 
     Args:

@@ -3,6 +3,7 @@
 import pytest
 from equiharness.harness.config import Settings, read_settings
 from equiharness.harness.errors import UsageError
+from equiharness.harness.precisions import DTYPES, TIMED
 
 
 def project(tmp_path, text):
@@ -22,6 +23,15 @@ def test_settings_are_read_and_later_ones_win(tmp_path):
     assert (settings.strict, settings.device) == (True, "cuda")
 
 
+@pytest.mark.parametrize("name", DTYPES)
+def test_every_dtype_of_a_setting_is_one_of_a_run(tmp_path, name):
+    from equiharness.cli.run import selection
+
+    settings = read_settings(project(tmp_path, f"[tool.equiharness]\ndtype = '{name}'\n"))
+    assert selection(None, None, settings.dtype, "*", settings, 1).dtypes == (name,)
+    assert name in TIMED
+
+
 def test_profiles_say_how_often_a_check_is_made():
     assert (Settings().precisions, Settings().seeds) == ((None,), (0,))
     nightly = Settings(profile="nightly", seed=2)
@@ -34,7 +44,7 @@ def test_profiles_say_how_often_a_check_is_made():
     [
         ("[tool.equiharness]\nprofle = 'ci'\n", "Did you mean profile"),
         ("[tool.equiharness]\nprofile = 'weekly'\n", "Known: ci, nightly"),
-        ("[tool.equiharness]\ndtype = 'float23'\n", "Known: float64, float32"),
+        ("[tool.equiharness]\ndtype = 'float23'\n", "Did you mean float32"),
         ("[tool.equiharness]\nseed = 'three'\n", "seed is a whole number"),
         ("[tool.equiharness]\nstrict = 'maybe'\n", "strict is true or false"),
         ("[tool.equiharness\n", "Cannot read"),

@@ -201,13 +201,10 @@ class Claim:
     def _spread(self, function: Callable[..., Any]) -> Callable[[Tree], Tree]:
         """Pass a dict as keyword arguments if the function has these keywords, a sequence as positional arguments."""
         if isinstance(self.source, dict):
-            try:
-                parameters = inspect.signature(getattr(self.function, "forward", self.function)).parameters
-            except (TypeError, ValueError):
-                parameters = {}  # type: ignore[assignment]
-            if set(self.source) <= set(parameters):
+            named, anything = _keywords(self.function)
+            if set(self.source) <= named:
                 return lambda tree: function(**tree)
-            return function
+            return _first_that_fits(function) if anything else function
         if isinstance(self.source, (list, tuple)):
             return lambda tree: function(*tree)
         return function
@@ -215,6 +212,50 @@ class Claim:
     def grids(self) -> Sequence[Field]:
         """The source's leaves on grids, which can be refined."""
         return [leaf for _, leaf in leaves(self.source) if isinstance(leaf, Field) and isinstance(leaf.domain, Grid)]
+
+
+def _keywords(function: Callable[..., Any]) -> tuple[set[str], bool]:
+    """The names of a function's parameters, and whether it takes any others, as wrappers do."""
+    forward = getattr(function, "forward", function)
+    schema = getattr(forward, "schema", None)
+    if schema is not None:  # TorchScript
+        return {argument.name for argument in schema.arguments}, False
+    try:
+        parameters = inspect.signature(forward).parameters
+    except (TypeError, ValueError):
+        return set(), False
+    kinds = {p.kind for p in parameters.values()}
+    return set(parameters), bool(kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL})
+
+
+def _first_that_fits(function: Callable[..., Any]) -> Callable[[Tree], Tree]:
+    """A wrapper that takes anything, on a dict: as keywords, as one dict, or as positional arguments in its order.
+
+    Which of them it hands on, only a call shows. The first that raises no error is kept; if all do, the first error is
+    the one that counts.
+    """
+    forms: list[Callable[[Any], Any]] = [
+        lambda tree: function(**tree),
+        function,
+        lambda tree: function(*tree.values()),
+    ]
+    chosen: list[Callable[[Any], Any]] = []
+
+    def call(tree: Tree) -> Tree:
+        if chosen:
+            return chosen[0](tree)
+        errors: list[Exception] = []
+        for form in forms:
+            try:
+                y = form(tree)
+            except Exception as error:
+                errors.append(error)
+                continue
+            chosen.append(form)
+            return y
+        raise errors[0]
+
+    return call
 
 
 def _one_by_one(call: Callable[[Tree], Tree]) -> Callable[[Tree], Tree]:

@@ -47,20 +47,20 @@ class Subject:
         """f_p(x) for float64 values x, which are first rounded to the working precision."""
         return self._call(*self._native, self.rounded(x), fresh=fresh)
 
-    def single(self, x: Tree) -> Tree:
+    def single(self, x: Tree, *, fresh: bool = False) -> Tree:
         """f(x) in float32, whatever the working precision."""
         if self.claim.dtype is torch.float32:
-            return self.working(x)
-        return self._call(*self._single, tree_map(lambda v: _to(v, torch.float32), x))
+            return self.working(x, fresh=fresh)
+        return self._call(*self._single, tree_map(lambda v: _to(v, torch.float32), x), fresh=fresh)
 
-    def reference(self, x: Tree) -> Tree:
+    def reference(self, x: Tree, *, fresh: bool = False) -> Tree:
         """f_*(x), float64 throughout."""
         if self._own_reference:
-            y = self.working(x)
+            y = self.working(x, fresh=fresh)
             if self._was_double:
                 return y
             self._own_reference = False
-        return self._call(*self._double, x)
+        return self._call(*self._double, x, fresh=fresh)
 
     @property
     def own_reference(self) -> bool:
@@ -124,7 +124,7 @@ class Subject:
         claim = self.claim
         cast = function
         if form != "as it is":
-            cast = recast(function, getattr(torch, form), perturbation=perturbation, seed=seed)
+            cast = recast(function, getattr(torch, form), perturbation=perturbation, seed=seed, own=claim.dtype)
         start = time.perf_counter()
         with seeded(claim.call_seed, claim.device), full_float32():
             y = self._without_graph(claim.bare(cast), x)

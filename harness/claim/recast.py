@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,19 @@ _CASTS = {torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16, torch.Te
 _READS = {"__get__", "size", "dim", "stride", "numel", "is_floating_point", "is_complex", "__len__", "requires_grad_"}
 
 
+#: Functions that make random tensors, fill them, drop entries of their input, or read probabilities.
+_FACTORIES = {"rand", "randn", "rand_like", "randn_like"}
+_IN_PLACE = {"bernoulli_", "normal_", "uniform_", "exponential_", "random_", "cauchy_", "log_normal_", "geometric_"}
+_DROPOUTS = {"dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout"}
+_RANDOM = _FACTORIES | _IN_PLACE | _DROPOUTS | {"bernoulli", "normal", "multinomial", "poisson"}
+#: Dtypes of random tensors that are not floating.
+_WHOLE = frozenset({torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool})
+
+
+def _as(value: Any, dtype: torch.dtype) -> Any:
+    return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+
 class Recast(TorchFunctionMode):
     """Mode that converts floating tensors and floating dtypes among the arguments of torch functions to ``dtype``.
 
@@ -37,8 +51,11 @@ class Recast(TorchFunctionMode):
         perturbation: float = 0.0,
         seed: int = 0,
         stand_ins: Mapping[torch.Tensor, torch.Tensor] | None = None,
+        own: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        #: Dtypes in which random numbers are drawn where the code names one, and where it names none.
+        self._own, self._default = own or dtype, torch.get_default_dtype()
         self._stand_ins = {id(p): leaf for p, leaf in (stand_ins or {}).items()}
         self.dtype = dtype
         self._perturbation = perturbation
@@ -49,8 +66,11 @@ class Recast(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Convert the arguments, then call the function."""
         # This runs for every function of every check, so the common types that need no conversion are tested first.
-        if getattr(func, "__name__", "") in _READS:
+        name = getattr(func, "__name__", "")
+        if name in _READS:
             return func(*args, **(kwargs or {}))
+        if name in _RANDOM:
+            return self._random(func, name, args, kwargs or {})
         own = None if self._stand_ins else self.dtype
         args = [
             a if (kind := type(a)) in _PLAIN or (kind is torch.Tensor and a.dtype is own) else self._convert(a)
@@ -61,6 +81,27 @@ class Recast(TorchFunctionMode):
         if func in _CASTS:
             return args[0].to(self.dtype) if args[0].is_floating_point() or not args[0].is_complex() else args[0]
         return func(*args, **(kwargs or {}))
+
+    def _random(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """Random numbers as the layer draws them in its own precision: a seed gives one mask in every precision."""
+        if name in _FACTORIES:
+            kind = kwargs.get("dtype")
+            drawn = self._default if kind is None or not kind.is_floating_point else self._own
+            return self._tensor(func(*args, **{**kwargs, "dtype": kind if kind in _WHOLE else drawn}))
+        if name in _IN_PLACE:
+            place = args[0]
+            if not place.is_floating_point():
+                return func(*args, **kwargs)
+            return place.copy_(func(place.detach().to(self._own), *args[1:], **kwargs))
+        low = [_as(v, self._own) for v in args], {k: _as(v, self._own) for k, v in kwargs.items()}
+        if name not in _DROPOUTS:
+            drawn = func(*low[0], **low[1])
+            return self._tensor(drawn) if isinstance(drawn, torch.Tensor) else drawn
+        x = self._convert(args[0] if args else kwargs["input"])
+        ones = torch.ones(x.shape, dtype=self._own, device=x.device)
+        rest = {k: v for k, v in kwargs.items() if k not in ("input", "inplace")}
+        mask = func(ones, *(args[1:3] if args else ()), **rest)  # after the input: p, training, inplace
+        return x * mask.to(x.dtype)
 
     def _convert(self, value: Any) -> Any:
         kind = type(value)
@@ -129,8 +170,12 @@ def recast(
     seed: int = 0,
     stand_ins: Mapping[torch.Tensor, torch.Tensor] | None = None,
     modules: Sequence[torch.nn.Module] = (),
+    own: torch.dtype | None = None,
 ) -> Callable[..., Any]:
     """``function`` computed in ``dtype`` throughout, whatever dtypes its code names.
+
+    What a compiler or TorchScript has made of a function is never run under the mode, which they would not see or would
+    trace: the function that was compiled is, and of a scripted or traced module a copy in ``dtype``.
 
     Args:
         function: any callable on tensors.
@@ -142,21 +187,76 @@ def recast(
             rounded to the parameters' own precision.
         modules: the modules that hold these parameters. During a call the modules hold the stand-ins. The mode cannot
             replace the argument of an autograd function, so the gradient would otherwise not reach the stand-in.
+        own: the function's own precision, in which it draws random numbers; by default ``dtype``.
 
     Example:
         >>> low = torch.tensor([0.1])
         >>> recast(lambda x: x * low, torch.float64)(torch.ones(1, dtype=torch.float64)).dtype
         torch.float64
     """
+    if isinstance(function, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
+        return _scripted(function, dtype)
+    called = uncompiled(function)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         held = _holding(modules, stand_ins or {})
-        with held, _default_dtype(dtype), Recast(dtype, perturbation, seed, stand_ins) as mode:
+        with held, Recast(dtype, perturbation, seed, stand_ins, own) as mode, _default_dtype(dtype):
             try:
-                return function(*args, **kwargs)
+                return called(*args, **kwargs)
             finally:
                 mode._converted.clear()
 
     # A caller that reads the names of parameters gets those of the function itself.
     run.forward = getattr(function, "forward", function)  # type: ignore[attr-defined]
     return run
+
+
+def uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that torch.compile was given; any other function as it is."""
+    seen = function
+    for name in ("_orig_mod", "_torchdynamo_orig_callable"):
+        seen = getattr(seen, name, None) or seen
+    return seen
+
+
+def _scripted(function: Any, dtype: torch.dtype) -> Callable[..., Any]:
+    """A scripted or traced callable in another precision: TorchScript sees no mode, but its parameters convert.
+
+    A trace holds the dtypes of the run that it recorded; where they do not fit, the call raises as TorchScript does.
+    """
+    copied = copy.deepcopy(function).to(dtype) if isinstance(function, torch.jit.ScriptModule) else function
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        args = tuple(_as(v, dtype) for v in args)
+        with _default_dtype(dtype):
+            return copied(*args, **{k: _as(v, dtype) for k, v in kwargs.items()})
+
+    run.forward = getattr(function, "forward", function)  # type: ignore[attr-defined]
+    return run
+
+
+@contextlib.contextmanager
+def backward_recast(product: torch.Tensor, dtype: torch.dtype) -> Iterator[None]:
+    """Context in which the backward pass from ``product`` runs under the mode, as its forward pass did.
+
+    A backward that was written in Python may use tables of one precision. The engine calls it outside of all modes, so
+    the first hook of the pass enters the mode. On a GPU the engine has a thread of its own: nothing is done there.
+    """
+    if product.device.type != "cpu":
+        yield
+        return
+    mode, entered = Recast(dtype), []
+
+    def enter(_: torch.Tensor) -> None:
+        mode.__enter__()
+        entered.append(mode)
+
+    handle = product.register_hook(enter)
+    try:
+        with _default_dtype(dtype):
+            yield
+    finally:
+        handle.remove()
+        for _ in entered:
+            mode.__exit__(None, None, None)
+        mode._converted.clear()

@@ -17,11 +17,12 @@ class Evidence(Data):
     """The input of ``decide`` for one leaf of one claim. Norms are relative, in float64.
 
     ``unit_bound`` is S * kappa, and the bound is unit_bound * (eps + defect). ``condition`` is C, the conditioning of
-    the problem alone, against which the loss of precision is held. ``hidden_error`` is the error without
-    its mean over samples, and ``hidden_bound`` is the largest such error that rounding every constant to float32
-    explains. A constant part of the output (a large bias) has a large rounding error, and that error must not hide a
-    fault in the rest of the output. ``wrong`` is W: the error that a wrong target action would have given, the
-    smallest over elements.
+    the problem alone, against which the loss of precision is held. ``repeatable`` is whether two calls agree, up to
+    sums in another order; ``scatter`` is by how much they differ then. ``hidden_error`` is the error without its mean
+    over samples, and ``hidden_bound`` is the largest such error that rounding every constant to float32 explains. A
+    constant part of the output (a large bias) has a large rounding error, and that error must not hide a fault in the
+    rest of the output. ``wrong`` is W: the error that a wrong target action would have given, the smallest over
+    elements.
     """
 
     dtype: str
@@ -34,6 +35,7 @@ class Evidence(Data):
     wrong_unit: float | None = None
     finite: bool = True
     repeatable: bool = True
+    scatter: float = 0.0
     stateful: tuple[str, ...] = ()
     estimated: bool = False
     jitter_passes: bool = False
@@ -112,7 +114,18 @@ def decide(evidence: Evidence) -> tuple[Verdict, Reason]:
             message=f"structure holds, but {evidence.dtype} loses {lost_bits(evidence):.1f} bits "
             f"({allowed:.1f} are usual): look for accumulation in low precision.",
         )
-    return Verdict.EXACT, Reason(code="EXACT", message="")
+    return Verdict.EXACT, Reason(code="EXACT", message=" ".join(notes(evidence)))
+
+
+def notes(evidence: Evidence) -> list[str]:
+    """What is worth knowing of a layer whose claim holds: buffers that calls move, and results that scatter."""
+    found = []
+    if evidence.stateful:
+        some = ", ".join(evidence.stateful[:3]) + (", ..." if len(evidence.stateful) > 3 else "")
+        found.append(f"calls change {some}; the output at one input stays the same.")
+    if evidence.scatter > 0:
+        found.append(f"two calls differ by {evidence.scatter:.1g} of the output, as sums in another order do.")
+    return found
 
 
 def _unfit_to_judge(evidence: Evidence) -> tuple[Verdict, Reason] | None:
@@ -120,16 +133,16 @@ def _unfit_to_judge(evidence: Evidence) -> tuple[Verdict, Reason] | None:
         return Verdict.BROKEN, Reason(
             code="NONFINITE", message="the output has NaN or infinite values where the input is finite."
         )
+    if not evidence.repeatable and evidence.stateful:
+        return Verdict.BROKEN, Reason(
+            code="STATEFUL",
+            message=f"the output depends on earlier calls, which change {', '.join(evidence.stateful)}: put the layer "
+            "in eval(), or freeze those buffers.",
+        )
     if not evidence.repeatable:
         return Verdict.BROKEN, Reason(
             code="NONDETERMINISTIC",
             message="two calls on the same input differ: put the layer in eval(), or declare a seed for each call.",
-        )
-    if evidence.stateful:
-        return Verdict.BROKEN, Reason(
-            code="STATEFUL",
-            message=f"calling the layer changes {', '.join(evidence.stateful)}: put it in eval(), "
-            "or freeze those buffers.",
         )
     if evidence.defect > LARGEST_DEFECT:
         return Verdict.BROKEN, Reason(

@@ -22,7 +22,7 @@ import torch
 from ...harness.claim.claim import Claim
 from ...harness.claim.evaluation import Stopwatch, Subject, handed_over
 from ...harness.claim.outcome import Outcome, describe
-from ...harness.claim.recast import recast
+from ...harness.claim.recast import backward_recast, recast
 from ...harness.precisions import EPS
 from ...harness.trees import leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide
@@ -133,7 +133,8 @@ class _Scalar:
         inputs = tree_map(lambda v: next(x) if v.is_floating_point() and v.numel() else v, self.x)
         if self.claim.call_seed is not None:
             torch.manual_seed(self.claim.call_seed)
-        function = recast(self.claim.function, torch.float64, stand_ins=stand_ins, modules=self.claim.modules)
+        claim = self.claim
+        function = recast(claim.function, torch.float64, stand_ins=stand_ins, modules=claim.modules, own=claim.dtype)
         with self.watch:
             y = self.claim.bind(function)(handed_over(inputs))
         return [v.double() for _, v in leaves(tree_map(lambda _, v: v, self.claim.target, y))]
@@ -161,7 +162,7 @@ def _order(
         value = function(leaf)
         found: Sequence[torch.Tensor | None] = [None] * len(leaf)
         if value.requires_grad:  # else the function declares itself constant, and its gradient is zero
-            with scalar.watch:
+            with scalar.watch, backward_recast(value, torch.float64):
                 found = torch.autograd.grad(value, list(leaf.values()), allow_unused=True)
     gradients = {n: torch.zeros_like(v) if g is None else g for (n, v), g in zip(at.items(), found, strict=True)}
     directions = {n: torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v) for n, v in at.items()}

@@ -5,6 +5,7 @@ This module only measures; ``gradients`` gives the verdict.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import warnings
@@ -15,14 +16,15 @@ from typing import Any
 import torch
 
 from ...harness.claim.claim import Claim
-from ...harness.claim.evaluation import full_float32, handed_over, seeded
+from ...harness.claim.evaluation import FREED, full_float32, handed_over, seeded
 from ...harness.claim.memo import digest, state_of
-from ...harness.claim.recast import recast
+from ...harness.claim.recast import backward_recast, recast
 from ...harness.claim.scale import Scale
 from ...harness.errors import UsageError
 from ...harness.fields.field import Field
 from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, leaves, tree_map
+from ...harness.verdict.decide import LARGEST_DEFECT
 from ..controls import wrong_elements
 from ..forward.homomorphism import defect
 from ..rounding import Kappa, largest, neighbours, samples_of
@@ -107,13 +109,24 @@ class GradientLoop:
             for _ in range(2)
         )
         # At the identity: the size of each place, its rounding and its conditioning.
-        reference = self.after(identity, torch.float64)
+        try:
+            reference = self.after(identity, torch.float64)
+        except Exception as error:  # a backward written in Python may refuse float64 even where the forward did not
+            if FREED in str(error) or self.after(identity, self.claim.dtype) is None:
+                raise
+            self.has_reference = False
+            return
         if reference is None:
             return
         self.differentiable = True
         again = self.after(identity, torch.float64, fresh=True)
         assert again is not None
-        self.repeatable = all(torch.equal(v, again[place]) for place, v in reference.items())
+        # Sums in another order differ by rounding, which is no other gradient.
+        self.repeatable = all(
+            float((v - again[place]).norm()) <= LARGEST_DEFECT * float(v.norm())
+            for place, v in reference.items()
+            if not torch.equal(v, again[place])
+        )
         joint = math.sqrt(sum(float(v.square().sum()) for v in reference.values()))
         fields = dict(leaves(self.claim.source)) if self.on_inputs else {}
         self.tallies = [GradientTally(place, _Size(fields.get(place), v, joint)) for place, v in reference.items()]
@@ -210,9 +223,9 @@ class GradientLoop:
         what = ("gradients", id(claim.function), claim.call_seed, state_of(claim.modules), dtype)
         key = (*what, digest(x), digest(weights), moved.matrix.tobytes(), target.matrix.tobytes())
         found = claim.memo.put(key, both()) if fresh else claim.memo.get(key, both)
-        if found is None:
-            return None
         side = INPUT if self.on_inputs else PARAMETER
+        if found is None or any(side + place not in found for place in self.wanted(x)):
+            return None
         return {place: found[side + place] for place in self.wanted(x)}
 
     def _pass(
@@ -226,7 +239,10 @@ class GradientLoop:
         inputs: bool,
         parameters: bool,
     ) -> Gradients | None:
-        """The gradients with respect to inputs, to parameters, or to both, which then have prefixes."""
+        """The gradients with respect to inputs, to parameters, or to both, which then have prefixes.
+
+        A side that no gradient reaches is left out: a model that detaches its input cannot be asked for it.
+        """
         claim = self.claim
         x = tree_map(lambda v: v.double().requires_grad_(inputs) if v.is_floating_point() else v, x)
         theta = {}
@@ -244,14 +260,20 @@ class GradientLoop:
         joint = inputs and parameters
         wanted = {(INPUT if joint else "") + path: v for path, v in leaves(x) if v.requires_grad} if inputs else {}
         wanted |= {(PARAMETER if joint else "") + name: v for name, v in theta.items()}
+        own = dtype is claim.dtype or (dtype is torch.float64 and claim.reference is not None)
         start = time.perf_counter()
-        gradients = torch.autograd.grad(product, list(wanted.values()), allow_unused=True)
+        with contextlib.nullcontext() if own else backward_recast(product, dtype):
+            gradients = torch.autograd.grad(product, list(wanted.values()), allow_unused=True)
         self.seconds += time.perf_counter() - start
         fields = {(INPUT if joint else "") + path: leaf for path, leaf in leaves(claim.source)} if inputs else {}
+        made = dict(zip(wanted, gradients, strict=True))
+        sides = (INPUT, PARAMETER) if joint else ("",)
+        reached = [side for side in sides if any(d is not None for n, d in made.items() if n.startswith(side))]
         return {
-            place: _as_signal(fields.get(place), (torch.zeros_like(v) if d is None else d).double())
-            for (place, v), d in zip(wanted.items(), gradients, strict=True)
-        }
+            place: _as_signal(fields.get(place), (torch.zeros_like(wanted[place]) if d is None else d).double())
+            for place, d in made.items()
+            if place.startswith(tuple(reached))
+        } or None
 
     def _call(self, dtype: torch.dtype, x: Tree, theta: Gradients) -> Tree:
         """Run the function in one precision on float64 values; return its output as float64."""
@@ -274,9 +296,9 @@ class GradientLoop:
                 return claim.bind(claim.reference)
             if dtype is claim.dtype:
                 return claim.bind(claim.function)
-            return claim.bind(recast(claim.function, dtype))
+            return claim.bind(recast(claim.function, dtype, own=claim.dtype))
         stand_ins: dict[torch.Tensor, torch.Tensor] = {self.parameters[n]: leaf for n, leaf in theta.items()}
-        return claim.bind(recast(claim.function, dtype, stand_ins=stand_ins, modules=claim.modules))
+        return claim.bind(recast(claim.function, dtype, stand_ins=stand_ins, modules=claim.modules, own=claim.dtype))
 
 
 def _floating(x: Tree) -> list[str]:

@@ -131,6 +131,7 @@ def _judge(measured: Measured, tally: LeafTally, *, jitter_passes: bool) -> tupl
         "dtype": dtype,
         "finite": measured.finite,
         "repeatable": measured.repeatable,
+        "scatter": measured.scatter,
         "stateful": measured.stateful,
         "estimated": measured.estimated,
         "jitter_passes": jitter_passes,

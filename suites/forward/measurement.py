@@ -34,6 +34,10 @@ from .homomorphism import defect
 #: Elements at which a float64 claim is also run in float32, for kappa. Moved samples count as samples, and S allows for
 #: the rounding errors of POOLED * SAMPLES samples.
 POOLED = 8
+#: Sums in another order scatter 2^29 times less in float64 than in float32; a random layer does not.
+SCATTERS_LESS = 2.0**20
+#: Where no float64 form exists, this many steps of the working precision may be sums in another order.
+SCATTERED_BITS = 2.0**6
 #: A wrong action moves a typical output by about the output's own size. If it moves an output by less than this share,
 #: the sample may be the cause. The number decides only how many samples are used, never a verdict.
 NEARLY_SYMMETRIC = 1e-2
@@ -67,6 +71,7 @@ class Measured:
     defect: float
     finite: bool
     repeatable: bool
+    scatter: float
     stateful: tuple[str, ...]
     estimated: bool
     samples: int
@@ -80,16 +85,19 @@ def measure(subject: Subject, elements: Sequence[Element], x: Tree, rng: np.rand
     claim = subject.claim
     with subject.guarded() as changed:
         y_p = subject.working(x)
-        repeatable = same_values(y_p, subject.working(x, fresh=True))
+        again = subject.working(x, fresh=True)
         y = subject.probe_reference(x)
         estimated = y is None
         y = y_p if y is None else y
         claim = replace(claim, target=tree_map(lambda leaf, v: leaf.require_fit(v, "The output"), claim.target, y))
         finite = is_finite(y_p) and is_finite(y)
+        repeatable, scatter = repeats(subject, x, y_p, again)
         tallies = [LeafTally(path, leaf, Scale.of(leaf, v)) for (path, leaf), (_, v) in _rows(claim, y)]
         loop = _Loop(subject, claim, x, y, y_p, tallies, estimated, rng)
         if finite and repeatable:
             loop.estimate_floor() if estimated else loop.estimate_rounding()
+            for tally in tallies if scatter else []:
+                tally.kappa.add_floor(torch.full((1,), scatter, dtype=torch.float64), claim_eps(loop.dtype))
             moved = [loop.moved(g) for g in elements]
             if not estimated:
                 exact = [v for gx, rounded in moved for v in (gx, rounded)[: 1 if rounded is gx else 2]]
@@ -103,6 +111,7 @@ def measure(subject: Subject, elements: Sequence[Element], x: Tree, rng: np.rand
         defect=defect(claim, x, y, elements) if finite else 0.0,
         finite=finite and loop.finite,
         repeatable=repeatable,
+        scatter=scatter,
         stateful=tuple(changed),
         estimated=estimated,
         samples=SAMPLES,
@@ -132,6 +141,7 @@ class _Loop:
         self.finite = True
         self.picture: Attachment | None = None
         self.rotated: list[tuple[Element, Tree, Tree]] = []
+        self.dtype = str(claim.dtype).removeprefix("torch.")
         self._worst = -1.0
         self._pooled = 0
         #: P and I at x together: x is exact in the working precision, except for the projection on a band.
@@ -284,17 +294,44 @@ def unfit(subject: Subject, x: Tree) -> Reason | None:
     """Why no property could judge the layer at x in its own precision: NaN, two results of one input, moved buffers."""
     with subject.guarded() as changed:
         y, again = subject.working(x), subject.working(x, fresh=True)
+        repeatable, scatter = repeats(subject, x, y, again)
     evidence = Evidence(
         dtype=str(subject.claim.dtype).removeprefix("torch."),
         error=0.0,
         unit_bound=1.0,
         kappa=1.0,
         finite=is_finite(y),
-        repeatable=same_values(y, again),
+        repeatable=repeatable,
+        scatter=scatter,
         stateful=tuple(changed),
     )
     verdict, reason = decide(evidence)
     return reason if verdict is Verdict.BROKEN else None
+
+
+def repeats(subject: Subject, x: Tree, y: Tree, again: Tree) -> tuple[bool, float]:
+    """Whether two calls at x agree but for sums in another order, and by how much of the output they differ.
+
+    Sums in another order differ by rounding, so in float64 by 2^-29 of what they do in float32. A layer that draws
+    random numbers, or whose output depends on earlier calls, differs by as much in every precision.
+    """
+    if same_values(y, again) or not (is_finite(y) and is_finite(again)):
+        return True, 0.0
+    seen = _apart(y, again)
+    if subject.claim.dtype is torch.float64:
+        fine, coarse = seen, _apart(subject.single(x), subject.single(x, fresh=True))
+    else:
+        if not subject.has_reference:
+            eps = EPS[str(subject.claim.dtype).removeprefix("torch.")]
+            return seen <= SCATTERED_BITS * eps, seen
+        fine, coarse = _apart(subject.reference(x), subject.reference(x, fresh=True)), seen
+    return fine <= max(LARGEST_DEFECT, coarse / SCATTERS_LESS), seen
+
+
+def _apart(a: Tree, b: Tree) -> float:
+    """The largest difference of two outputs, relative to the size of the first."""
+    pairs = zip(values_of(a), values_of(b), strict=True)
+    return max((_norm(u - v) / max(_norm(u), 1e-300) for u, v in pairs), default=0.0)
 
 
 def look_behind_constants(subject: Subject, measured: Measured, x: Tree) -> None:

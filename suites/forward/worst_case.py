@@ -136,7 +136,7 @@ class _Search:
         self.drawn = samples_of(claim)
         self.moving = [v for _, v in leaves(self.drawn) if v.is_floating_point()]
         self.x = _flat(self.moving) if self.moving else torch.zeros(SAMPLES, 0, dtype=torch.float64)
-        self.function = claim.bind(claim.reference or recast(claim.function, torch.float64))
+        self.function = claim.bind(claim.reference or recast(claim.function, torch.float64, own=claim.dtype))
         self.identity = claim.group.identity
         with torch.enable_grad():
             x = self.x.clone().requires_grad_()
@@ -291,7 +291,7 @@ class _Search:
 
     def rounding(self, x: Vector) -> float:
         """kappa at these inputs, at least 1: float32 rounding and conditioning, relative to the typical output."""
-        single = self.claim.bind(recast(self.claim.function, torch.float32))
+        single = self.claim.bind(recast(self.claim.function, torch.float32, own=self.claim.dtype))
         with torch.no_grad(), seeded(self.claim.call_seed, self.claim.device), full_float32():
             y = single(tree_map(lambda v: v.float() if v.is_floating_point() else v, self.tree(x)))
         found = [

@@ -121,7 +121,7 @@ def _loss(claim: Claim, subject: Subject, mode: Mode, x: Tree, scales: list[Scal
     """P of one mode, the worst over leaves, summands and samples; infinite if the output is not finite."""
     if mode.tf32 and claim.device == "cpu":
         raise _Unavailable("TF32 is an arithmetic of GPUs")
-    function = claim.function if mode.dtype is claim.dtype else recast(claim.function, mode.dtype)
+    function = claim.function if mode.dtype is claim.dtype else recast(claim.function, mode.dtype, own=claim.dtype)
     given = subject.through(x, mode.dtype)
     exact = subject.reference(given)
     call = claim.bind(function)

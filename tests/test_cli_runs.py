@@ -1,7 +1,6 @@
 """Long runs as a user meets them: killed and continued, in parts, on a cluster, on a full disk."""
 
 import contextlib
-import functools
 import json
 import os
 import random
@@ -28,11 +27,9 @@ REAL = ("verify", "equiharness.LiftingConv", "equiharness.GroupPool", "--case", 
 @pytest.fixture
 def night(cheap, monkeypatch, tmp_path, capsys):
     """The command line in a folder of its own; the plugin has thirty cases."""
-    from equiharness.harness.runs import pool
     from equiharness.suites import properties
 
     monkeypatch.setattr(properties, "SUITE", "cheap:run_property")
-    monkeypatch.setattr(pool, "pooled", functools.partial(pool.pooled, preload=()))  # cheap checks need no torch
     monkeypatch.setenv("CHEAP_SLEEP", "30")
     monkeypatch.setenv("CHEAP_PASS", "0")
     monkeypatch.setenv("CHEAP_SECONDS", "0")

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from equiharness.harness.records.lines import Attachment, EndLine, Panel, RotatedView, Run, RunLine
+from equiharness.harness.verdict.codes import Code
 from equiharness.harness.verdict.result import CheckResult, ElementResult, Reason, Resolution, Verdict
 from equiharness.reports.html import render_html
 from equiharness.reports.markdown import render_markdown
@@ -73,7 +74,7 @@ def check(number: int, draw: random.Random, pictures: list[str]) -> CheckResult:
     return CheckResult(
         property=name,
         verdict=verdict,
-        reason=Reason(code=str(verdict), message=f"made up, number {number}."),
+        reason=Reason(code=Code.read(verdict), message=f"made up, number {number}."),
         implementation=layer,
         case=case,
         group="C4",

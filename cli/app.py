@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from ..harness.errors import HarnessError, MissingDependencyError, UsageError
 from . import __doc__ as HELP
@@ -59,17 +58,19 @@ def list_() -> None:
     from ..harness.adapters.registry import implementations
 
     console = _console()
+    if not console.is_terminal:
+        for adapter in implementations():
+            version = adapter.version or f"not installed: {adapter.install or 'pip install ' + adapter.library}"
+            console.print(f"{adapter.name}\t{_families(adapter)}\t{adapter.library}\t{version}", markup=False)
+        return
+    from rich.table import Table
+
     table = Table("implementation", "family", "cases", "library")
     for adapter in implementations():
         version = adapter.version
         library = f"{adapter.library} {version}" if version else f"not installed: {adapter.install or adapter.library}"
         table.add_row(adapter.name, _families(adapter), str(sum(1 for _ in adapter.cases())), library)
-    if console.is_terminal:
-        console.print(table)
-        return
-    for adapter in implementations():
-        version = adapter.version or f"not installed: {adapter.install or 'pip install ' + adapter.library}"
-        console.print(f"{adapter.name}\t{_families(adapter)}\t{adapter.library}\t{version}", markup=False)
+    console.print(table)
 
 
 def _families(adapter: Implementation) -> str:

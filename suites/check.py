@@ -15,7 +15,7 @@ from ..harness.fields.atoms import Energy, Forces
 from ..harness.fields.domains import Grid, Vector
 from ..harness.fields.field import Field
 from ..harness.trees import Tree, leaves
-from ..harness.verdict.result import CheckResult, Reason, Verdict, worst
+from ..harness.verdict.result import CheckResult, Code, Reason, Verdict, worst
 from .attribution import attribute, mode
 from .claims import claim_of
 from .forward.aliasing import may_alias
@@ -42,7 +42,7 @@ def run_property(name: str, claim: Claim) -> Outcome:
         message = (
             f"{type(error).__name__}: {error}. If the shapes do not match, change the source field to the layer's."
         )
-        return Outcome(describe(claim, name, Verdict.CRASHED, Reason(code="CRASHED", message=message)))
+        return Outcome(describe(claim, name, Verdict.CRASHED, Reason(code=Code.CRASHED, message=message)))
 
 
 def check(

@@ -8,6 +8,7 @@ from command_line import run
 from equiharness.harness.records.lines import CheckLine, EndLine, Measurement, RunLine
 from equiharness.harness.records.validity import Geometry, Law, Point, ValidityMap, write_maps
 from equiharness.harness.records.writing import RecordWriter
+from equiharness.harness.verdict.codes import Code
 from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
 
@@ -20,7 +21,7 @@ def written(path: Path, day: int, verdict: Verdict = Verdict.EXACT, *more) -> Pa
         case="c=1",
         property="parity",
         verdict=verdict,
-        reason=Reason(code="C", message="m"),
+        reason=Reason(code=Code.read("C"), message="m"),
         error=1e-16 if verdict is Verdict.EXACT else 0.5,
         bound=1e-13,
         reproduce="equiharness verify mine.Conv",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
     from ..claim.claim import Claim
-    from ..verdict.result import Verdict
+    from ..verdict.codes import Verdict
 
 
 Value = str | int | float | bool | None

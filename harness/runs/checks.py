@@ -21,11 +21,12 @@ from ..installed import resolve
 from ..precisions import PLANNED
 from ..records.lines import Attachment
 from ..records.tally import Tally
-from ..verdict.result import CheckResult, Reason, Verdict
+from ..verdict.codes import Code, Verdict
+from ..verdict.result import CheckResult, Reason
 from .plan import Block, Check, Plan, Suite
 
 #: Codes of reasons for which no layer could have failed in the configuration.
-PROVE_NOTHING = ("VACUOUS", "CONTROL")
+PROVE_NOTHING = (Code.VACUOUS, Code.CONTROL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +183,9 @@ def run_check(check: Check) -> CheckOutcome:
         )
         outcome = resolve(check.suite)(check.property, claim)
     except MissingDependencyError as error:
-        return unmeasured(check, Verdict.SKIPPED, "NOT_INSTALLED", str(error), since=start)
+        return unmeasured(check, Verdict.SKIPPED, Code.NOT_INSTALLED, str(error), since=start)
     except Exception as error:
-        return unmeasured(check, Verdict.CRASHED, "CRASHED", f"{type(error).__name__}: {error}", since=start)
+        return unmeasured(check, Verdict.CRASHED, Code.CRASHED, f"{type(error).__name__}: {error}", since=start)
     attachment = outcome.picture
     if attachment is not None:
         attachment = attachment.model_copy(update={"id": check.id})
@@ -201,7 +202,7 @@ def _drawn_result(result: CheckResult) -> CheckResult:
     return result.model_copy(update={"verdict": Verdict.SKIPPED, "reason": reason})
 
 
-def unmeasured(check: Check, verdict: Verdict, code: str, message: str, *, since: float | None = None) -> CheckOutcome:
+def unmeasured(check: Check, verdict: Verdict, code: Code, message: str, *, since: float | None = None) -> CheckOutcome:
     """The outcome of a check without numbers.
 
     Args:

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ..errors import UsageError
-from ..verdict.result import Verdict
+from ..verdict.codes import Code, Verdict
 from .scheduling import Engine, LostCheckError, NearExecutor
 from .worker_process import Retiring, run_checks, start
 
@@ -295,12 +295,12 @@ def _died(code: int) -> LostCheckError:
         )
     else:
         message = f"The check's process crashed: {_ending(code)}. Run the check alone to see the crash."
-    return LostCheckError(Verdict.CRASHED, "DIED", message)
+    return LostCheckError(Verdict.CRASHED, Code.DIED, message)
 
 
 def _timed_out(limit: float) -> LostCheckError:
     message = f"No result within {limit:g} s; the check's process was killed. Raise --limit, or run the check alone."
-    return LostCheckError(Verdict.TIMED_OUT, "LIMIT", message)
+    return LostCheckError(Verdict.TIMED_OUT, Code.LIMIT, message)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from ..errors import EquiharnessError, UsageError
-from ..verdict.result import Verdict
+from ..verdict.codes import Code, Verdict
 from .checks import CheckOutcome, run_check, unmeasured
 from .plan import Check, Task
 
@@ -31,7 +31,7 @@ Call = Callable[[Sequence[Check]], Any]
 class LostCheckError(EquiharnessError):
     """A check killed its worker process. Only that check is reported as crashed."""
 
-    def __init__(self, verdict: Verdict, code: str, message: str) -> None:
+    def __init__(self, verdict: Verdict, code: Code, message: str) -> None:
         super().__init__(verdict, code, message)
         self.verdict, self.code, self.message = verdict, code, message
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
-from ..verdict.result import Verdict
+from ..verdict.codes import Verdict
 from .checks import CheckOutcome
 from .plan import Check
 from .scheduling import run_slice

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 from ..adapters.adapter import Case, Implementation
 from ..errors import MissingDependencyError, UsageError
 from ..installed import resolve
-from ..verdict.result import CheckResult, Reason, Verdict
+from ..verdict.codes import Code, Verdict
+from ..verdict.result import CheckResult, Reason
 
 if TYPE_CHECKING:
     from ..claim.claim import Claim
@@ -143,10 +144,10 @@ def run_trial(adapter: Implementation, trial: Trial, suite: str) -> CheckResult:
         outcome = resolve(suite)(trial.property, focused(claim, trial))
         result: CheckResult = outcome.result
     except MissingDependencyError as error:
-        reason = Reason(code="NOT_INSTALLED", message=str(error))
+        reason = Reason(code=Code.NOT_INSTALLED, message=str(error))
         result = CheckResult(property=trial.property, verdict=Verdict.SKIPPED, reason=reason, dtype=trial.dtype)
     except Exception as error:
-        reason = Reason(code="CRASHED", message=f"{type(error).__name__}: {error}")
+        reason = Reason(code=Code.CRASHED, message=f"{type(error).__name__}: {error}")
         result = CheckResult(property=trial.property, verdict=Verdict.CRASHED, reason=reason, dtype=trial.dtype)
     declared = adapter.declared(trial.property, trial.case, dtype=trial.dtype, device=trial.device)
     named = {"implementation": adapter.name, "case": trial.case.name, "seed": trial.seed}

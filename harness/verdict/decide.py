@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from ..precisions import EPS, LOST_BITS, claim_eps
-from .result import Data, Reason, Verdict
+from .codes import Code, Verdict
+from .result import Data, Reason
 
 #: S: the margin between the largest rounding error observed on a sample and the bound. The errors of layers that are
 #: known to be correct lie 15 to 50 times below bound = S * kappa * eps. Two evaluations add at most a factor 2 of
@@ -85,7 +86,7 @@ def decide(evidence: Evidence) -> tuple[Verdict, Reason]:
         return _beyond_bound(evidence, eps, bound)
     if not (evidence.hidden_error <= evidence.hidden_bound):
         return Verdict.BROKEN, Reason(
-            code="HIDDEN",
+            code=Code.HIDDEN,
             message=f"the output has a large constant part. The error of the rest is {evidence.hidden_error:.2g}, and "
             f"rounding of the layer's constants explains {evidence.hidden_bound:.2g}: look for a fault in that rest.",
         )
@@ -94,7 +95,7 @@ def decide(evidence: Evidence) -> tuple[Verdict, Reason]:
     power = evidence.power(tightest_eps(evidence))
     if not (power > 1):
         return Verdict.VACUOUS, Reason(
-            code="VACUOUS",
+            code=Code.VACUOUS,
             message="every wrong action would have passed too: the output does not depend on the input, or is "
             "symmetric by itself. Check that the layer uses its input.",
         )
@@ -102,7 +103,7 @@ def decide(evidence: Evidence) -> tuple[Verdict, Reason]:
         return Verdict.AMBIGUOUS, _ill_conditioned(evidence)
     if power < LEAST_POWER:
         return Verdict.AMBIGUOUS, Reason(
-            code="LOW_POWER",
+            code=Code.LOW_POWER,
             message=f"only faults larger than {1 / power:.1g} of a wrong action would have been seen; "
             "a better conditioned input or float64 raises the power.",
         )
@@ -110,11 +111,11 @@ def decide(evidence: Evidence) -> tuple[Verdict, Reason]:
     allowed = LOST_BITS[evidence.dtype] + math.log2(max(1.0, evidence.condition)) if allowed is None else allowed
     if lost_bits(evidence) > allowed:
         return Verdict.IMPRECISE, Reason(
-            code="PRECISION",
+            code=Code.PRECISION,
             message=f"structure holds, but {evidence.dtype} loses {lost_bits(evidence):.1f} bits "
             f"({allowed:.1f} are usual): look for accumulation in low precision.",
         )
-    return Verdict.EXACT, Reason(code="EXACT", message=" ".join(notes(evidence)))
+    return Verdict.EXACT, Reason(code=Code.EXACT, message=" ".join(notes(evidence)))
 
 
 def notes(evidence: Evidence) -> list[str]:
@@ -131,22 +132,22 @@ def notes(evidence: Evidence) -> list[str]:
 def _unfit_to_judge(evidence: Evidence) -> tuple[Verdict, Reason] | None:
     if not evidence.finite:
         return Verdict.BROKEN, Reason(
-            code="NONFINITE", message="the output has NaN or infinite values where the input is finite."
+            code=Code.NONFINITE, message="the output has NaN or infinite values where the input is finite."
         )
     if not evidence.repeatable and evidence.stateful:
         return Verdict.BROKEN, Reason(
-            code="STATEFUL",
+            code=Code.STATEFUL,
             message=f"the output depends on earlier calls, which change {', '.join(evidence.stateful)}: put the layer "
             "in eval(), or freeze those buffers.",
         )
     if not evidence.repeatable:
         return Verdict.BROKEN, Reason(
-            code="NONDETERMINISTIC",
+            code=Code.NONDETERMINISTIC,
             message="two calls on the same input differ: put the layer in eval(), or declare a seed for each call.",
         )
     if evidence.defect > LARGEST_DEFECT:
         return Verdict.BROKEN, Reason(
-            code="ACTION",
+            code=Code.ACTION,
             message=f"the action violates the group law by {evidence.defect:.1e}: correct act_in, act_out or the "
             "adapter before judging the layer.",
         )
@@ -158,19 +159,19 @@ def _beyond_bound(evidence: Evidence, eps: float, bound: float) -> tuple[Verdict
     sound_in_single = evidence.hidden_error <= evidence.hidden_bound
     if evidence.dtype == "float64" and sound_in_single and error <= evidence.bound(EPS["float32"]):
         return Verdict.IMPRECISE, Reason(
-            code="CONSTANTS_IN_SINGLE",
+            code=Code.CONSTANTS_IN_SINGLE,
             message="holds to float32 accuracy only: some constant or table inside was computed in float32.",
         )
     if evidence.dtype in ("float16", "bfloat16") and error <= evidence.bound(EPS[evidence.dtype]):
         return Verdict.IMPRECISE, Reason(
-            code="CONSTANTS_IN_HALF",
+            code=Code.CONSTANTS_IN_HALF,
             message=f"holds to {evidence.dtype} accuracy only: some constant or table inside was rounded to it.",
         )
     if evidence.jitter_passes:
         return Verdict.AMBIGUOUS, _tie()
     if evidence.estimated and error <= SAFETY * bound:
         return Verdict.AMBIGUOUS, Reason(
-            code="ESTIMATED",
+            code=Code.ESTIMATED,
             message="no float64 reference could be computed, and the error is near the estimated rounding error: "
             "write the layer so that it runs in float64.",
         )
@@ -182,19 +183,19 @@ def _beyond_bound(evidence: Evidence, eps: float, bound: float) -> tuple[Verdict
         text = f"the error is {error:.2g} and rounding explains none of it."
     else:
         text = "the output does not depend on the input, yet f(g x) and g f(x) differ."
-    return Verdict.BROKEN, Reason(code="ERROR", message=text)
+    return Verdict.BROKEN, Reason(code=Code.ERROR, message=text)
 
 
 def _tie() -> Reason:
     return Reason(
-        code="TIE",
+        code=Code.TIE,
         message="fails on tied inputs and passes when they are changed by 1e-4: the layer jumps (max, top-k, sign).",
     )
 
 
 def _ill_conditioned(evidence: Evidence) -> Reason:
     return Reason(
-        code="ILL_CONDITIONED",
+        code=Code.ILL_CONDITIONED,
         message=f"rounding alone may change the whole output (condition {evidence.kappa:.1g} in {evidence.dtype}): "
         "check in float64, or rescale the problem.",
     )

@@ -11,54 +11,26 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Iterable
-from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from .codes import LABELS, Code, Verdict
 
-class Verdict(StrEnum):
-    """The outcome of one check, from best to worst."""
-
-    EXACT = "EXACT"
-    APPROXIMATE = "APPROXIMATE"
-    SKIPPED = "SKIPPED"
-    IMPRECISE = "IMPRECISE"
-    AMBIGUOUS = "AMBIGUOUS"
-    VACUOUS = "VACUOUS"
-    BROKEN = "BROKEN"
-    TIMED_OUT = "TIMED_OUT"
-    CRASHED = "CRASHED"
-
-    @property
-    def severity(self) -> int:
-        """Position from best (0) to worst."""
-        return list(Verdict).index(self)
-
-    @property
-    def label(self) -> str:
-        """The verdict in one plain word: PASS, WARN, UNSURE, FAIL or SKIP."""
-        return _LABELS[self]
-
-    @property
-    def fails(self) -> bool:
-        """Whether a check with this verdict fails a run. IMPRECISE fails a run only with ``strict``."""
-        return self.label in ("FAIL", "UNSURE")
-
-
-#: Labels of checks, from best to worst.
-LABELS = ("SKIP", "PASS", "EXPECTED", "WARN", "UNSURE", "FAIL")
-
-_LABELS = {
-    Verdict.EXACT: "PASS",
-    Verdict.APPROXIMATE: "PASS",
-    Verdict.SKIPPED: "SKIP",
-    Verdict.IMPRECISE: "WARN",
-    Verdict.AMBIGUOUS: "UNSURE",
-    Verdict.VACUOUS: "FAIL",
-    Verdict.BROKEN: "FAIL",
-    Verdict.TIMED_OUT: "FAIL",
-    Verdict.CRASHED: "FAIL",
-}
+__all__ = [
+    "CENTRAL",
+    "LABELS",
+    "CheckResult",
+    "Code",
+    "Data",
+    "ElementResult",
+    "Reason",
+    "Resolution",
+    "Verdict",
+    "explain",
+    "headline",
+    "ratio",
+    "worst",
+]
 
 
 class Data(BaseModel):
@@ -68,10 +40,18 @@ class Data(BaseModel):
 
 
 class Reason(Data):
-    """The reason for a verdict: a stable code for programs and a sentence for people."""
+    """The reason for a verdict: a stable code for programs and a sentence for people.
 
-    code: str
+    A code is one of ``Code``, as a member or by its name. Records may hold codes of other versions.
+    """
+
+    code: Code
     message: str
+
+    @field_validator("code", mode="before")
+    @classmethod
+    def _of_a_record(cls, code: object, info: ValidationInfo) -> object:
+        return Code.read(code) if info.mode == "json" and isinstance(code, str) else code
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}" if self.message else self.code

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ...harness.adapters.adapter import Case, Cost, Expected, Feature
-from ...harness.verdict.result import Verdict
+from ...harness.verdict.codes import Verdict
 from .. import configurations
 from .adapter import ORDER, GridAdapter, box_of, cost_of, points_of
 

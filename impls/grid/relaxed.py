@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ...harness.adapters.adapter import Case, Expected
-from ...harness.verdict.result import Verdict
+from ...harness.verdict.codes import Verdict
 from .. import configurations
 from .convolutions import Convolution, Separable, case_of
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...harness.adapters.adapter import Case, Cost, Expected, Family, Feature, Implementation, Value
 from ...harness.adapters.operators import PRODUCT
 from ...harness.search.strategies import cases
-from ...harness.verdict.result import Verdict
+from ...harness.verdict.codes import Verdict
 from .. import configurations
 from .e3nn_types import LastMade, TypeReader, native
 

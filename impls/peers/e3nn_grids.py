@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...harness.adapters.adapter import Case, Cost, Expected, Family, Feature, Implementation
 from ...harness.search.strategies import cases
-from ...harness.verdict.result import Verdict
+from ...harness.verdict.codes import Verdict
 from ..spherical import costs
 from .e3nn_types import LastMade, native
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...harness.adapters.adapter import ON_GRID, Case, Expected, Family, Feature, Implementation
 from ...harness.errors import UsageError
 from ...harness.fields.library_types import TypedLayer
-from ...harness.verdict.result import Verdict
+from ...harness.verdict.codes import Verdict
 from .steerable_layers import RECIPES, RecipeLayer, SteerableLayer
 
 if TYPE_CHECKING:

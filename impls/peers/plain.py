@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...harness.adapters.adapter import ON_GRID, Case, Cost, Expected, Family, Feature, Implementation, Value
 from ...harness.adapters.operators import GROUP, LIFTING
 from ...harness.search.strategies import cases
-from ...harness.verdict.result import Verdict
+from ...harness.verdict.codes import Verdict
 
 if TYPE_CHECKING:
     from ...harness.claim.claim import Claim

@@ -20,7 +20,7 @@ from ...harness.adapters.adapter import Case, Cost, Expected, Family, Feature, I
 from ...harness.adapters.operators import TRANSFORM, ZONAL
 from ...harness.errors import MissingDependencyError
 from ...harness.search.strategies import cases
-from ...harness.verdict.result import Verdict
+from ...harness.verdict.codes import Verdict
 from ..spherical import costs
 
 if TYPE_CHECKING:

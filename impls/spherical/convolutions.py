@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...harness.adapters.adapter import Case, Cost, Expected, Family, Feature, Implementation, Value
 from ...harness.adapters.operators import ROTATIONS, SPHERE
 from ...harness.fields.library_types import TypedLayer
-from ...harness.verdict.result import Verdict
+from ...harness.verdict.codes import Verdict
 from .. import configurations
 from . import costs
 

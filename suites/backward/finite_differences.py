@@ -26,7 +26,7 @@ from ...harness.claim.recast import backward_recast, recast
 from ...harness.precisions import EPS
 from ...harness.trees import leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide
-from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict, worst
+from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict, worst
 from ..rounding import SAMPLES
 
 #: Steps relative to the size of the moved tensor, in the order of the trials. Rounding costs eps / h, truncation h^4 of
@@ -56,10 +56,10 @@ def gradcheck(claim: Claim) -> Outcome:
             function = _Scalar(claim)
             differentiable = function.differentiable
         except Exception as error:  # any error of the library: the layer has no float64 form
-            reason = Reason(code="NO_REFERENCE", message=f"the layer cannot be computed in float64: {error}")
+            reason = Reason(code=Code.NO_REFERENCE, message=f"the layer cannot be computed in float64: {error}")
             return Outcome(describe(claim, "gradcheck", Verdict.SKIPPED, reason))
         if not differentiable:
-            reason = Reason(code="NOT_DIFFERENTIABLE", message="the output carries no gradient.")
+            reason = Reason(code=Code.NOT_DIFFERENTIABLE, message="the output carries no gradient.")
             return Outcome(describe(claim, "gradcheck", Verdict.SKIPPED, reason))
         name = "gradcheck: first order"
         first = _order(claim, name, function, function.value, jointly=True)
@@ -176,11 +176,11 @@ def _order(
         found_at["all at once" if jointly else places[0]] = _evidence(claimed, slope, scale)
     judged = [(place, evidence, *decide(evidence)) for place, evidence in found_at.items()]
     place, evidence, verdict, reason = max(judged, key=lambda j: (j[2].severity, j[1].error / j[1].unit_bound))
-    if verdict in (Verdict.BROKEN, Verdict.IMPRECISE) and reason.code != "NONFINITE":
+    if verdict in (Verdict.BROKEN, Verdict.IMPRECISE) and reason.code != Code.NONFINITE:
         text = (
             f"the gradient of {place} differs from the function's derivative by {evidence.error:.2g} of all gradients."
         )
-        verdict, reason = Verdict.BROKEN, Reason(code="GRADIENT", message=text)
+        verdict, reason = Verdict.BROKEN, Reason(code=Code.GRADIENT, message=text)
     return describe(claim, name, verdict, reason).model_copy(
         update={
             "dtype": "float64",

@@ -23,7 +23,7 @@ from ...harness.claim.outcome import Outcome, describe
 from ...harness.precisions import EPS, claim_eps
 from ...harness.symmetry.groups import Element
 from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
-from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict
+from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict
 from ..forward.aliasing import aliases, excuse
 from ..forward.equivariance import jittered
 from ..rounding import SAMPLES
@@ -36,9 +36,9 @@ OTHERS = 1
 
 
 #: Reason codes that a tie can cause: the gradient jumps, or its jump under rounding has widened the bound.
-DOUBTFUL = ("ERROR", "VACUOUS", "ILL_CONDITIONED", "LOW_POWER", "PRECISION")
+DOUBTFUL = (Code.ERROR, Code.VACUOUS, Code.ILL_CONDITIONED, Code.LOW_POWER, Code.PRECISION)
 #: Those of them in which rounding across a kink has widened the bound, or looks like lost precision.
-WIDENED = ("ILL_CONDITIONED", "LOW_POWER", "PRECISION")
+WIDENED = (Code.ILL_CONDITIONED, Code.LOW_POWER, Code.PRECISION)
 
 
 def adjoint(claim: Claim) -> Outcome:
@@ -77,7 +77,7 @@ def _check(claim: Claim, name: str) -> Outcome:
         if FREED not in str(error):
             raise
         text = "the layer differentiates inside and frees its own graph: use create_graph=True to check its backward."
-        return Outcome(describe(claim, name, Verdict.SKIPPED, Reason(code="NOT_DIFFERENTIABLE", message=text)))
+        return Outcome(describe(claim, name, Verdict.SKIPPED, Reason(code=Code.NOT_DIFFERENTIABLE, message=text)))
 
 
 def _away_from_ties(claim: Claim, name: str, outcome: Outcome) -> Outcome:
@@ -96,7 +96,7 @@ def _away_from_ties(claim: Claim, name: str, outcome: Outcome) -> Outcome:
     if first.reason.code in WIDENED and first.error is not None and first.error <= (first.bound or 0.0):
         return again
     message = "fails on tied inputs and passes when they are moved by 1e-4: the layer has no gradient there."
-    update = {"verdict": Verdict.AMBIGUOUS, "reason": Reason(code="TIE", message=message)}
+    update = {"verdict": Verdict.AMBIGUOUS, "reason": Reason(code=Code.TIE, message=message)}
     return replace(again, result=again.result.model_copy(update=update))
 
 
@@ -141,17 +141,19 @@ def _elements(claim: Claim, rng: np.random.Generator) -> list[Element]:
 
 def _not_applicable(claim: Claim, elements: Sequence[Element], loop: GradientLoop) -> Reason | None:
     if not elements:
-        return Reason(code="NO_EXACT_ELEMENTS", message=f"no element of {claim.group.name} maps the grid onto itself.")
+        return Reason(
+            code=Code.NO_EXACT_ELEMENTS, message=f"no element of {claim.group.name} maps the grid onto itself."
+        )
     if not loop.wanted(loop.x):
         if loop.on_inputs:
-            return Reason(code="NOT_DIFFERENTIABLE", message="no input is a floating tensor.")
-        return Reason(code="NO_PARAMETERS", message="the layer has no parameters.")
+            return Reason(code=Code.NOT_DIFFERENTIABLE, message="no input is a floating tensor.")
+        return Reason(code=Code.NO_PARAMETERS, message="the layer has no parameters.")
     if not loop.has_reference:
         text = "the layer cannot be computed in float64, so rounding in its gradients has no bound."
-        return Reason(code="NO_REFERENCE", message=text)
+        return Reason(code=Code.NO_REFERENCE, message=text)
     if not loop.differentiable:
         return Reason(
-            code="NOT_DIFFERENTIABLE", message="the output carries no gradient: only the forward can be checked."
+            code=Code.NOT_DIFFERENTIABLE, message="the output carries no gradient: only the forward can be checked."
         )
     return None
 

@@ -30,7 +30,7 @@ from ...harness.symmetry.groups import Element
 from ...harness.symmetry.harmonics import Band
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY
-from ...harness.verdict.result import Reason, Verdict
+from ...harness.verdict.result import Code, Reason, Verdict
 from ..rounding import Kappa, neighbours, samples_of
 from .convergence import ELEMENTS, SAMPLES, BandwidthErrors, Rounding, conclude, rounding_of
 from .homomorphism import defect
@@ -54,10 +54,10 @@ def aliasing(claim: Claim) -> Outcome:
     """
     start = time.perf_counter()
     if not may_alias(claim) or not isinstance(claim.source, Field):
-        reason = Reason(code="NOT_BAND_LIMITED", message="the source is not a single field on Sphere or Rotations.")
+        reason = Reason(code=Code.NOT_BAND_LIMITED, message="the source is not a single field on Sphere or Rotations.")
         return Outcome(describe(claim, "aliasing", Verdict.SKIPPED, reason))
     if not aliases(claim):
-        reason = Reason(code="NOTHING_ALIASES", message="the layer is affine or exact: equivariance judges it.")
+        reason = Reason(code=Code.NOTHING_ALIASES, message="the layer is affine or exact: equivariance judges it.")
         return Outcome(describe(claim, "aliasing", Verdict.SKIPPED, reason))
     contract = claim.contract
     assert isinstance(contract, Approximate)
@@ -180,7 +180,7 @@ def excuse(claim: Claim) -> Reason:
     error = _aliased_error(claim)
     seen = f" (error {error:.2g} of one rotation at this bandwidth)" if error is not None else ""
     text = f"the layer holds in the limit of large bandwidths{seen}: the property aliasing judges it there."
-    return Reason(code="ALIASES", message=text)
+    return Reason(code=Code.ALIASES, message=text)
 
 
 def _elements(claim: Claim) -> list[Element]:

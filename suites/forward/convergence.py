@@ -18,7 +18,7 @@ from ...harness.precisions import EPS, claim_eps
 from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree
 from ...harness.verdict.decide import SAFETY
-from ...harness.verdict.result import CheckResult, ElementResult, Reason, Resolution, Verdict
+from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Resolution, Verdict
 from ..rounding import Kappa, neighbours, perturbed
 from .homomorphism import defect
 
@@ -57,13 +57,13 @@ class Rounding:
             return Verdict.APPROXIMATE, at_rounding(error)
         if self.dtype == "float64" and error <= single < 1:
             text = f"the error at the finest resolution, {error:.1g}, is that of tables computed in float32."
-            return Verdict.IMPRECISE, Reason(code="CONSTANTS_IN_SINGLE", message=text)
+            return Verdict.IMPRECISE, Reason(code=Code.CONSTANTS_IN_SINGLE, message=text)
         return None
 
 
 def at_rounding(error: float) -> Reason:
     """The reason for an error that rounding explains."""
-    return Reason(code="ROUNDING", message=f"the error at the finest resolution, {error:.1g}, is at rounding level.")
+    return Reason(code=Code.ROUNDING, message=f"the error at the finest resolution, {error:.1g}, is at rounding level.")
 
 
 def rounding_of(
@@ -185,7 +185,7 @@ def judge_convergence(
     """
     # The errors of an element form one sequence for each sample; the worst element decides.
     if not all(np.isfinite(t.errors).all() for t in table):
-        reason = Reason(code="NONFINITE", message="the output has NaN or infinite values where the input is finite.")
+        reason = Reason(code=Code.NONFINITE, message="the output has NaN or infinite values where the input is finite.")
         return Verdict.BROKEN, reason, None, None
     worst = int(table[-1].errors.mean(1).argmax())
     series = np.stack([t.errors[worst] for t in table])
@@ -193,12 +193,12 @@ def judge_convergence(
     if contract.ceiling is not None:
         good = finest <= contract.ceiling
         text = f"error {finest:.3g} at the finest grid, declared ceiling {contract.ceiling:.3g}"
-        return (Verdict.APPROXIMATE if good else Verdict.BROKEN), Reason(code="CEILING", message=text), None, None
+        return (Verdict.APPROXIMATE if good else Verdict.BROKEN), Reason(code=Code.CEILING, message=text), None, None
     if len(table) < 3:
         text = (
             "one resolution cannot distinguish discretisation from a fault: give three factors, or declare a ceiling."
         )
-        return Verdict.AMBIGUOUS, Reason(code="SINGLE_RESOLUTION", message=text), None, None
+        return Verdict.AMBIGUOUS, Reason(code=Code.SINGLE_RESOLUTION, message=text), None, None
     if rounding.surely_explains(finest):
         return Verdict.APPROXIMATE, at_rounding(finest), (0.0, finest), None
     refinement = table[-2].spacing / table[-1].spacing
@@ -209,13 +209,13 @@ def judge_convergence(
     fault = None
     if limit[0] > 0 or order < LEAST_ORDER:
         text = f"{rates}: the limit of fine grids is {max(limit[0], 0):.2g} to {limit[1]:.2g}, not zero."
-        fault = Reason(code="LIMIT", message=text)
+        fault = Reason(code=Code.LIMIT, message=text)
     elif contract.order is not None and order < contract.order:
         text = f"{rates}: they fall like h^{order:.2f}, the claim declares h^{contract.order:g}."
-        fault = Reason(code="ORDER", message=text)
+        fault = Reason(code=Code.ORDER, message=text)
     if fault is None:
         text = f"{rates}: they fall like h^{order:.2f}."
-        return Verdict.APPROXIMATE, Reason(code="CONVERGES", message=text), limit, order
+        return Verdict.APPROXIMATE, Reason(code=Code.CONVERGES, message=text), limit, order
     verdict, reason = rounding.verdict(finest) or (Verdict.BROKEN, fault)
     return verdict, reason, limit, order
 

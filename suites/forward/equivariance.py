@@ -21,7 +21,7 @@ from ...harness.records.lines import Attachment
 from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
-from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict
+from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict
 from ..rounding import largest, samples_of, settled
 from .aliasing import aliases, excuse
 from .measurement import LeafTally, Measured, look_behind_constants, measure, unfit
@@ -68,7 +68,7 @@ def equivariance(
     if any(_needs_closer_look(evidence) for evidence, *_ in judged):
         look_behind_constants(subject, measured, subject.through(x, claim.dtype))
         judged = [_judge(measured, tally, jitter_passes=False) for tally in measured.tallies]
-    if jitter and any(verdict is Verdict.BROKEN and r.code == "ERROR" for _, _, verdict, r in judged):
+    if jitter and any(verdict is Verdict.BROKEN and r.code == Code.ERROR for _, _, verdict, r in judged):
         moved = measure(subject, elements, settled(claim, jittered(x, claim.seed)), rng)
         passes = all(_judge(moved, t, jitter_passes=False)[2] is not Verdict.BROKEN for t in moved.tallies)
         judged = [_judge(measured, tally, jitter_passes=passes) for tally in measured.tallies]
@@ -99,7 +99,7 @@ def _nothing_exact(claim: Claim, everything: bool) -> Reason:
         message = f"no element of {claim.group.name} maps the grid onto itself."
     else:
         message = f"{claim.group.name} has no such elements."
-    return Reason(code="NO_EXACT_ELEMENTS", message=message)
+    return Reason(code=Code.NO_EXACT_ELEMENTS, message=message)
 
 
 def _needs_closer_look(evidence: Evidence) -> bool:
@@ -109,7 +109,7 @@ def _needs_closer_look(evidence: Evidence) -> bool:
 
 def _lost_in_jumps(evidence: Evidence, verdict: Verdict, reason: Reason) -> bool:
     """Whether a bound larger than the output hides an error: at a tie the smallest perturbation makes a layer jump."""
-    excused = verdict is Verdict.VACUOUS or reason.code in ("ILL_CONDITIONED", "LOW_POWER", "PRECISION")
+    excused = verdict is Verdict.VACUOUS or reason.code in (Code.ILL_CONDITIONED, Code.LOW_POWER, Code.PRECISION)
     return excused and evidence.error > SAFETY * claim_eps(evidence.dtype)
 
 

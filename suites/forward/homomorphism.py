@@ -23,7 +23,7 @@ from ...harness.precisions import EPS
 from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, leaves
 from ...harness.verdict.decide import LARGEST_DEFECT
-from ...harness.verdict.result import ElementResult, Reason, Verdict
+from ...harness.verdict.result import Code, ElementResult, Reason, Verdict
 
 #: Pairs of elements tried by an equivariance check; the property homomorphism tries every element with the generators.
 QUICK_PAIRS = 3
@@ -115,11 +115,11 @@ def homomorphism(claim: Claim, outputs: Tree | None = None) -> Outcome:
 def _decide(worst: ElementResult, power: float) -> tuple[Verdict, Reason]:
     if not (worst.error <= LARGEST_DEFECT):
         message = f"a_g a_h differs from a_gh by {worst.error:.1e}: correct the action first, then check the layer."
-        return Verdict.BROKEN, Reason(code="ACTION", message=message)
+        return Verdict.BROKEN, Reason(code=Code.ACTION, message=message)
     if not (power > 1):
         message = "no element moves source or target, so the claim is empty: give fields that the group moves."
-        return Verdict.VACUOUS, Reason(code="VACUOUS", message=message)
-    return Verdict.EXACT, Reason(code="EXACT", message="")
+        return Verdict.VACUOUS, Reason(code=Code.VACUOUS, message=message)
+    return Verdict.EXACT, Reason(code=Code.EXACT, message="")
 
 
 def _power(claim: Claim, sides: list[tuple[Any, torch.Tensor]], elements: Iterable[Element]) -> float:

@@ -23,7 +23,7 @@ from ...harness.fields.field import Field, Invariant
 from ...harness.precisions import EPS
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY
-from ...harness.verdict.result import CheckResult, Reason, Verdict
+from ...harness.verdict.result import CheckResult, Code, Reason, Verdict
 from ..rounding import samples_of
 from .aliasing import is_affine
 from .equivariance import equivariance
@@ -47,10 +47,10 @@ def integration(claim: Claim) -> Outcome:
     """
     wanted = {path for path, leaf in leaves(claim.target) if isinstance(leaf, Field) and _integrable(leaf)}
     if not wanted:
-        reason = Reason(code="NO_INVARIANT", message="the target has no invariant part to integrate.")
+        reason = Reason(code=Code.NO_INVARIANT, message="the target has no invariant part to integrate.")
         return Outcome(describe(claim, "integration", Verdict.SKIPPED, reason))
     if not _already_pooled(claim, wanted) and _is_constant(claim, wanted):
-        reason = Reason(code="CONSTANT", message="the integral of the output is the same for every input.")
+        reason = Reason(code=Code.CONSTANT, message="the integral of the output is the same for every input.")
         return Outcome(describe(claim, "integration", Verdict.SKIPPED, reason))
     outcome = equivariance(_pooled(claim, wanted, lambda leaf, y: leaf.integral(y)))
     result = outcome.result.model_copy(update={"property": "integration", "target": f"integral of {_target(claim)}"})
@@ -115,7 +115,7 @@ def _weigh(result: CheckResult, control: CheckResult) -> CheckResult:
     if control.verdict is Verdict.BROKEN:
         return result.model_copy(update=seconds)
     reason = Reason(
-        code="CONTROL",
+        code=Code.CONTROL,
         message=f"the naive mean is {control.verdict} on the same data, so invariance of the integral proves little.",
     )
     return result.model_copy(update={**seconds, "verdict": Verdict.AMBIGUOUS, "reason": reason})

@@ -24,7 +24,7 @@ from ...harness.fields.domains import Grid
 from ...harness.fields.field import Field, replace_domain
 from ...harness.symmetry.groups import Element
 from ...harness.trees import leaves, tree_map
-from ...harness.verdict.result import Reason, Verdict
+from ...harness.verdict.result import Code, Reason, Verdict
 from .convergence import ELEMENTS, SAMPLES, ResolutionErrors, Rounding, conclude, rounding_of
 from .refinement import refinement
 from .smooth_inputs import SmoothInput, grids
@@ -52,7 +52,7 @@ def off_grid(claim: Claim) -> Outcome:
     start = time.perf_counter()
     skipped = _not_applicable(claim)
     if skipped:
-        return Outcome(describe(claim, "off_grid", Verdict.SKIPPED, Reason(code="NOT_OFF_GRID", message=skipped)))
+        return Outcome(describe(claim, "off_grid", Verdict.SKIPPED, Reason(code=Code.NOT_OFF_GRID, message=skipped)))
     contract = claim.contract
     assert isinstance(contract, Approximate)
     rng = np.random.default_rng(claim.seed)
@@ -68,7 +68,7 @@ def off_grid(claim: Claim) -> Outcome:
             table.append(row)
     if len(table) > 1 and table[0].output == table[-1].output > 1:
         text = f"the output has {table[0].output} points a side at every resolution of the input: there is no limit."
-        return Outcome(describe(claim, "off_grid", Verdict.SKIPPED, Reason(code="FIXED_OUTPUT", message=text)))
+        return Outcome(describe(claim, "off_grid", Verdict.SKIPPED, Reason(code=Code.FIXED_OUTPUT, message=text)))
     x = inputs.sample(_domain(finest).shape).to(claim.device).reshape(finest.tensor_shape(SAMPLES))
     rounding = _rounding(subject, x)
     result = conclude(claim, "off_grid", table, elements, contract, rounding)

@@ -31,7 +31,7 @@ from ...harness.precisions import EPS, claim_eps
 from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, tightest_eps
-from ...harness.verdict.result import ElementResult, Reason, Verdict
+from ...harness.verdict.result import Code, ElementResult, Reason, Verdict
 from ..controls import same_action
 from ..rounding import SAMPLES, Kappa, neighbours, samples_of
 from .aliasing import aliases, excuse
@@ -70,7 +70,7 @@ def worst_case(claim: Claim) -> Outcome:
     elements = [g for g in drawn if claim.exact(g) and not g.is_identity][:ELEMENTS]
     if not elements or claim.refined is not None:
         text = f"no element of {claim.group.name} maps the grid onto itself."
-        return _skipped(claim, "NO_EXACT_ELEMENTS", text)
+        return _skipped(claim, Code.NO_EXACT_ELEMENTS, text)
     if aliases(claim):
         return Outcome(describe(claim, "worst_case", Verdict.SKIPPED, excuse(claim)))
     with Subject(claim).guarded():
@@ -79,9 +79,9 @@ def worst_case(claim: Claim) -> Outcome:
         except (UsageError, NotImplementedError):
             raise
         except Exception as error:  # any error of the library: the layer has no float64 form
-            return _skipped(claim, "NO_REFERENCE", f"the layer cannot be computed in float64: {error}")
+            return _skipped(claim, Code.NO_REFERENCE, f"the layer cannot be computed in float64: {error}")
         if not search.differentiable:
-            return _skipped(claim, "NOT_DIFFERENTIABLE", "the output carries no gradient, which the search needs.")
+            return _skipped(claim, Code.NOT_DIFFERENTIABLE, "the output carries no gradient, which the search needs.")
         delta = search.defect = defect(claim, search.tree(search.x), search.target(search.y), elements)
         inputs = {g: search.worst(g) for g in elements}
         found = {g: search.error(g, x) for g, x in inputs.items()}
@@ -98,12 +98,12 @@ def worst_case(claim: Claim) -> Outcome:
         defect=delta,
     )
     verdict, reason = decide(evidence)
-    if verdict is Verdict.BROKEN and reason.code == "ERROR":
+    if verdict is Verdict.BROKEN and reason.code == Code.ERROR:
         typical = search.typical(worst)
         text = (
             f"the worst input has an error of {evidence.error:.2g} typical outputs; random inputs have {typical:.2g}."
         )
-        reason = Reason(code="ERROR", message=text)
+        reason = Reason(code=Code.ERROR, message=text)
     bound = evidence.bound(EPS["float64" if claim.dtype is torch.float64 else "float32"])
     return Outcome(
         describe(claim, "worst_case", verdict, reason).model_copy(
@@ -123,7 +123,7 @@ def worst_case(claim: Claim) -> Outcome:
     )
 
 
-def _skipped(claim: Claim, code: str, message: str) -> Outcome:
+def _skipped(claim: Claim, code: Code, message: str) -> Outcome:
     return Outcome(describe(claim, "worst_case", Verdict.SKIPPED, Reason(code=code, message=message)))
 
 

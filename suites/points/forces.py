@@ -12,7 +12,7 @@ from ...harness.errors import UsageError
 from ...harness.fields.atoms import Energy, Forces
 from ...harness.trees import leaves
 from ...harness.verdict.decide import SAFETY
-from ...harness.verdict.result import CheckResult, Reason, Verdict
+from ...harness.verdict.result import CheckResult, Code, Reason, Verdict
 from .limits import FIRST_STEP, STEPS, Limit, Model, extrapolate, judge, not_claimed, result
 
 #: Number of random directions. Each moves all points, so every direction detects the fault of one point.
@@ -55,7 +55,7 @@ def _forces_of(model: Model, path: str, leaf: Forces) -> CheckResult:
     wanted, found = torch.stack(slopes), torch.stack(along)
     if not wanted.any() and not found.any():
         reason = Reason(
-            code="VACUOUS", message="the energy does not change when points move, so the check proves nothing."
+            code=Code.VACUOUS, message="the energy does not change when points move, so the check proves nothing."
         )
         return result(claim, "forces", Verdict.VACUOUS, reason, 0.0, SAFETY * model.eps, 0.0)
     # Each direction has its own bound, so a rough direction (a pair crosses a cutoff) affects only its own entry.
@@ -67,8 +67,8 @@ def _forces_of(model: Model, path: str, leaf: Forces) -> CheckResult:
     wrong = [w - wanted for w in (torch.stack(others), -found, 0 * found)]
     power = min(float((w.abs() / scale / bounds).max()) for w in wrong)
     verdict, reason = judge(error, bound, power)
-    if verdict is Verdict.BROKEN and reason.code == "ERROR":
-        reason = Reason(code="GRADIENT", message=_how_forces_differ(found, wanted, error, bound))
+    if verdict is Verdict.BROKEN and reason.code == Code.ERROR:
+        reason = Reason(code=Code.GRADIENT, message=_how_forces_differ(found, wanted, error, bound))
     return result(claim, "forces", verdict, reason, error, bound, power).model_copy(
         update={"leaf": path, "element": f"sample {worst % len(x)}"}
     )

@@ -19,7 +19,7 @@ from ...harness.fields.atoms import positions_of
 from ...harness.precisions import EPS
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import LEAST_POWER
-from ...harness.verdict.result import CheckResult, Reason, Verdict
+from ...harness.verdict.result import CheckResult, Code, Reason, Verdict
 from ..rounding import SAMPLES, perturbed
 
 #: Number of steps h, h/2, h/4, ...: the extrapolation of a central difference has order h^16, one-sided h^8.
@@ -132,18 +132,18 @@ def judge(error: float, bound: float, power: float) -> tuple[Verdict, Reason]:
     """The verdict on an error, its bound and its power: finite first, then the error, then the power."""
     if not (math.isfinite(error) and math.isfinite(bound)):
         message = "the energy or its differences are NaN or infinite where the positions are finite."
-        return Verdict.BROKEN, Reason(code="NONFINITE", message=message)
+        return Verdict.BROKEN, Reason(code=Code.NONFINITE, message=message)
     if not (error <= bound):
-        return Verdict.BROKEN, Reason(code="ERROR", message=f"the error {error:.2g} exceeds {bound:.2g}.")
+        return Verdict.BROKEN, Reason(code=Code.ERROR, message=f"the error {error:.2g} exceeds {bound:.2g}.")
     if not (power > 1):
         message = (
             "differences of the energy do not converge as steps get smaller: is it discontinuous, or in half precision?"
         )
-        return Verdict.AMBIGUOUS, Reason(code="ROUGH", message=message)
+        return Verdict.AMBIGUOUS, Reason(code=Code.ROUGH, message=message)
     if power < LEAST_POWER:
         message = f"the check detects only faults larger than {1 / power:.1g}: check in float64."
-        return Verdict.AMBIGUOUS, Reason(code="LOW_POWER", message=message)
-    return Verdict.EXACT, Reason(code="EXACT", message="")
+        return Verdict.AMBIGUOUS, Reason(code=Code.LOW_POWER, message=message)
+    return Verdict.EXACT, Reason(code=Code.EXACT, message="")
 
 
 def result(
@@ -157,4 +157,4 @@ def result(
 
 def not_claimed(claim: Claim, name: str, message: str) -> CheckResult:
     """A SKIPPED result: the fields do not declare the property."""
-    return describe(claim, name, Verdict.SKIPPED, Reason(code="NOT_CLAIMED", message=message))
+    return describe(claim, name, Verdict.SKIPPED, Reason(code=Code.NOT_CLAIMED, message=message))

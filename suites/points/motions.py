@@ -17,7 +17,7 @@ from ...harness.fields.atoms import Positions, positions_of
 from ...harness.fields.motions import Renumberings, Translations, renumbered, still, translated
 from ...harness.symmetry.groups import Group
 from ...harness.trees import leaves, tree_map
-from ...harness.verdict.result import CheckResult, Reason, Verdict
+from ...harness.verdict.result import CheckResult, Code, Reason, Verdict
 from ..forward.equivariance import equivariance
 
 #: The statement about the model if one of these properties is broken.
@@ -67,7 +67,7 @@ def permutations(claim: Claim) -> Outcome:
         return Outcome(_not_claimed(claim, "permutations"))
     count = max(leaf.count for _, leaf in found)
     if count < 2:
-        reason = Reason(code="ONE_POINT", message="one point has no other order.")
+        reason = Reason(code=Code.ONE_POINT, message="one point has no other order.")
         return Outcome(describe(claim, "permutations", Verdict.SKIPPED, reason))
     return _under(claim, Renumberings(count), lambda leaf: renumbered(leaf, count))
 
@@ -83,15 +83,15 @@ def _under(claim: Claim, group: Group, wrap: Callable[[Any], Any]) -> Outcome:
     )
     outcome = equivariance(moved, name=group.name)
     reason = outcome.result.reason
-    if outcome.result.verdict is not Verdict.BROKEN or reason.code != "ERROR":
+    if outcome.result.verdict is not Verdict.BROKEN or reason.code != Code.ERROR:
         return outcome
-    named = Reason(code="ERROR", message=f"{DEPENDS[group.name]}: {reason.message}")
+    named = Reason(code=Code.ERROR, message=f"{DEPENDS[group.name]}: {reason.message}")
     return replace(outcome, result=outcome.result.model_copy(update={"reason": named}))
 
 
 def _not_claimed(claim: Claim, name: str) -> CheckResult:
     message = "no leaf of the source holds positions: declare one as eh.Positions(n, group)."
-    return describe(claim, name, Verdict.SKIPPED, Reason(code="NOT_CLAIMED", message=message))
+    return describe(claim, name, Verdict.SKIPPED, Reason(code=Code.NOT_CLAIMED, message=message))
 
 
 def with_still(claim: Claim, path: str) -> Claim:

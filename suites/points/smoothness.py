@@ -14,7 +14,7 @@ from ...harness.claim.outcome import Outcome, describe
 from ...harness.fields.atoms import Cell, Energy, Index, positions_of
 from ...harness.trees import leaves, tree_map
 from ...harness.verdict.decide import SAFETY
-from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict
+from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict
 from .limits import FIRST_STEP, STEPS, Limit, Model, extrapolate, judge, not_claimed, result
 
 #: Number of directions tried to find one in which an atom moves away from all others.
@@ -54,7 +54,7 @@ def _far_from_images(model: Model, cutoff: float) -> Model:
 def _smoothness_of(model: Model, path: str, leaf: Energy) -> CheckResult:
     claim, cutoff = model.claim, float(leaf.cutoff or 0)
     if model.positions.shape[1] < 2:
-        reason = Reason(code="ONE_POINT", message="one point has no pair that could cross the cutoff.")
+        reason = Reason(code=Code.ONE_POINT, message="one point has no pair that could cross the cutoff.")
         return describe(claim, "smoothness", Verdict.SKIPPED, reason)
     ray = _Ray.through(model)
 
@@ -72,13 +72,13 @@ def _smoothness_of(model: Model, path: str, leaf: Energy) -> CheckResult:
     scale = (energy(cutoff / 2) - here).abs().max()
     if float(scale) == 0:
         reason = Reason(
-            code="VACUOUS",
+            code=Code.VACUOUS,
             message=f"the energy does not change when a pair moves from {cutoff:g} to half of it: nothing is proved.",
         )
         return result(claim, "smoothness", Verdict.VACUOUS, reason, 0.0, SAFETY * model.eps, 0.0)
     rows = [
-        ("JUMP", "energy jumps", _jump(outer, inner, scale, model.eps)),
-        ("KINK", "force jumps", _jump(slope_out, slope_in, scale / cutoff, model.eps)),
+        (Code.JUMP, "energy jumps", _jump(outer, inner, scale, model.eps)),
+        (Code.KINK, "force jumps", _jump(slope_out, slope_in, scale / cutoff, model.eps)),
     ]
     code, what, (error, bound) = max(rows, key=lambda row: row[2][0] / row[2][1])
     verdict, reason = judge(error, bound, 1 / bound)

@@ -24,7 +24,7 @@ from ...harness.errors import UsageError
 from ...harness.precisions import claim_eps
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, tightest_eps
-from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict, worst
+from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict, worst
 from ..rounding import SAMPLES, Kappa, largest, neighbours
 
 Runs = dict[str, torch.Tensor]
@@ -42,7 +42,7 @@ def backends(claim: Claim) -> Outcome:
     """
     if not claim.backends:
         reason = Reason(
-            code="NO_BACKEND",
+            code=Code.NO_BACKEND,
             message="only one case of each family is compiled and exported, and this is another case.",
         )
         return Outcome(describe(claim, "backends", Verdict.SKIPPED, reason))
@@ -82,7 +82,7 @@ def _compare(claim: Claim, backend: str) -> CheckResult:
         raise
     except Exception as error:
         text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        crashed = Reason(code="CRASHED", message=f"{backend} cannot take the layer: {text}")
+        crashed = Reason(code=Code.CRASHED, message=f"{backend} cannot take the layer: {text}")
         return describe(claim, name, Verdict.CRASHED, crashed)
     note = ""
     try:

@@ -20,7 +20,7 @@ from ...harness.claim.claim import Claim
 from ...harness.claim.outcome import Outcome, describe
 from ...harness.fields.domains import Grid, Points, Vector
 from ...harness.fields.field import Field
-from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict, worst
+from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict, worst
 from ..forward.equivariance import equivariance
 
 #: Layers in a stack. With doubled depths, a ratio shows the growth.
@@ -41,7 +41,7 @@ def composition(claim: Claim) -> Outcome:
     field = claim.source
     if not isinstance(field, Field) or str(field) != str(claim.target) or claim.refined is not None:
         text = "the field of the output is not that of the input. To check a network, check it as one layer."
-        return Outcome(describe(claim, "composition", Verdict.SKIPPED, Reason(code="NOT_COMPOSABLE", message=text)))
+        return Outcome(describe(claim, "composition", Verdict.SKIPPED, Reason(code=Code.NOT_COMPOSABLE, message=text)))
     generators = {g.name for g in claim.group.generators}
     parts: list[CheckResult] = []
     picture = None
@@ -56,7 +56,7 @@ def composition(claim: Claim) -> Outcome:
         outcome = equivariance(stack, keep=lambda g: g.name in generators, name=f"composition: depth {depth}")
         if depth > 1 and outcome.result.verdict is Verdict.VACUOUS:
             text = f"{depth} layers give one output for every input: nothing is left to compare."
-            dead = Reason(code="DIES_OUT", message=text)
+            dead = Reason(code=Code.DIES_OUT, message=text)
             parts.append(outcome.result.model_copy(update={"verdict": Verdict.SKIPPED, "reason": dead}))
             break
         parts.append(outcome.result)

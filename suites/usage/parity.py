@@ -25,7 +25,7 @@ from ...harness.errors import MissingDependencyError, UsageError
 from ...harness.precisions import claim_eps
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
-from ...harness.verdict.result import CheckResult, ElementResult, Reason, Verdict, worst
+from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict, worst
 from ..rounding import SAMPLES, Kappa, largest, neighbours
 
 Parameters = Mapping[str, torch.Tensor]
@@ -46,7 +46,7 @@ def parity(claim: Claim) -> Outcome:
         UsageError: the outputs of a pair differ in shape.
     """
     if not claim.twins:
-        reason = Reason(code="NO_TWIN", message="the adapter names no second implementation of this operator.")
+        reason = Reason(code=Code.NO_TWIN, message="the adapter names no second implementation of this operator.")
         return Outcome(describe(claim, "parity", Verdict.SKIPPED, reason))
     parts = [_compare(claim, build) for build in claim.twins]
     decisive = worst(parts)
@@ -59,7 +59,7 @@ def _compare(claim: Claim, build: Callable[[], Twin]) -> CheckResult:
     try:
         twin: Twin = build()
     except MissingDependencyError as error:
-        return describe(claim, "parity", Verdict.SKIPPED, Reason(code="NOT_INSTALLED", message=str(error)))
+        return describe(claim, "parity", Verdict.SKIPPED, Reason(code=Code.NOT_INSTALLED, message=str(error)))
     pair = _Pair(claim, twin)
     measured = _measure(pair)
     judged = [(place, evidence, *decide(evidence)) for place, evidence in measured.items()]

@@ -25,7 +25,7 @@ from ...harness.claim.scale import Scale
 from ...harness.errors import UsageError
 from ...harness.precisions import EPS, LOST_BITS
 from ...harness.trees import Tree, leaves, tree_map
-from ...harness.verdict.result import ElementResult, Reason, Verdict
+from ...harness.verdict.result import Code, ElementResult, Reason, Verdict
 from ..rounding import SAMPLES, Kappa, largest, perturbed, values_of
 
 #: Relative perturbation for C: large compared with the eps of float64, and small enough to be linear.
@@ -71,14 +71,14 @@ def precision(claim: Claim) -> Outcome:
     start = time.perf_counter()
     if claim.dtype is torch.float64:
         text = "no reference is more precise than float64: the check in float32 covers all lower precisions."
-        return Outcome(describe(claim, "precision", Verdict.SKIPPED, Reason(code="NO_REFERENCE", message=text)))
+        return Outcome(describe(claim, "precision", Verdict.SKIPPED, Reason(code=Code.NO_REFERENCE, message=text)))
     subject = Subject(claim)
     with subject.guarded():
         x = subject.through(claim.draw(SAMPLES), claim.dtype)
         y = subject.probe_reference(x)
         if y is None:
             text = "the layer cannot be computed in float64."
-            return Outcome(describe(claim, "precision", Verdict.SKIPPED, Reason(code="NO_REFERENCE", message=text)))
+            return Outcome(describe(claim, "precision", Verdict.SKIPPED, Reason(code=Code.NO_REFERENCE, message=text)))
         scales = [Scale.of(leaf, v) for (_, leaf), (_, v) in zip(leaves(claim.target), leaves(y), strict=True)]
         condition = _conditioning(subject, x, y, scales)
         own = str(claim.dtype).removeprefix("torch.")
@@ -183,20 +183,20 @@ def _verdict(
 ) -> tuple[Verdict, Reason]:
     if own not in rows:
         text = f"cannot be computed in {own}: {missing.get(own, 'not one of the modes')}."
-        return Verdict.SKIPPED, Reason(code="NOT_AVAILABLE", message=text)
+        return Verdict.SKIPPED, Reason(code=Code.NOT_AVAILABLE, message=text)
     report = "; ".join([_line(row) for row in rows.values()] + [f"{name}: not available" for name in missing])
     row = rows[own]
     if not row.error <= row.bound:
         bits = _bits(row.error, EPS[own])
         allowed = LOST_BITS[own] + math.log2(condition)
         text = f"{own} loses {bits:.1f} bits ({allowed:.1f} are usual): look for sums in low precision. {report}."
-        return Verdict.IMPRECISE, Reason(code="PRECISION", message=text)
+        return Verdict.IMPRECISE, Reason(code=Code.PRECISION, message=text)
     if power <= 1 and row.bound < 1:
-        return Verdict.VACUOUS, Reason(code="VACUOUS", message="the output does not depend on the input.")
+        return Verdict.VACUOUS, Reason(code=Code.VACUOUS, message="the output does not depend on the input.")
     if row.bound >= 1:
         text = f"the problem amplifies errors {condition:.1g} times: {own} may lose most digits unseen. {report}."
-        return Verdict.AMBIGUOUS, Reason(code="ILL_CONDITIONED", message=text)
-    return Verdict.EXACT, Reason(code="EXACT", message=f"{report}.")
+        return Verdict.AMBIGUOUS, Reason(code=Code.ILL_CONDITIONED, message=text)
+    return Verdict.EXACT, Reason(code=Code.EXACT, message=f"{report}.")
 
 
 def _line(row: ElementResult) -> str:

@@ -28,7 +28,7 @@ from ...harness.errors import UsageError
 from ...harness.precisions import EPS, claim_eps
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
-from ...harness.verdict.result import ElementResult, Reason, Verdict
+from ...harness.verdict.result import Code, ElementResult, Reason, Verdict
 from ..rounding import SAMPLES, Kappa, largest, neighbours, perturbed, samples_of, values_of
 
 #: Exponents k of the factors 2^k; squares, sums of thousands of values and inverses still fit the dtype's exponents.
@@ -58,7 +58,7 @@ def robustness(claim: Claim) -> Outcome:
         trials = _Trials(subject)
         rows = list(trials.rows()) if trials.finite else []
     if not rows:
-        reason = Reason(code="NONFINITE", message="the output is not finite on ordinary inputs.")
+        reason = Reason(code=Code.NONFINITE, message="the output is not finite on ordinary inputs.")
         return Outcome(describe(claim, "robustness", Verdict.BROKEN, reason))
     judged = [(row, *_judge(row)) for row in rows]
     row, verdict, reason = max(judged, key=lambda j: (j[1].severity, _ratio(j[0].evidence)))
@@ -96,13 +96,13 @@ def robustness(claim: Claim) -> Outcome:
 
 def _judge(row: _Row) -> tuple[Verdict, Reason]:
     if row.evidence is None:
-        return Verdict.BROKEN, Reason(code="NOT_ROBUST", message=f"{row.name}: {row.failure}")
+        return Verdict.BROKEN, Reason(code=Code.NOT_ROBUST, message=f"{row.name}: {row.failure}")
     verdict, reason = decide(row.evidence)
     if verdict is Verdict.BROKEN:
-        return verdict, Reason(code="NOT_ROBUST", message=f"{row.name}: {reason.message}")
-    if reason.code == "LOW_POWER" and row.evidence.dtype in ("float16", "bfloat16"):
+        return verdict, Reason(code=Code.NOT_ROBUST, message=f"{row.name}: {reason.message}")
+    if reason.code == Code.LOW_POWER and row.evidence.dtype in ("float16", "bfloat16"):
         # Two runs in half precision agree only to half precision, so smaller faults cannot be detected.
-        return Verdict.EXACT, Reason(code="EXACT", message="")
+        return Verdict.EXACT, Reason(code=Code.EXACT, message="")
     return verdict, reason
 
 

@@ -18,7 +18,7 @@ from ...harness.claim.evaluation import FREED, Subject, full_float32, seeded
 from ...harness.claim.outcome import Outcome, describe
 from ...harness.symmetry.groups import Element
 from ...harness.trees import leaves, tree_map
-from ...harness.verdict.result import Reason, Verdict
+from ...harness.verdict.result import Code, Reason, Verdict
 from ..forward.aliasing import aliases, excuse
 from ..forward.equivariance import equivariance
 from ..rounding import SAMPLES
@@ -44,7 +44,7 @@ def training(claim: Claim) -> Outcome:
     start = time.perf_counter()
     parameters = [p for m in claim.modules for p in m.parameters() if p.is_floating_point() and p.numel()]
     if not parameters:
-        reason = Reason(code="NO_PARAMETERS", message="the layer has no parameters.")
+        reason = Reason(code=Code.NO_PARAMETERS, message="the layer has no parameters.")
         return Outcome(describe(claim, "training", Verdict.SKIPPED, reason))
     if aliases(claim):
         return Outcome(describe(claim, "training", Verdict.SKIPPED, excuse(claim)))
@@ -56,17 +56,17 @@ def training(claim: Claim) -> Outcome:
                 raise
             text = "the layer differentiates inside and frees its own graph, so this check cannot train it."
             return Outcome(
-                describe(claim, "training", Verdict.SKIPPED, Reason(code="NOT_DIFFERENTIABLE", message=text))
+                describe(claim, "training", Verdict.SKIPPED, Reason(code=Code.NOT_DIFFERENTIABLE, message=text))
             )
         if not moved:
-            reason = Reason(code="NOT_DIFFERENTIABLE", message="no parameter has a gradient: nothing was trained.")
+            reason = Reason(code=Code.NOT_DIFFERENTIABLE, message="no parameter has a gradient: nothing was trained.")
             return Outcome(describe(claim, "training", Verdict.SKIPPED, reason))
         own_modes()
         # A separate reference still has the old weights, so f_* is the trained layer in float64.
         outcome = equivariance(replace(claim, reference=None), keep=_generators(claim), name="training")
     if outcome.result.verdict is Verdict.BROKEN and equivariance(claim).result.verdict is Verdict.BROKEN:
         reason = Reason(
-            code="BROKEN_UNTRAINED",
+            code=Code.BROKEN_UNTRAINED,
             message="the layer is not equivariant before training: see the property equivariance.",
         )
         return Outcome(describe(claim, "training", Verdict.SKIPPED, reason))

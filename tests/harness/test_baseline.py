@@ -17,6 +17,7 @@ from equiharness.harness.records.baseline import (
     worst_by_key,
     write_baseline,
 )
+from equiharness.harness.verdict.codes import Code
 from equiharness.harness.verdict.result import CheckResult, Reason, Resolution, Verdict
 
 KEY = "lib.Layer | size=9 | equivariance | float32"
@@ -27,7 +28,7 @@ def result(verdict="EXACT", code=None, error=1e-16, **fields):
     made = {
         "property": "equivariance",
         "verdict": Verdict(verdict),
-        "reason": Reason(code=code or verdict, message=fields.pop("message", "")),
+        "reason": Reason(code=Code.read(code or verdict), message=fields.pop("message", "")),
         "implementation": "lib.Layer",
         "case": "size=9",
         "error": error,

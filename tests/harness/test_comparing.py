@@ -4,11 +4,12 @@ import pytest
 from equiharness.harness.records.comparing import changes
 from equiharness.harness.records.lines import EndLine, Measurement, Run, RunLine
 from equiharness.harness.records.ratios import Change
+from equiharness.harness.verdict.codes import Code
 from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
 
 def check(verdict=Verdict.EXACT, error=1e-8, bound=1e-6, name="equivariance", **more):
-    reason = Reason(code=str(verdict), message="because")
+    reason = Reason(code=Code.read(verdict), message="because")
     values = {"property": name, "verdict": verdict, "reason": reason, "error": error, "bound": bound, **more}
     return CheckResult(**{"implementation": "a.B", "case": "n=1", **values})
 

@@ -9,6 +9,7 @@ from equiharness.harness.records.reading import read_run
 from equiharness.harness.records.writing import RecordWriter
 from equiharness.harness.runs.plan import WHOLE, Block, Plan, Shard
 from equiharness.harness.runs.resume import identity, read_state
+from equiharness.harness.verdict.codes import Code
 from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
 PLAN = Plan([Block("x.Layer", Case.of(n=n), ("a", "b"), "float32") for n in range(7)])
@@ -24,7 +25,7 @@ def header(shard=WHOLE, **changes):
 def result(check, error=None):
     verdict = Verdict.BROKEN if check % 5 == 0 else Verdict.EXACT
     shown = f"check {check}" if check % 4 == 0 else ""
-    reason = Reason(code="X", message="")
+    reason = Reason(code=Code.read("X"), message="")
     value = check / 7 if error is None else error
     return CheckResult(property="a", verdict=verdict, reason=reason, error=value, attachment=shown, case=f"n={check}")
 

@@ -5,11 +5,12 @@ import tracemalloc
 import pytest
 from equiharness.harness.records.tally import Tally
 from equiharness.harness.runs.checks import exit_code
+from equiharness.harness.verdict.codes import Code
 from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
 
 def result(verdict, **changes):
-    return CheckResult(property="a", verdict=verdict, reason=Reason(code="X", message=""), **changes)
+    return CheckResult(property="a", verdict=verdict, reason=Reason(code=Code.read("X"), message=""), **changes)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,13 @@
 
 import itertools
 import math
+import re
+from pathlib import Path
 
+import equiharness
 import pytest
 from equiharness.harness.precisions import EPS
+from equiharness.harness.verdict.codes import Code
 from equiharness.harness.verdict.decide import LEAST_POWER, SAFETY, Evidence, decide, lost_bits, tightest_eps
 from equiharness.harness.verdict.result import CheckResult, Reason, Verdict, ratio, worst
 
@@ -173,7 +177,7 @@ def test_verdicts_are_ordered_and_labelled_as_documented():
 
 
 def result(verdict, property="equivariance"):
-    return CheckResult(property=property, verdict=verdict, reason=Reason(code="X", message=""))
+    return CheckResult(property=property, verdict=verdict, reason=Reason(code=Code.read("X"), message=""))
 
 
 def test_the_worst_part_decides_and_a_skip_never_does():
@@ -198,3 +202,23 @@ def test_a_tie_behind_a_bound_beyond_everything_is_a_tie():
     excused = {"error": 1.0, "unit_bound": 1e12, "wrong": 1.0}
     assert conclude(**excused, jitter_passes=True) == (Verdict.AMBIGUOUS, "TIE")
     assert conclude(**excused)[1] == "ILL_CONDITIONED"
+
+
+def test_a_reason_has_a_code_of_the_one_list_and_a_record_may_have_others():
+    """So that a misspelt code is found where it is written, and records of other versions can be read."""
+    assert Reason(code="EXACT", message="").code is Code.EXACT
+    with pytest.raises(ValueError, match="Input should be"):
+        Reason(code="EXACTLY", message="")
+    text = '{"code":"OF_THE_FUTURE","message":"m"}'
+    read = Reason.model_validate_json(text)
+    assert (str(read), read.model_dump_json()) == ("OF_THE_FUTURE: m", text)
+    assert Reason.model_validate_json('{"code":"TIE","message":""}').code is Code.TIE
+
+
+def test_every_code_of_the_list_is_used_and_every_code_that_is_used_is_in_the_list():
+    folder = Path(equiharness.__file__).parent
+    rooms = [folder / name for name in ("harness", "suites")]
+    text = "".join(p.read_text() for room in rooms for p in room.rglob("*.py") if p.name != "codes.py")
+    written = set(re.findall(r'code="([A-Z_]+)"', text)) | set(re.findall(r"\bCode\.([A-Z_]+)\b", text))
+    assert written <= set(Code.__members__)
+    assert {name for name in Code.__members__ if name != "NONE" and not re.search(rf"\b{name}\b", text)} == set()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from equiharness.harness.records.lines import Attachment, EndLine, Panel, Run, RunLine
+from equiharness.harness.verdict.codes import Code
 from equiharness.harness.verdict.result import CheckResult, ElementResult, Reason, Verdict
 
 TITLES = ("x", "g x", "f(x)", "g f(x)", "f(g x)", "f(g x) - g f(x)")
@@ -18,7 +19,7 @@ class Make:
         values: dict[str, Any] = {
             "property": "equivariance",
             "verdict": verdict,
-            "reason": Reason(code=str(verdict), message=f"because of {verdict}"),
+            "reason": Reason(code=Code.read(verdict), message=f"because of {verdict}"),
             "implementation": "ours",
             "case": "small",
             "error": 1e-15,

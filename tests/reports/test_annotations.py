@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from equiharness.harness.verdict.codes import Code
 from equiharness.harness.verdict.result import Reason, Verdict
 from equiharness.reports.annotations import SHOWN, render_annotations
 
@@ -18,7 +19,7 @@ def test_a_run_that_holds_marks_nothing(make):
 def test_a_name_cannot_begin_a_command_of_its_own(make):
     name = "x\n::error::%0A, a:b\r\n::add-mask::y"
     text = render_annotations(
-        make.run(make.check(Verdict.BROKEN, property=name, reason=Reason(code=name, message=name)))
+        make.run(make.check(Verdict.BROKEN, property=name, reason=Reason(code=Code.read(name), message=name)))
     )
     [line] = text.splitlines()
     assert "x%0A%3A%3Aerror%3A%3A%250A%2C a%3Ab%0D%0A" in line

@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 import pytest
 from equiharness.harness.errors import MissingDependencyError
 from equiharness.harness.records.lines import Measurement
+from equiharness.harness.verdict.codes import Code
 from equiharness.harness.verdict.result import ElementResult, Reason, Resolution, Verdict
 from equiharness.reports import bundles
 from equiharness.reports.html import Extras, render_html
@@ -105,7 +106,7 @@ def test_hostile_names_are_shown_and_never_executed(make, without_libraries, nam
             case=name,
             property=name,
             element=name,
-            reason=Reason(code=name, message=name),
+            reason=Reason(code=Code.read(name), message=name),
             reproduce=name,
             elements=(ElementResult(element=name, error=1.0, bound=1e-13),),
             attachment="a",

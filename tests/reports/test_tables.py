@@ -4,6 +4,7 @@ import csv
 import math
 
 from equiharness.harness.records.lines import Measurement
+from equiharness.harness.verdict.codes import Code
 from equiharness.harness.verdict.result import Reason, Verdict
 from equiharness.reports.tables import write_tables
 
@@ -27,7 +28,9 @@ def test_numbers_and_names_come_back_from_csv(tmp_path, make):
 
 def test_hostile_names_are_text_in_every_format(tmp_path, make):
     name = r"\input{x} $a$ | _b_ & <i>"
-    write_tables(make.run(make.check(Verdict.BROKEN, case=name, reason=Reason(code="=cmd()", message="m"))), tmp_path)
+    write_tables(
+        make.run(make.check(Verdict.BROKEN, case=name, reason=Reason(code=Code.read("=cmd()"), message="m"))), tmp_path
+    )
     latex, markdown = (tmp_path / "attention.tex").read_text(), (tmp_path / "attention.md").read_text()
     assert r"\textbackslash input\{x\} \$a\$ | \_b\_ \& <i>" in latex
     assert r"$a$ \| _b_" in markdown

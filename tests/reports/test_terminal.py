@@ -1,11 +1,16 @@
 """The summary of a session: the worst first, all that fails, a few of what holds."""
 
+from equiharness.harness.verdict.codes import Code
 from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 from equiharness.reports.terminal import SHOWN, summary
 
 
 def result(verdict, error=1e-8, **fields):
-    made = {"property": "equivariance", "verdict": Verdict(verdict), "reason": Reason(code=verdict, message="")}
+    made = {
+        "property": "equivariance",
+        "verdict": Verdict(verdict),
+        "reason": Reason(code=Code.read(verdict), message=""),
+    }
     return CheckResult(**made, error=error, bound=1e-6, element="rotation by 90°", **fields)
 
 

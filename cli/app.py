@@ -60,8 +60,8 @@ def list_() -> None:
     console = _console()
     if not console.is_terminal:
         for adapter in implementations():
-            version = adapter.version or f"not installed: {adapter.install or 'pip install ' + adapter.library}"
-            console.print(f"{adapter.name}\t{_families(adapter)}\t{adapter.library}\t{version}", markup=False)
+            known = adapter.version or f"not installed: {adapter.install or 'pip install ' + adapter.library}"
+            console.print(f"{adapter.name}\t{_families(adapter)}\t{adapter.library}\t{known}", markup=False)
         return
     from rich.table import Table
 

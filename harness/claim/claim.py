@@ -216,6 +216,8 @@ class Claim:
 
 def _keywords(function: Callable[..., Any]) -> tuple[set[str], bool]:
     """The names of a function's parameters, and whether it takes any others, as wrappers do."""
+    if isinstance(function, torch.fx.GraphModule):  # an exported module takes arguments as it was exported with
+        return set(), True
     forward = getattr(function, "forward", function)
     schema = getattr(forward, "schema", None)
     if schema is not None:  # TorchScript

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -224,7 +225,11 @@ def _scripted(function: Any, dtype: torch.dtype) -> Callable[..., Any]:
 
     A trace holds the dtypes of the run that it recorded; where they do not fit, the call raises as TorchScript does.
     """
-    copied = copy.deepcopy(function).to(dtype) if isinstance(function, torch.jit.ScriptModule) else function
+    copied = function
+    if isinstance(function, torch.jit.ScriptModule):
+        with warnings.catch_warnings():  # its parameters are views, whose .grad torch looks at and warns of
+            warnings.simplefilter("ignore")
+            copied = copy.deepcopy(function).to(dtype)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         args = tuple(_as(v, dtype) for v in args)
@@ -235,28 +240,20 @@ def _scripted(function: Any, dtype: torch.dtype) -> Callable[..., Any]:
     return run
 
 
-@contextlib.contextmanager
-def backward_recast(product: torch.Tensor, dtype: torch.dtype) -> Iterator[None]:
-    """Context in which the backward pass from ``product`` runs under the mode, as its forward pass did.
+def backward_recast(
+    product: torch.Tensor, wanted: Sequence[torch.Tensor], dtype: torch.dtype
+) -> Sequence[torch.Tensor | None]:
+    """``torch.autograd.grad`` with the backward pass under the mode, as its forward pass was; None where none arrives.
 
-    A backward that was written in Python may use tables of one precision. The engine calls it outside of all modes, so
-    the first hook of the pass enters the mode. On a GPU the engine has a thread of its own: nothing is done there.
+    A backward that was written in Python may use tables of one precision. ``torch.autograd.grad`` hands itself to the
+    mode, which is off meanwhile, so the engine is called as that function calls it.
     """
-    if product.device.type != "cpu":
-        yield
-        return
-    mode, entered = Recast(dtype), []
-
-    def enter(_: torch.Tensor) -> None:
-        mode.__enter__()
-        entered.append(mode)
-
-    handle = product.register_hook(enter)
-    try:
-        with _default_dtype(dtype):
-            yield
-    finally:
-        handle.remove()
-        for _ in entered:
-            mode.__exit__(None, None, None)
-        mode._converted.clear()
+    start = (torch.ones_like(product),)
+    with Recast(dtype) as mode, _default_dtype(dtype):
+        try:
+            found: Sequence[torch.Tensor | None] = torch.autograd.Variable._execution_engine.run_backward(  # type: ignore[attr-defined]
+                (product,), start, False, False, tuple(wanted), allow_unreachable=True, accumulate_grad=False
+            )
+        finally:
+            mode._converted.clear()
+    return found

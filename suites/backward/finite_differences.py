@@ -162,8 +162,8 @@ def _order(
         value = function(leaf)
         found: Sequence[torch.Tensor | None] = [None] * len(leaf)
         if value.requires_grad:  # else the function declares itself constant, and its gradient is zero
-            with scalar.watch, backward_recast(value, torch.float64):
-                found = torch.autograd.grad(value, list(leaf.values()), allow_unused=True)
+            with scalar.watch:
+                found = backward_recast(value, list(leaf.values()), torch.float64)
     gradients = {n: torch.zeros_like(v) if g is None else g for (n, v), g in zip(at.items(), found, strict=True)}
     directions = {n: torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v) for n, v in at.items()}
     # Errors are relative to the joint norm of all gradients, each in units of the step of its place.

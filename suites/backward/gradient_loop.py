@@ -5,7 +5,6 @@ This module only measures; ``gradients`` gives the verdict.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 import warnings
@@ -262,8 +261,10 @@ class GradientLoop:
         wanted |= {(PARAMETER if joint else "") + name: v for name, v in theta.items()}
         own = dtype is claim.dtype or (dtype is torch.float64 and claim.reference is not None)
         start = time.perf_counter()
-        with contextlib.nullcontext() if own else backward_recast(product, dtype):
-            gradients = torch.autograd.grad(product, list(wanted.values()), allow_unused=True)
+        sought = list(wanted.values())
+        gradients: Sequence[torch.Tensor | None] = (
+            torch.autograd.grad(product, sought, allow_unused=True) if own else backward_recast(product, sought, dtype)
+        )
         self.seconds += time.perf_counter() - start
         fields = {(INPUT if joint else "") + path: leaf for path, leaf in leaves(claim.source)} if inputs else {}
         made = dict(zip(wanted, gradients, strict=True))

@@ -209,7 +209,7 @@ def _report(
         )
         for i, element in enumerate(elements)
     )
-    return describe(claim, name, Verdict.EXACT, Reason(code="", message="")).model_copy(
+    return describe(claim, name, Verdict.EXACT, Reason(code=Code.NONE, message="")).model_copy(
         update={
             "samples": SAMPLES,
             "error": evidence.error,

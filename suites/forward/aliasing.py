@@ -111,7 +111,8 @@ def _aliased_error(claim: Claim) -> float | None:
         return (probe.error_of_a_rotation() if declared or probe.bends() else None), claim
 
     # The claim is kept with its error, so that no other claim can get its id.
-    return claim.memo.get(("aliases", id(claim), state_of(claim.modules)), measured)[0]
+    error: float | None = claim.memo.get(("aliases", id(claim), state_of(claim.modules)), measured)[0]
+    return error
 
 
 def is_affine(claim: Claim) -> bool:

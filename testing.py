@@ -131,7 +131,7 @@ def require(result: CheckResult, *, strict: bool = False, text: str = "") -> Che
     """
     __tracebackhide__ = True
     if result.fails or (strict and result.label == "WARN"):
-        raise AssertionError(text or str(result))
+        raise AssertionError(text or str(result)) from result.exception
     if result.label == "WARN":
         warnings.warn(text or str(result), ImpreciseWarning, stacklevel=3)
     return result

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,27 +25,49 @@ from .forward.aliasing import may_alias
 from .points.motions import has_reflections, is_system
 from .properties import find
 
+#: Properties that ``check`` asks beside the claim itself, and with which options.
+BESIDE = ("gradcheck", "batch")
+OPTIONS: dict[str, dict[str, Any]] = {"gradcheck": {"orders": 1}}
+#: Where this package lies, and where installed libraries do: their frames say nothing about a user's layer.
+PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+LIBRARIES = tuple(
+    {os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+)
 #: Both modes of a network.
 MODES = ("train", "eval")
 
 
-def run_property(name: str, claim: Claim) -> Outcome:
+def run_property(name: str, claim: Claim, **options: Any) -> Outcome:
     """Check one property of one claim; the verdict is CRASHED if the layer raises an error.
+
+    Args:
+        name: name of the property.
+        claim: the claim.
+        options: options of the property's function.
 
     Raises:
         UsageError: the property is unknown, or the claim's fields do not fit its tensors.
     """
     checked = find(name)
     try:
-        outcome = checked(claim)
+        outcome = checked(claim, **options)
         return replace(outcome, result=attribute(claim, outcome.result, checked))
     except (UsageError, HarnessError):
         raise
     except Exception as error:
-        message = (
-            f"{type(error).__name__}: {error}. If the shapes do not match, change the source field to the layer's."
-        )
-        return Outcome(describe(claim, name, Verdict.CRASHED, Reason(code=Code.CRASHED, message=message)))
+        message = f"{type(error).__name__}: {error}{_where(error)}."
+        if "shape" in str(error) or "size" in str(error):
+            message += " If the shapes do not match, change the source field to the layer's."
+        result = describe(claim, name, Verdict.CRASHED, Reason(code=Code.CRASHED, message=message))
+        return Outcome(result, error=error)
+
+
+def _where(error: BaseException) -> str:
+    """The innermost places of an error in code that is neither ours nor a library's, for the reason of a crash."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if not f.filename.startswith((PACKAGE, *LIBRARIES)) and "<frozen" not in f.filename]
+    places = [f"{f.name} ({os.path.basename(f.filename)}, line {f.lineno})" for f in reversed(ours[-2:])]
+    return f"; in {', called by '.join(places)}" if places else ""
 
 
 def check(
@@ -61,6 +86,7 @@ def check(
     call_seed: int | None = None,
     batched: bool = True,
     modes: Sequence[str] = (),
+    properties: Sequence[str] = (),
 ) -> CheckResult:
     """Is the layer equivariant? Check homomorphism, equivariance, and off-grid elements and integrals if they apply.
 
@@ -82,6 +108,7 @@ def check(
         call_seed: seed that is set before every call of a stochastic layer.
         batched: False for models of one sample without a batch axis; the check then adds the batch axis.
         modes: ("train", "eval") checks the module in both modes; by default the module keeps its mode.
+        properties: names of the properties to check; by default those that apply to the claim.
 
     Returns:
         The worst part's result, with all parts in ``parts``; print it to read it.
@@ -110,13 +137,24 @@ def check(
         call_seed=call_seed,
         batched=batched,
     )
-    return examine(claim, modes).result
+    return examine(claim, modes, properties).result
 
 
-def examine(claim: Claim, modes: Sequence[str] = ()) -> Outcome:
-    """Check the properties of one claim; the worst part decides. With several modes, each part names its mode."""
+def examine(claim: Claim, modes: Sequence[str] = (), properties: Sequence[str] = ()) -> Outcome:
+    """Check the properties of one claim; the worst part decides. With several modes, each part names its mode.
+
+    Args:
+        claim: the claim.
+        modes: "train", "eval"; none means the mode in which the module is.
+        properties: names of properties; none means those that apply, and of these BESIDE fail only with a fault.
+
+    Raises:
+        UsageError: a mode or a property is unknown, or a mode is asked of a function without modules.
+    """
+    for name in properties:
+        find(name)
     if not modes:
-        outcomes = [run_property(name, claim) for name in applicable(claim)]
+        outcomes = _asked(claim, properties)
         return _composed(outcomes)
     outcomes = []
     for name in modes:
@@ -125,10 +163,30 @@ def examine(claim: Claim, modes: Sequence[str] = ()) -> Outcome:
         if not claim.modules:
             raise UsageError("modes= needs a module, and this layer is a function without modules: leave modes= out.")
         with mode(claim, training=name == "train"):
-            for outcome in [run_property(part, claim) for part in applicable(claim)]:
+            for outcome in _asked(claim, properties):
                 named = outcome.result.model_copy(update={"property": f"{outcome.result.property} in {name}()"})
                 outcomes.append(replace(outcome, result=named))
     return _composed(outcomes)
+
+
+def _asked(claim: Claim, properties: Sequence[str]) -> list[Outcome]:
+    """The outcomes of the properties that are named, or of those that ``check`` asks by itself."""
+    if properties:
+        return [run_property(name, claim, **OPTIONS.get(name, {})) for name in properties]
+    return [_as_addition(run_property(name, claim, **OPTIONS.get(name, {}))) for name in applicable(claim)]
+
+
+def _as_addition(outcome: Outcome) -> Outcome:
+    """A property beside the claim: where it proves nothing about the layer, it says so and fails nothing.
+
+    A sign has no slope, and a stiff potential none that differences could find; the claim may hold all the same.
+    """
+    result = outcome.result
+    if result.property not in BESIDE or result.verdict not in (Verdict.VACUOUS, Verdict.AMBIGUOUS, Verdict.CRASHED):
+        return outcome
+    text = f"{result.property} could not tell: {result.reason.message}"
+    reason = Reason(code=Code.UNDECIDED, message=text)
+    return replace(outcome, result=result.model_copy(update={"verdict": Verdict.SKIPPED, "reason": reason}), error=None)
 
 
 def check_claim(claim: Claim) -> CheckResult:
@@ -141,15 +199,17 @@ def _composed(outcomes: Sequence[Outcome]) -> Outcome:
     decisive = worst(parts)
     seconds = {"seconds": sum(p.seconds for p in parts), "seconds_in_layer": sum(p.seconds_in_layer for p in parts)}
     picture = next((outcome.picture for outcome in outcomes if outcome.result is decisive), None)
-    return Outcome(decisive.model_copy(update={**seconds, "parts": tuple(parts)}), picture)
+    error = next((outcome.error for outcome in outcomes if outcome.result is decisive), None)
+    result = decisive.model_copy(update={**seconds, "parts": tuple(parts)})
+    return Outcome(result.with_exception(error), picture, error)
 
 
 def applicable(claim: Claim) -> list[str]:
     """The names of the properties that apply to a claim, in the order in which they are checked."""
-    names = ["homomorphism", "equivariance", "adjoint"]
+    names = ["homomorphism", "equivariance", "adjoint", *BESIDE]
     if is_system(claim):
         names = ["homomorphism", "rotations", *(["reflections"] if has_reflections(claim.group) else [])]
-        names += ["translations", "permutations", *_declared(claim), "adjoint"]
+        names += ["translations", "permutations", *_declared(claim), "adjoint", *BESIDE]
     if claim.refined is not None:
         return ["homomorphism", "off_grid"]
     if isinstance(claim.contract, Approximate) and any(

@@ -33,6 +33,7 @@ class Property:
         points: the property is about a system of points. Such properties replace ``equivariance`` there and are never
             planned for an adapter.
         compiles: the checks of a run go to one worker process, because each process that compiles starts a compiler.
+        by_hand: ``check`` asks for the property, and a run does not: there robustness says the same and more.
         needs: the feature of a claim without which the property is SKIPPED; a run does not plan it for a case that
             lacks this feature.
     """
@@ -43,11 +44,12 @@ class Property:
     seedless: bool = False
     points: bool = False
     compiles: bool = False
+    by_hand: bool = False
     needs: Feature | None = None
 
-    def __call__(self, claim: Claim) -> Outcome:
+    def __call__(self, claim: Claim, **options: Any) -> Outcome:
         """Check the property on a claim."""
-        outcome: Outcome = resolve(f"{__package__}.{self.function}")(claim)
+        outcome: Outcome = resolve(f"{__package__}.{self.function}")(claim, **options)
         return outcome
 
 
@@ -63,6 +65,7 @@ PROPERTIES: Mapping[str, Property] = {
         function="backward.gradients:parameter_gradient", once_by_day=True, needs=Feature.PARAMETERS
     ),
     "gradcheck": Property(function="backward.finite_differences:gradcheck", once=True),
+    "batch": Property(function="usage.batch:batch", points=True),
     "robustness": Property(function="usage.robustness:robustness", once=True),
     "integration": Property(function="forward.integration:integration"),
     "composition": Property(function="usage.composition:composition", once=True, needs=Feature.SAME_FIELDS),
@@ -80,7 +83,7 @@ PROPERTIES: Mapping[str, Property] = {
     "smoothness": Property(function="points.smoothness:smoothness", points=True),
 }
 #: The properties that a run plans for an adapter.
-PLANNED = tuple(name for name, known in PROPERTIES.items() if not known.points)
+PLANNED = tuple(name for name, known in PROPERTIES.items() if not (known.points or known.by_hand))
 
 
 def find(name: str) -> Property:

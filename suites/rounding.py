@@ -5,7 +5,8 @@
     kappa = max(1, C, min(P / eps_32, 2^8 max(1, C)))
 
 P alone would let a layer that computes in half precision widen its own bound; C is measured at few points. So P counts
-up to 2^8 C, eight bits more than the problem and the algorithm lose in float64. What a layer loses beyond
+up to 2^8 C, eight bits more than the problem and the algorithm lose in float64. C includes the noise of f_* itself, up
+to 2^8 P / eps_32: sums that cancel lose the same digits in every precision, and float32 inside float64 does not. What a layer loses beyond
 that is no structure: ``decide`` calls it IMPRECISE(PRECISION). The gradient of a linear map does not depend on the
 input, so its C is 0, and it still rounds: below 1, C counts 1.
 """
@@ -27,8 +28,9 @@ SAMPLES = 4
 PERTURBATIONS = 3
 #: Relative distance of two points on opposite sides of x: a kink lies between them with this probability alone.
 ASIDE = 2.0**-32
-#: The largest share of kappa that float32 rounding may have beyond the conditioning: 8 bits, as many as LOST_BITS.
-BEYOND_CONDITIONING = 2.0**8
+#: Float32 rounding counts up to this many times the conditioning, and the noise of f_* up to this many times it:
+#: 8 bits, as many as LOST_BITS.
+BEYOND = 2.0**8
 
 
 class Kappa:
@@ -46,7 +48,7 @@ class Kappa:
     """
 
     def __init__(self) -> None:
-        self._loss = self._change = self._floor = torch.zeros(1, dtype=torch.float64)
+        self._loss = self._change = self._noise = self._floor = torch.zeros(1, dtype=torch.float64)
 
     def add_loss(self, relative: torch.Tensor) -> None:
         """Add P, the relative losses [..., summand] of a run in float32."""
@@ -56,26 +58,30 @@ class Kappa:
         """Add the relative changes [..., summand] of an output whose input, or whose constants, changed by ``eps``."""
         self._change = _larger(self._change, relative, eps)
 
+    def add_noise(self, relative: torch.Tensor) -> None:
+        """Add the relative noise [..., summand] of f_* itself: what it gives where only its own rounding differs."""
+        self._noise = _larger(self._noise, relative, EPS["float64"])
+
     def add_floor(self, relative: torch.Tensor, eps: float) -> None:
         """Add the relative scatter [..., summand] of a layer without f_*, in units of ``eps``. It counts in full."""
         self._floor = _larger(self._floor, relative, eps)
 
+    def _combined(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """C, the loss that counts and the floor, [summand] each."""
+        known = (self._loss, self._change, self._noise, self._floor)
+        loss, change, noise, floor = torch.broadcast_tensors(*(v.to(self._change.device) for v in known))
+        condition = torch.maximum(change, torch.minimum(noise, BEYOND * loss.clamp(min=1.0)))
+        return condition, torch.minimum(loss, BEYOND * condition.clamp(min=1.0)), floor
+
     @property
     def value(self) -> torch.Tensor:
         """kappa [summand], at least 1."""
-        loss, change, floor = torch.broadcast_tensors(
-            *(v.to(self._change.device) for v in (self._loss, self._change, self._floor))
-        )
-        return (
-            torch.stack([change, torch.minimum(loss, BEYOND_CONDITIONING * change.clamp(min=1.0)), floor])
-            .amax(0)
-            .clamp(min=1.0)
-        )
+        return torch.stack(self._combined()).amax(0).clamp(min=1.0)
 
     @property
     def condition(self) -> torch.Tensor:
         """C [summand], at least 1."""
-        return self._change.clamp(min=1.0)
+        return self._combined()[0].clamp(min=1.0)
 
     @property
     def worst(self) -> float:
@@ -118,8 +124,12 @@ def perturbed(x: Tree, seed: int, eps: float = EPS["float64"]) -> Iterator[Tree]
         yield tree_map(lambda v: nudge(v, eps, generator), x)
 
 
-def neighbours(run: Callable[[Tree], Tree], x: Tree, seed: int) -> Iterator[Tree]:
-    """Outputs of f_* that would equal f_*(x) but for rounding: their changes, in units of eps_64, are C.
+#: Adds the relative difference of an output from f_*(x) to a kappa.
+Add = Callable[["Kappa", torch.Tensor], None]
+
+
+def neighbours(run: Callable[[Tree], Tree], x: Tree, seed: int) -> Iterator[tuple[Tree, Add]]:
+    """Outputs of f_* that would equal f_*(x) but for rounding, each with the method that adds its difference.
 
     At the inputs of ``perturbed`` the input was rounded otherwise. The mean (3 f_*(x + h) + f_*(x - 3 h)) / 4, with
     |h| = 2^-32 |x|, was computed otherwise: it differs from f_*(x) by 2^-64 of the curvature of a smooth function. It
@@ -127,13 +137,13 @@ def neighbours(run: Callable[[Tree], Tree], x: Tree, seed: int) -> Iterator[Tree
     rounding of such a sum would be that at x + h, reversed.
     """
     for moved in perturbed(x, seed):
-        yield run(moved)
+        yield run(moved), Kappa.add_change
     generators = (torch.Generator().manual_seed(seed + 1) for _ in range(2))
     up, down = (
         run(tree_map(lambda v, g=g, factor=factor: nudge(v, factor * ASIDE, g), x))
         for g, factor in zip(generators, (1, -3), strict=True)
     )
-    yield tree_map(lambda a, b: (3 * a + b) / 4 if a.is_floating_point() else a, up, down)
+    yield tree_map(lambda a, b: (3 * a + b) / 4 if a.is_floating_point() else a, up, down), Kappa.add_noise
 
 
 def values_of(tree: Tree) -> list[torch.Tensor]:

@@ -12,10 +12,11 @@ from .claim import Claim
 
 @dataclass(frozen=True)
 class Outcome:
-    """A result and its picture."""
+    """A result, its picture, and the error that the layer raised."""
 
     result: CheckResult
     picture: Attachment | None = None
+    error: BaseException | None = None
 
 
 def describe(claim: Claim, name: str, verdict: Verdict, reason: Reason) -> CheckResult:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import builtins
 import math
+import traceback
 from collections.abc import Iterable
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
 from .codes import LABELS, Code, Verdict
 
@@ -124,6 +126,29 @@ class CheckResult(Data):
     parts: tuple[CheckResult, ...] = Field(default=())
     expected: str = ""
     expected_verdict: Verdict | None = None
+    #: The error of a crash, for whoever made the check in this process; records and other processes have the sentence.
+    _exception: BaseException | None = PrivateAttr(default=None)
+
+    @builtins.property
+    def exception(self) -> BaseException | None:
+        """The error that the layer raised, with its traceback, where the verdict is CRASHED."""
+        return self._exception
+
+    @builtins.property
+    def traceback(self) -> str:
+        """The traceback of ``exception`` as text; empty where there is none."""
+        return "".join(traceback.format_exception(self._exception)) if self._exception is not None else ""
+
+    def with_exception(self, error: BaseException | None) -> CheckResult:
+        """The same result with the error behind it."""
+        result = self.model_copy()
+        result._exception = error
+        return result
+
+    def __getstate__(self) -> dict[builtins.str, Any]:
+        # Errors of libraries may refuse to be pickled; tracebacks always do.
+        state = super().__getstate__()
+        return {**state, "__pydantic_private__": {"_exception": None}}
 
     @builtins.property  # a field of this class is called property
     def ratio(self) -> float | None:
@@ -163,6 +188,10 @@ class CheckResult(Data):
     def passed(self) -> bool:
         """Whether the check passed: EXACT, APPROXIMATE, IMPRECISE (with a warning), or a declared deviation."""
         return self.label in ("PASS", "WARN", "EXPECTED")
+
+    def __bool__(self) -> bool:
+        """``passed``, so that ``assert eh.check(...)`` fails where the claim does not hold."""
+        return self.passed
 
     def __str__(self) -> str:
 

@@ -40,11 +40,12 @@ GOOD_ENOUGH = 1e-6
 Places = dict[str, torch.Tensor]
 
 
-def gradcheck(claim: Claim) -> Outcome:
+def gradcheck(claim: Claim, *, orders: int = 2) -> Outcome:
     """First derivatives of the function in all inputs and parameters, and second ones if they exist.
 
     Args:
         claim: its function must be computable in float64; ``claim.modules`` hold the parameters.
+        orders: 1 for the first order alone.
 
     Returns:
         The worse result of both orders, with one part for each. BROKEN names the input or parameter whose gradient is
@@ -66,7 +67,7 @@ def gradcheck(claim: Claim) -> Outcome:
         if first.verdict is not Verdict.EXACT:  # one direction through all places sees every fault: find its place
             first = _order(claim, name, function, function.value, jointly=False)
         parts = [first]
-        gradient = function.gradient_product()
+        gradient = function.gradient_product() if orders > 1 else None
         if gradient is not None:
             second = _order(claim, "gradcheck: second order", function, gradient, jointly=True)
             # Vacuous: the gradient of a linear map without parameters is constant, and its differences are zero.
@@ -93,16 +94,21 @@ class _Scalar:
         self.generator = torch.Generator().manual_seed(claim.seed + 7)
         with torch.no_grad():
             self.weights = [self._noise(v) for v in self._outputs(self.at)]
+        #: Whether each output carries a gradient. A force that is no part of a graph cannot be differentiated again.
+        self.live = [True] * len(self.weights)
 
     @property
     def differentiable(self) -> bool:
         """Whether the output carries a gradient."""
         with torch.enable_grad():
-            return self.value({n: v.detach().requires_grad_() for n, v in self.at.items()}).requires_grad
+            outputs = self._outputs({n: v.detach().requires_grad_() for n, v in self.at.items()})
+        self.live = [v.requires_grad for v in outputs]
+        return any(self.live)
 
     def value(self, places: Places, weights: list[torch.Tensor] | None = None) -> torch.Tensor:
         """<f, w>."""
-        terms = [(v * w).sum() for v, w in zip(self._outputs(places), weights or self.weights, strict=True)]
+        rows = zip(self._outputs(places), weights or self.weights, self.live, strict=True)
+        terms = [(v * w).sum() for v, w, live in rows if live]
         return torch.stack(terms).sum()
 
     def gradient_product(self) -> Callable[[Places], torch.Tensor] | None:
@@ -165,14 +171,21 @@ def _order(
             with scalar.watch:
                 found = backward_recast(value, list(leaf.values()), torch.float64)
     gradients = {n: torch.zeros_like(v) if g is None else g for (n, v), g in zip(at.items(), found, strict=True)}
+    inputs = [n for n in at if n not in scalar.parameters]
+    if inputs and all(g is None for n, g in zip(at, found, strict=True) if n in inputs) and value.requires_grad:
+        # The layer detaches all its inputs and says so by handing out no gradient: only its weights can be checked.
+        at = {n: v for n, v in at.items() if n not in inputs}
     directions = {n: torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v) for n, v in at.items()}
     # Errors are relative to the joint norm of all gradients, each in units of the step of its place.
     scale = math.sqrt(sum((float(g.norm()) * _size(at[n])) ** 2 for n, g in gradients.items()))
     found_at = {}
+    if not at:
+        reason = Reason(code=Code.NOT_DIFFERENTIABLE, message="no gradient reaches an input, and there are no weights.")
+        return describe(claim, name, Verdict.SKIPPED, reason)
     for places in [list(at)] if jointly else [[n] for n in at]:
         along = {n: directions[n] * _size(at[n]) for n in places}
         claimed = sum(float((gradients[n] * v).sum()) for n, v in along.items())
-        slope = _slope(function, at, along, claimed, GOOD_ENOUGH * scale)
+        slope = _slope(function, scalar.at, along, claimed, GOOD_ENOUGH * scale)
         found_at["all at once" if jointly else places[0]] = _evidence(claimed, slope, scale)
     judged = [(place, evidence, *decide(evidence)) for place, evidence in found_at.items()]
     place, evidence, verdict, reason = max(judged, key=lambda j: (j[2].severity, j[1].error / j[1].unit_bound))

@@ -136,9 +136,9 @@ class GradientLoop:
             assert working is not None
             tally.kappa.add_loss(tally.size.relative(single[tally.place] - reference[tally.place]))
             tally.precision.append(worst_of(tally.size.relative(working[tally.place] - reference[tally.place])))
-        for moved in neighbours(lambda x: self.after(identity, torch.float64, x), self.x, self.claim.seed):
+        for moved, add in neighbours(lambda x: self.after(identity, torch.float64, x), self.x, self.claim.seed):
             for tally in self.tallies:
-                tally.kappa.add_change(tally.size.relative(moved[tally.place] - reference[tally.place]))
+                add(tally.kappa, tally.size.relative(moved[tally.place] - reference[tally.place]))
 
     def measure_defect(self, elements: Sequence[Element]) -> None:
         """Measure delta: how far the actions are from group actions, in float64."""

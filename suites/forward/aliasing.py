@@ -143,8 +143,8 @@ class _Probe:
         kappa.add_loss(torch.tensor([self._apart(single, rounded)]))
         if self.subject.has_reference:
             with self.subject.guarded():
-                for moved in neighbours(self.run, self.x, self.claim.seed):
-                    kappa.add_change(torch.tensor([self._apart(moved, self.y)]))
+                for moved, add in neighbours(self.run, self.x, self.claim.seed):
+                    add(kappa, torch.tensor([self._apart(moved, self.y)]))
         return kappa.worst
 
     def bends(self) -> bool:

@@ -90,8 +90,8 @@ def rounding_of(
                 for moved in perturbed(x, subject.claim.seed, eps):
                     kappa.add_change(_one(apart(run(moved), y)), eps)
             else:
-                for moved in neighbours(run, x, subject.claim.seed):
-                    kappa.add_change(_one(apart(moved, y)))
+                for moved, add in neighbours(run, x, subject.claim.seed):
+                    add(kappa, _one(apart(moved, y)))
                 kappa.add_loss(_one(_lost_in_single(subject, x, apart)))
         return kappa.worst, defect(subject.claim, x, y, list(elements)) if elements else 0.0
 

@@ -33,6 +33,10 @@ HAAR_SAMPLES = 4
 JITTER = 1e-4
 
 
+#: The evidence on one leaf, the index of its worst element, and the verdict.
+Judged = tuple[Evidence, int, Verdict, Reason]
+
+
 def equivariance(
     claim: Claim, *, jitter: bool = True, keep: Callable[[Element], bool] | None = None, name: str = "equivariance"
 ) -> Outcome:
@@ -63,18 +67,22 @@ def equivariance(
         fault = unfit(subject, x)
         verdict = Verdict.SKIPPED if fault is None else Verdict.BROKEN
         return Outcome(describe(claim, name, verdict, fault or excuse(claim)))
-    measured = measure(subject, elements, x, rng)
-    judged = [_judge(measured, tally, jitter_passes=False) for tally in measured.tallies]
-    if any(_needs_closer_look(evidence) for evidence, *_ in judged):
-        look_behind_constants(subject, measured, subject.through(x, claim.dtype))
+
+    def judged_at(inputs: Tree) -> tuple[Measured, list[Judged]]:
+        measured = measure(subject, elements, inputs, rng)
         judged = [_judge(measured, tally, jitter_passes=False) for tally in measured.tallies]
+        if any(_needs_closer_look(evidence) for evidence, *_ in judged):
+            look_behind_constants(subject, measured, subject.through(inputs, claim.dtype))
+            judged = [_judge(measured, tally, jitter_passes=False) for tally in measured.tallies]
+        return measured, judged
+
+    measured, judged = judged_at(x)
     if jitter and any(verdict is Verdict.BROKEN and r.code == Code.ERROR for _, _, verdict, r in judged):
-        moved = measure(subject, elements, settled(claim, jittered(x, claim.seed)), rng)
-        passes = all(_judge(moved, t, jitter_passes=False)[2] is not Verdict.BROKEN for t in moved.tallies)
+        _, again = judged_at(settled(claim, jittered(x, claim.seed)))
+        passes = all(verdict is Verdict.EXACT or r.code == Code.PRECISION for _, _, verdict, r in again)
         judged = [_judge(measured, tally, jitter_passes=passes) for tally in measured.tallies]
     elif jitter and any(_lost_in_jumps(evidence, verdict, r) for evidence, _, verdict, r in judged):
-        moved = measure(subject, elements, settled(claim, jittered(x, claim.seed)), rng)
-        again = [_judge(moved, tally, jitter_passes=False) for tally in moved.tallies]
+        moved, again = judged_at(settled(claim, jittered(x, claim.seed)))
         if any(verdict is Verdict.BROKEN for _, _, verdict, _ in again):
             measured, judged = moved, again
         elif all(verdict in (Verdict.EXACT, Verdict.IMPRECISE) for _, _, verdict, _ in again):
@@ -109,7 +117,7 @@ def _needs_closer_look(evidence: Evidence) -> bool:
 
 def _lost_in_jumps(evidence: Evidence, verdict: Verdict, reason: Reason) -> bool:
     """Whether a bound larger than the output hides an error: at a tie the smallest perturbation makes a layer jump."""
-    excused = verdict is Verdict.VACUOUS or reason.code in (Code.ILL_CONDITIONED, Code.LOW_POWER, Code.PRECISION)
+    excused = verdict is Verdict.VACUOUS or reason.code in (Code.ILL_CONDITIONED, Code.LOW_POWER)
     return excused and evidence.error > SAFETY * claim_eps(evidence.dtype)
 
 

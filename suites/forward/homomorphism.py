@@ -89,6 +89,11 @@ def homomorphism(claim: Claim, outputs: Tree | None = None) -> Outcome:
     y = outputs if outputs is not None else _targets(claim)
     sides = _sides(claim, x, y)
     elements = [g for g in claim.group.representatives(rng, 4) if claim.exact(g)]
+    if all(g.is_identity for g in elements) and any(not g.is_identity for g in claim.group.generators):
+        text = f"no element of {claim.group.name} maps the grid onto itself, so no action is exact: off_grid judges it."
+        return Outcome(
+            describe(claim, "homomorphism", Verdict.SKIPPED, Reason(code=Code.NO_EXACT_ELEMENTS, message=text))
+        )
     partners = [g for g in claim.group.generators if claim.exact(g)] or elements
     rows = []
     for g in elements:

@@ -153,9 +153,9 @@ class _Loop:
         rounded = self.subject.through(self.x, self.claim.dtype)
         y = self.y if same_values(rounded, self.x) else self.subject.reference(rounded)
         self._pool(self._rounding(rounded, y, self.y_p))
-        for moved in neighbours(self.subject.reference, self.x, self.claim.seed):
+        for moved, add in neighbours(self.subject.reference, self.x, self.claim.seed):
             for tally, a, b in zip(self.tallies, values_of(moved), self.outputs, strict=True):
-                tally.kappa.add_change(tally.scale.rounding(a - b))
+                add(tally.kappa, tally.scale.rounding(a - b))
         for tally, a, b in zip(self.tallies, self.working, values_of(y), strict=True):
             tally.precision.append(largest(tally.scale.rounding(a - b)))
             tally.input_variation = tally.scale.relative(b - b.roll(1, 0))

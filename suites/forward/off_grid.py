@@ -144,16 +144,17 @@ def measure_at(
     g = elements[0]  # one element and few samples suffice: an unconstrained layer is equally wrong everywhere
     few = inputs.moved(source, g).sample(shape).to(claim.device).reshape(layout)[:CONTROL_SAMPLES]
     control_y = control(x[:CONTROL_SAMPLES])
-    unconstrained = float(_relative(target, control(few), target.act(g, control_y), control_y).max())
+    [(_, leaf)] = leaves(target)
+    unconstrained = float(_relative(leaf, control(few), leaf.act(g, control_y), control_y).max())
     errors, floors, picture = [], [], None
     for g in elements:
         moved = inputs.moved(source, g).sample(shape).to(claim.device).reshape(layout)
         fgx, gfx = subject.working(moved), tree_map(lambda leaf, v, g=g: leaf.act(g, v), target, y)
-        errors.append(_relative(target, fgx, gfx, y))
+        errors.append(_relative(leaf, fgx, gfx, y))
         rotated = source.act(g, x[:CONTROL_SAMPLES])  # few samples suffice for the error of interpolation
         floors.append(float(_relative(source, moved[:CONTROL_SAMPLES], rotated, x[:CONTROL_SAMPLES]).max()))
         picture = picture or diagram(replace(claim, source=source, target=target), g, x, moved, y, gfx, fgx)
-    points = target.domain.shape[0] if isinstance(target, Field) and isinstance(target.domain, Grid) else 1
+    points = leaf.domain.shape[0] if isinstance(leaf, Field) and isinstance(leaf.domain, Grid) else 1
     return ResolutionErrors(shape[0], np.stack(errors), max(floors), unconstrained, points), picture
 
 
@@ -185,10 +186,10 @@ def _disk(leaf: Any, y: torch.Tensor) -> torch.Tensor:
 
 def _unconstrained(claim: Claim, x: torch.Tensor, y: torch.Tensor, shape: tuple[int, ...]) -> Any:
     """A layer without symmetry: a random convolution from the source's to the target's channels and size."""
-    target: Field = claim.target
+    [(_, target)] = leaves(claim.target)
     dim = len(shape)
     generator = torch.Generator().manual_seed(claim.seed)
-    channels = target.fibre.size
+    channels = target.fibre.size if isinstance(target, Field) else y[0].numel()
     weight = torch.randn(channels, claim.source.fibre.size, *([5] * dim), generator=generator, dtype=torch.float64).to(
         x.device
     )
@@ -196,7 +197,7 @@ def _unconstrained(claim: Claim, x: torch.Tensor, y: torch.Tensor, shape: tuple[
 
     def control(v: torch.Tensor) -> torch.Tensor:
         z = convolve(v.reshape(len(v), -1, *shape), weight, padding=2)
-        if isinstance(target.domain, Grid):
+        if isinstance(target, Field) and isinstance(target.domain, Grid):
             size = tuple(y.shape[-dim:])
             mode = "bilinear" if dim == 2 else "trilinear"
             z = (

@@ -301,8 +301,8 @@ class _Search:
         with torch.no_grad():
             kappa.add_loss(self._one(_flat(found) - self.f(x.float().double())))
             exact = self.f(x)
-            for moved in neighbours(self.f, x, self.claim.seed):
-                kappa.add_change(self._one(moved - exact))
+            for moved, add in neighbours(self.f, x, self.claim.seed):
+                add(kappa, self._one(moved - exact))
         return kappa.worst
 
     def _one(self, difference: Vector) -> torch.Tensor:

@@ -25,7 +25,7 @@ from ...harness.precisions import claim_eps
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, tightest_eps
 from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict, worst
-from ..rounding import SAMPLES, Kappa, largest, neighbours
+from ..rounding import SAMPLES, Add, Kappa, largest, neighbours
 
 Runs = dict[str, torch.Tensor]
 
@@ -120,7 +120,7 @@ def _compare(claim: Claim, backend: str) -> CheckResult:
 
 
 def _evidence(
-    claim: Claim, exact: Runs, single: Runs, noisy: list[Runs], eager: Runs, made: tuple[Runs, Runs]
+    claim: Claim, exact: Runs, single: Runs, noisy: list[tuple[Runs, Add]], eager: Runs, made: tuple[Runs, Runs]
 ) -> dict[str, Evidence]:
     """The evidence from two runs of the compiled layer and one of the eager layer, at every place of f_*."""
     fields = {f"output {p}".strip(): leaf for p, leaf in leaves(claim.target)}
@@ -131,8 +131,8 @@ def _evidence(
         scale = Scale.of(fields[place], value)
         kappa = Kappa()
         kappa.add_loss(scale.rounding(single[place] - value).amax(1, keepdim=True))
-        for run in noisy:
-            kappa.add_change(scale.rounding(run[place] - value).amax(1, keepdim=True))
+        for run, add in noisy:
+            add(kappa, scale.rounding(run[place] - value).amax(1, keepdim=True))
         judged[place] = Evidence(
             dtype=str(claim.dtype).removeprefix("torch."),
             error=largest(scale.rounding(first - eager[place])),

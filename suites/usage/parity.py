@@ -215,8 +215,8 @@ def _measure(pair: _Pair) -> dict[Place, Evidence]:
         kappa = Kappa()
         for a, b in zip(single, exact, strict=True):
             kappa.add_loss(_one(apart(a, b)))
-        for run in noisy:
-            kappa.add_change(_one(apart(run, exact[0])))
+        for run, add in noisy:
+            add(kappa, _one(apart(run, exact[0])))
         found[place] = Evidence(
             dtype=str(claim.dtype).removeprefix("torch."),
             error=apart(exact[1], exact[0]),

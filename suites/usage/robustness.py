@@ -55,7 +55,7 @@ def robustness(claim: Claim) -> Outcome:
     start = time.perf_counter()
     subject = Subject(claim, whole=True)  # parts outside a band must not leak either
     with subject.guarded():
-        trials = _Trials(subject)
+        trials = Trials(subject)
         rows = list(trials.rows()) if trials.finite else []
     if not rows:
         reason = Reason(code=Code.NONFINITE, message="the output is not finite on ordinary inputs.")
@@ -110,7 +110,7 @@ def _ratio(evidence: Evidence | None) -> float:
     return math.inf if evidence is None else evidence.error / evidence.bound(claim_eps(evidence.dtype))
 
 
-class _Trials:
+class Trials:
     """Runs the layer on one batch for each statement."""
 
     def __init__(self, subject: Subject) -> None:
@@ -127,7 +127,7 @@ class _Trials:
 
     def rows(self) -> Iterator[_Row]:
         """Yield every statement that applies."""
-        yield self._tried("a sample alone", self._alone)
+        yield self._tried("a sample alone", self.alone)
         yield self._tried("strided memory", lambda: self._laid_out(_strided))
         if any(v.dim() in (4, 5) for v in values_of(self.x)):
             yield self._tried("channels-last memory", lambda: self._laid_out(_channels_last))
@@ -147,12 +147,19 @@ class _Trials:
             return _Row(name, None, f"raises {type(error).__name__}: {error}")
         return _Row(name, evidence if evidence is not None else self._evidence(0.0))
 
-    def _alone(self) -> Evidence:
+    def alone(self) -> Evidence:
         """Compare f_*(x)_s with f_*(x_s) for each sample, in float64, where rounding cannot hide a leak."""
         form = self.subject.reference if self.subject.has_reference else self.subject.working
         alone = [values_of(form(tree_map(lambda v, i=i: v[i : i + 1], self.x))) for i in range(SAMPLES)]
         together = self.reference if self.subject.has_reference else self.working
         return self._compare([torch.cat(rows) for rows in zip(*alone, strict=True)], together)
+
+    def reordered(self) -> Evidence:
+        """Compare f_* of the samples in another order with f_*(x) in that order."""
+        form = self.subject.reference if self.subject.has_reference else self.subject.working
+        found = values_of(form(tree_map(lambda v: v.roll(1, 0), self.x)))
+        together = self.reference if self.subject.has_reference else self.working
+        return self._compare([v.roll(-1, 0) for v in found], together)
 
     def _laid_out(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Evidence:
         return self._compare(self._raw(tree_map(change, self.subject.rounded(self.x))), self.working, working=True)
@@ -265,9 +272,9 @@ class _Trials:
         single, exact = values_of(self.subject.single(rounded)), values_of(self.subject.reference(rounded))
         for scale, a, b in zip(self.scales, single, exact, strict=True):
             kappa.add_loss(scale.rounding(a - b).amax(1, keepdim=True))
-        for moved in neighbours(self.subject.reference, self.x, self.claim.seed):
+        for moved, add in neighbours(self.subject.reference, self.x, self.claim.seed):
             for scale, a, b in zip(self.scales, values_of(moved), self.reference, strict=True):
-                kappa.add_change(scale.rounding(a - b).amax(1, keepdim=True))
+                add(kappa, scale.rounding(a - b).amax(1, keepdim=True))
         return kappa.worst
 
 

@@ -11,6 +11,7 @@ from equiharness.suites.check import run_property
 from equiharness.suites.rounding import PERTURBATIONS, Kappa, perturbed
 
 PLANE = eh.Field(eh.Grid(7, 7), "C4", "2*trivial")
+DIHEDRAL = eh.Field(eh.Grid(7, 7), "D4", "2*trivial")
 
 
 def kappa(losses=(), changes=()):
@@ -84,3 +85,13 @@ def test_a_sum_that_cancels_widens_its_bound_by_its_own_conditioning():
     result = eh.check(lambda x: (x + 1e4) - 1e4, "C4", PLANE, PLANE)
     assert result.verdict is eh.Verdict.EXACT, str(result)
     assert result.kappa > 1e3
+
+
+def test_float32_inside_a_float64_layer_widens_no_bound():
+    """Its noise is 2^29 steps of float64, and a run in float32 loses next to nothing: no sum that cancels does that."""
+    weight = torch.linspace(0.5, 1.5, 7)
+    third = torch.tensor(1 / 3)
+    result = eh.check(lambda x: ((x.flip(-1) + x).float() * third).double(), "D4", DIHEDRAL, DIHEDRAL, dtype="float64")
+    assert result.kappa <= 300
+    broken = eh.check(lambda x: (x.float() * (1 + 1e-5 * weight)).double(), "C4", PLANE, PLANE, dtype="float64")
+    assert broken.verdict is eh.Verdict.BROKEN

@@ -15,7 +15,14 @@ from ..harness.errors import UsageError
 from ..harness.fields.atoms import LEAVES
 from ..harness.fields.domains import Grid, Vector
 from ..harness.fields.field import Acted, Field
-from ..harness.fields.library_types import TypedLayer, read_layer
+from ..harness.fields.library_types import (
+    TypedLayer,
+    is_library_type,
+    plain_function,
+    read_domain,
+    read_layer,
+    read_type,
+)
 from ..harness.symmetry.groups import Group
 from ..harness.symmetry.groups import group as as_group
 from ..harness.trees import Tree, leaves, tree_map
@@ -71,20 +78,24 @@ def make_claim(
     """The claim that the arguments of ``check`` describe."""
     if not callable(layer):
         raise UsageError(f"{layer!r} is not callable: pass a module or a function of tensors.")
-    typed = read_layer(layer)
     modules = (layer,) if isinstance(layer, torch.nn.Module) else ()
-    if source is None and target is None and act_in is None and typed is not None:
+    declared = source is None and target is None and act_in is None
+    typed = read_layer(layer) if declared and group is None else _read_quietly(layer)
+    if declared and typed is not None:
+        typed = typed if group is None else _under(typed, as_group(group))
         if typed.has_fields:
             return _of_typed(typed, modules)
         domain = Grid(*([DEFAULT_SIZE[typed.group.dim]] * typed.group.dim))
-        reads = Field(domain, typed.group, typed.source, split=typed.split)
-        writes = _target_of(typed.function, reads, typed.target)
+        reads = tree_map(lambda fibre: Field(domain, typed.group, fibre, split=typed.split), typed.source)
+        writes = _target_of(typed, reads)
         return Claim(typed.function, typed.group, reads, writes, modules=modules)
+    group = group if group is not None else _group_of_types((source, target))
     if group is None:
         raise UsageError(
-            "The group is missing: check(layer, 'C4', source, target). Only layers that declare their types need none."
+            "The group is missing: check(layer, 'C4', source, target). Only layers and fields that declare their types "
+            "need none."
         )
-    function = typed.function if typed is not None else layer
+    function = typed.function if typed is not None else plain_function(layer)
     reference = typed.reference if typed is not None else None
     group = as_group(group)
     source = Acted(act_in) if act_in is not None else _fields(source, group, "source", inputs)
@@ -92,6 +103,48 @@ def make_claim(
     batch = _batch(inputs, source)
     claim = Claim(function, group, source, target, inputs=batch, modules=modules, batched=batched, reference=reference)
     return claim if batch is not None else replace(claim, source=_layout(claim), modules=modules)
+
+
+def _under(typed: TypedLayer, group: Group) -> TypedLayer:
+    """The claim of a layer under a group that was given beside its types: their own group, or a subgroup."""
+    if group.name == typed.group.name:
+        return typed
+    if group.dim != typed.group.dim:
+        raise UsageError(
+            f"The layer declares the group {typed.group.name} and {group.name} is no subgroup of it: leave the group out."
+        )
+    for g in group.generators:
+        typed.group.element(g)
+    if typed.has_fields:
+        fields = [
+            tree_map(lambda f: Field(f.domain, group, f.fibre, split=f.split) if isinstance(f, Field) else f, side)
+            for side in (typed.source, typed.target)
+        ]
+        return replace(typed, group=group, source=fields[0], target=fields[1])
+    if any(isinstance(fibre, str) for side in (typed.source, typed.target) for _, fibre in leaves(side)):
+        raise UsageError(
+            f"The layer declares the group {typed.group.name} and you gave {group.name}: leave the group out, or give "
+            "source and target too."
+        )
+    return replace(typed, group=group)
+
+
+def _read_quietly(layer: Any) -> TypedLayer | None:
+    """The types of a layer whose claim is given, so that types which cannot be read do not matter."""
+    try:
+        return read_layer(layer)
+    except UsageError:
+        return None
+
+
+def _group_of_types(tree: Tree) -> Group | None:
+    """The group of the first field or library type of a tree; None if no leaf has a group."""
+    if isinstance(tree, Field):
+        return tree.group
+    if is_library_type(tree):
+        return read_type(tree, None)[0]
+    inner = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (list, tuple)) else ()
+    return next((found for found in map(_group_of_types, inner) if found is not None), None)
 
 
 def _of_typed(typed: TypedLayer, modules: tuple[torch.nn.Module, ...]) -> Claim:
@@ -130,28 +183,44 @@ def _split(field: Field) -> Field:
     return Field(field.domain, field.group, field.fibre, split=True)
 
 
-def _target_of(function: Callable[..., Any], source: Field, fibre: Any) -> Field:
-    """The target field on the grid that the layer's output has on this source."""
+def _target_of(typed: TypedLayer, source: Tree) -> Tree:
+    """The target fields on the grids that the layer's outputs have on this source."""
     # A float64 run under Recast does not need the layer's own dtype.
-    with torch.no_grad():
-        y = recast(function, torch.float64)(torch.zeros(source.tensor_shape(1), dtype=torch.float64))
-    pooled = y.dim() <= source.group.dim
-    return Field(Vector() if pooled else Grid(*y.shape[-source.group.dim :]), source.group, fibre)
+    x = tree_map(lambda field: torch.zeros(field.tensor_shape(1), dtype=torch.float64), source)
+    claim = Claim(typed.function, typed.group, source, source)
+    try:
+        with torch.no_grad():
+            y = claim.bind(recast(typed.function, torch.float64))(x)
+    except UsageError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(str(list(v.shape)) for _, v in leaves(x))
+        raise UsageError(
+            f"The layer raised {type(error).__name__} on zeros of shape {shapes}, a size that the harness chose: "
+            f"{error} Give source and target yourself, for example eh.Field(eh.Grid(33, 33), None, layer.in_type)."
+        ) from error
+    return tree_map(lambda fibre, value: _field_on(value, typed.group, fibre), typed.target, y)
+
+
+def _field_on(y: torch.Tensor, group: Group, fibre: Any) -> Field:
+    """The field with the domain of an output."""
+    return Field(Vector() if y.dim() <= group.dim else Grid(*y.shape[-group.dim :]), group, fibre)
 
 
 def _fields(tree: Tree, group: Group, side: str, inputs: Tree) -> Tree:
-    """The fields of one side; a library's field type gets a grid of the default size."""
+    """The fields of one side; a library's field type gets its own domain, or a grid of the default size."""
     if tree is None:
         raise UsageError(
             f"The {side} is missing: give a Field, for example Field(Grid(33, 33), {group.name!r}, '8*regular')."
         )
-
-    def read(leaf: Any) -> Any:
-        if isinstance(leaf, LEAVES):
-            return leaf
-        return Field(Grid(*([DEFAULT_SIZE[group.dim]] * group.dim)), group, leaf)
-
-    return tree_map(read, tree)
+    if isinstance(tree, LEAVES):
+        return tree
+    if isinstance(tree, dict):
+        return {key: _fields(value, group, side, inputs) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)) and not is_library_type(tree):
+        return type(tree)(_fields(value, group, side, inputs) for value in tree)
+    domain = read_domain(tree)
+    return Field(domain or Grid(*([DEFAULT_SIZE[group.dim]] * group.dim)), group, tree)
 
 
 def _batch(inputs: Tree, source: Tree) -> Callable[[int, torch.Generator], Tree] | None:

@@ -6,9 +6,9 @@
 
 P alone would let a layer that computes in half precision widen its own bound; C is measured at few points. So P counts
 up to 2^8 C, eight bits more than the problem and the algorithm lose in float64. C includes the noise of f_* itself, up
-to 2^8 P / eps_32: sums that cancel lose the same digits in every precision, and float32 inside float64 does not. What a layer loses beyond
-that is no structure: ``decide`` calls it IMPRECISE(PRECISION). The gradient of a linear map does not depend on the
-input, so its C is 0, and it still rounds: below 1, C counts 1.
+to 2^8 P / eps_32: sums that cancel lose the same digits in every precision, and float32 inside float64 does not. What a
+layer loses beyond that is no structure: ``decide`` calls it IMPRECISE(PRECISION). The gradient of a linear map does not
+depend on the input, so its C is 0, and it still rounds: below 1, C counts 1.
 """
 
 from __future__ import annotations

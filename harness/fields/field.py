@@ -17,7 +17,7 @@ from ..symmetry.groups import group as as_group
 from ..symmetry.representations import Fibre, Representation
 from ..symmetry.representations import fibre as as_fibre
 from .domains import Domain, Points, Vector
-from .library_types import read_type
+from .library_types import is_irreps_text, read_type
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,7 +93,8 @@ class Field:
     Args:
         domain: Grid(h, w), Grid(d, h, w), Sphere(b), Rotations(b), Points(n), Edges(m) or Vector().
         group: a group or its name; may be left out where ``fibre`` is a library's own type that contains the group.
-        fibre: a sum such as "3*trivial + 8*regular", a ``Fibre``, or a library's type (an escnn ``FieldType``).
+        fibre: a sum such as "3*trivial + 8*regular", a ``Fibre``, or a library's type: a ``FieldType`` of escnn or
+            e2cnn, ``Irreps`` of e3nn or their text "2x0e + 1x1o".
         split: whether drawn tensors have separate axes for copies and components, [batch, 8, |G|, *domain] for
             "8*regular" (the project's kernels), instead of one channel axis (escnn). ``act`` takes both layouts.
 
@@ -123,7 +124,7 @@ class Field:
     ) -> None:
         if not isinstance(domain, Domain):
             raise UsageError(f"The first argument of Field is a domain such as Grid(33, 33), not {domain!r}.")
-        if not isinstance(fibre, (str, Fibre)):
+        if not isinstance(fibre, (str, Fibre)) or is_irreps_text(fibre):
             group, fibre = read_type(fibre, as_group(group) if group is not None else None)
         if group is None:
             raise UsageError("Field needs a group: Field(Grid(33, 33), 'C4', '8*regular').")

@@ -1,11 +1,12 @@
 """Adapter of e2cnn, escnn's predecessor on the plane, with the same conventions and its own groups and types.
 
 The last axis is +X and the axis before it is -Y. Element k of C_N rotates counter-clockwise by 2 pi k / N; element
-(f, k) of D_N does so after f reflections X -> -X. A channel is field * size + component.
+(f, k) of D_N does so after f reflections over the gspace's axis. A channel is field * size + component.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from ...harness.adapters.adapter import Case
 from ...harness.errors import UsageError
 from . import steerable_layers as layers
-from .field_types import FieldTypeReader, SteerableAdapter, finite_representation, shared_adapters
+from .field_types import FieldTypeReader, SteerableAdapter, shared_adapters
 
 if TYPE_CHECKING:
     from ...harness.claim.claim import Claim
     from ...harness.symmetry.groups import Group
     from ...harness.symmetry.representations import Fibre
+    from .library_groups import GroupReading
 
 INSTALL = "pip install 'numpy<2' e2cnn==0.2.3"
 
@@ -28,54 +30,68 @@ class TypeReader(FieldTypeReader):
 
     library = "e2cnn"
 
-    def group_of(self, gspace: Any) -> Group:
-        """C<n> or D<n> of the harness."""
-        return group_of(gspace)
-
-    def fibre_of(self, field_type: Any, symmetry: Group) -> Fibre:
-        """The direct sum in float64 matrices."""
-        return fibre_of(field_type, symmetry)
+    def reading_of(self, gspace: Any) -> GroupReading:
+        """The harness's group with the same matrices, and the translation of elements."""
+        return reading_of(gspace)
 
 
 def group_of(gspace: Any) -> Group:
-    """The harness's group C<n> or D<n>.
+    """The harness's group with the same matrices."""
+    return reading_of(gspace).symmetry
 
-    Raises:
-        UsageError: the group is continuous, or has no name in the harness.
-    """
+
+def reading_of(gspace: Any) -> GroupReading:
+    """The harness's group of a gspace and the translation of elements."""
     from ...harness.symmetry.groups import group
+    from .library_groups import GroupReading, finite_reading
 
-    name, order = gspace.fibergroup.name, gspace.fibergroup.order()
-    if order <= 0 or name[0] not in "CD":
-        raise UsageError(f"Fields of {name} cannot be read from e2cnn: use C_N or D_N, or escnn for other groups.")
-    return group(f"{name[0]}{order // (2 if name[0] == 'D' else 1)}")
+    library = gspace.fibergroup
+    matrix = functools.partial(array_matrix, gspace)
+    if library.order() > 0:
+        axis = f" with the axis at {math.degrees(gspace.axis):.4g}°" if hasattr(gspace, "axis") else ""
+        return finite_reading(list(library.elements), matrix, f"{library.name}{axis}")
+    flips = hasattr(gspace, "axis")
+
+    def theirs(g: Any) -> Any:
+        rotation = g.matrix if g.is_proper else g.matrix @ _reflection(gspace)
+        angle = math.atan2(rotation[1, 0], rotation[0, 0])
+        if not flips and not g.is_proper:
+            raise UsageError(f"{g} is no element of {library.name}: take a group of rotations.")
+        return (int(not g.is_proper), angle) if flips else angle
+
+    return GroupReading(group("O2" if flips else "SO2"), matrix, theirs)
 
 
 def array_matrix(gspace: Any, element: Any) -> Any:
-    """Matrix of an element on array-axis coordinates (-Y, X)."""
+    """Matrix of an element on array-axis coordinates (-Y, X): a rotation after the gspace's reflection."""
+    from .library_groups import tidy
+
+    library = gspace.fibergroup
+    if type(gspace).__name__ == "Flip2dOnR2":
+        return tidy(_reflection(gspace)) if element else _rotation(0.0)
+    flip, turn = element if isinstance(element, tuple) else (0, element)
+    count = getattr(library, "rotation_order", library.order())
+    rotation = _rotation(turn if library.order() <= 0 else 2 * math.pi * turn / count)
+    return tidy(rotation @ _reflection(gspace) if flip else rotation)
+
+
+def _rotation(angle: float) -> Any:
     import numpy as np
 
-    flip, k = element if isinstance(element, tuple) else (0, element)
-    rotations = gspace.fibergroup.order() // (2 if gspace.fibergroup.name[0] == "D" else 1)
-    c, s = math.cos(2 * math.pi * k / rotations), math.sin(2 * math.pi * k / rotations)
-    found = np.array([[c, -s], [s, c]]) @ np.diag([1.0, -1.0 if flip else 1.0])
-    return np.where(np.abs(found - np.round(found)) < 1e-9, np.round(found), found)
+    c, s = math.cos(angle), math.sin(angle)
+    return np.array([[c, -s], [s, c]])
+
+
+def _reflection(gspace: Any) -> Any:
+    """The reflection over the gspace's axis, an angle from the +X axis."""
+    import numpy as np
+
+    return _rotation(2 * gspace.axis) @ np.diag([-1.0, 1.0])
 
 
 def fibre_of(field_type: Any, symmetry: Group) -> Fibre:
     """The direct sum of a ``FieldType`` in float64 matrices, permutations made exact."""
-    from ...harness.symmetry.representations import Fibre, Representation, representation
-
-    gspace = field_type.gspace
-    elements = list(gspace.fibergroup.elements)
-
-    def read(rep: Any) -> Representation:
-        if rep.is_trivial():
-            return representation("trivial", None, symmetry)
-        return finite_representation(rep, elements, lambda g: array_matrix(gspace, g), symmetry)
-
-    known = {rep.name: read(rep) for rep in field_type.representations}
-    return Fibre(tuple((1, known[rep.name]) for rep in field_type.representations))
+    return TypeReader().fibre_of(field_type, symmetry)
 
 
 class E2cnn(SteerableAdapter):

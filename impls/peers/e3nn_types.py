@@ -14,63 +14,197 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...harness.errors import UsageError
-from ...harness.fields.library_types import TypedLayer
+from ...harness.fields.library_types import TypedLayer, is_irreps_text, required_arguments
 
 if TYPE_CHECKING:
+    from ...harness.fields.domains import Domain
     from ...harness.symmetry.groups import Element, Group
     from ...harness.symmetry.representations import Fibre, Representation
 
-#: Attributes of e3nn's modules that hold the irreps of their arguments, in the order in which they are tried.
-SOURCES = (("irreps_in1", "irreps_in2"), ("irreps_in",), ("irreps",))
-TARGETS = ("irreps_out", "irreps")
+#: Attributes that hold the irreps of the inputs, and of the outputs, in the order in which they are tried.
+SOURCES = (
+    ("irreps_in1", "irreps_in2", "irreps_in3"),
+    ("irreps_in1", "irreps_in2"),
+    ("irreps_in",),
+    ("irreps_node_input", "irreps_node_attr"),
+    ("irreps_node_input",),
+    ("irreps_input",),
+    ("irreps",),
+)
+TARGETS = ("irreps_out", "irreps_outs", "irreps_node_output", "irreps_output", "irreps")
 
 
 class TypeReader:
     """Group and fibres of an e3nn module or ``Irreps``."""
 
     def layer(self, layer: Any) -> TypedLayer | None:
-        """The claim of a module that names its irreps, on vectors [batch, irreps.dim] under O(3)."""
-        from ...harness.fields.domains import Vector
-        from ...harness.fields.field import Field
+        """The claim of a layer that names its irreps, on vectors [batch, irreps.dim] under O(3).
+
+        The layer is a module, or a function with the irreps as attributes: ``Irreps``, their text, or a list of these
+        for several inputs or outputs.
+
+        Raises:
+            UsageError: the irreps that the layer names are not those of its arguments.
+        """
+        from ...harness.fields.field import Invariant
         from ...harness.symmetry.groups import group
 
-        sources = next((names for names in SOURCES if all(_is_irreps(layer, name) for name in names)), None)
-        target = next((name for name in TARGETS if _is_irreps(layer, name)), None)
-        if sources is None or target is None:
+        if not any(_named(layer, name) is not None for names in (*SOURCES, TARGETS) for name in names):
             return None
+        needed = required_arguments(layer)
+        source = _source(layer, needed)
+        target = next((found for name in TARGETS if (found := _named(layer, name)) is not None), None)
+        if source is None or target is None:
+            raise UsageError(_not_described(layer, needed, source))
         symmetry = group("O3")
-        fields = tuple(Field(Vector(), symmetry, fibre_of(getattr(layer, name))) for name in sources)
+        reads, writes = _fields(source), _fields(target)
+        numel = getattr(layer, "weight_numel", 0)
+        if numel and getattr(layer, "internal_weights", True) is False:
+            if getattr(layer, "shared_weights", True):
+                raise UsageError(
+                    f"{type(layer).__name__} takes its weights as an argument without a batch axis: write a function "
+                    "with fixed weights, f = lambda *x: layer(*x, weight), and set f.irreps_in and f.irreps_out."
+                )
+            reads = (*(reads if isinstance(reads, tuple) else (reads,)), Invariant((numel,)))
         return TypedLayer(
             layer,
             symmetry,
-            fields if len(fields) > 1 else fields[0],
-            Field(Vector(), symmetry, fibre_of(getattr(layer, target))),
+            reads,
+            writes,
             has_fields=True,
             reference=_scripted_reference(layer),
             refined=_refined(layer),
         )
 
+    def domain(self, spec: Any) -> Domain:
+        """One point: irreps say nothing about a domain."""
+        from ...harness.fields.domains import Vector
+
+        return Vector()
+
     def fibre(self, spec: Any, of: Group | None) -> tuple[Group, Fibre]:
-        """Group (O3 unless another group of space is given) and fibre of an ``Irreps``."""
+        """Group (O3 unless another group of space is given) and fibre of an ``Irreps``, its text or its list."""
         from ...harness.symmetry.groups import group
 
-        if not hasattr(spec, "ls") or not hasattr(spec, "dim"):
+        found = irreps_of(spec)
+        if found is None:
             raise UsageError(f"{spec!r} is not e3nn Irreps: pass o3.Irreps('16x0e + 8x1o').")
         of = group("O3") if of is None else of
         if of.dim != 3:
             raise UsageError(f"e3nn's irreps belong to groups of space and {of.name} acts on the plane: use O3 or SO3.")
-        return of, fibre_of(spec)
+        return of, fibre_of(found)
 
 
-def _is_irreps(layer: Any, name: str) -> bool:
-    return hasattr(getattr(layer, name, None), "ls")
+#: Multiplicity, degree and parity of one term.
+Term = tuple[int, tuple[int, int]]
+
+
+def irreps_of(spec: Any) -> list[Term] | None:
+    """The terms of ``Irreps``, of one ``Irrep``, of their text or of a list of terms; None for anything else.
+
+    Example:
+        >>> irreps_of("2x0e + 1o"), irreps_of([(2, (0, 1)), "1o"])
+        ([(2, (0, 1)), (1, (1, -1))], [(2, (0, 1)), (1, (1, -1))])
+    """
+    if isinstance(spec, str):
+        return _parsed(spec) if is_irreps_text(spec) else None
+    if hasattr(spec, "l") and hasattr(spec, "p"):
+        return [(1, (int(spec.l), int(spec.p)))]
+    if not isinstance(spec, (list, tuple)):
+        return None
+    terms: list[Term] = []
+    for entry in spec:
+        found = irreps_of(entry) if isinstance(entry, str) else _term(entry)
+        if found is None:
+            return None
+        terms += found
+    return terms
+
+
+def _parsed(text: str) -> list[Term]:
+    terms = []
+    for part in text.replace(" ", "").split("+"):
+        count, _, irrep = part.rpartition("x")
+        terms.append((int(count or 1), (int(irrep[:-1]), 1 if irrep[-1] == "e" else -1)))
+    return terms
+
+
+def _term(entry: Any) -> list[Term] | None:
+    """The term of one ``Irrep``, or of (multiplicity, irrep) with an irrep as text, pair or ``Irrep``; else None."""
+    if hasattr(entry, "l") and hasattr(entry, "p"):
+        return [(1, (int(entry.l), int(entry.p)))]
+    if not isinstance(entry, tuple) or len(entry) != 2 or not isinstance(entry[0], int):
+        return None
+    count, irrep = entry
+    if hasattr(irrep, "l") and hasattr(irrep, "p"):
+        return [(count, (int(irrep.l), int(irrep.p)))]
+    if isinstance(irrep, str):
+        found = irreps_of(irrep)
+        return [(count, ir) for _, ir in found] if found is not None else None
+    if isinstance(irrep, tuple) and len(irrep) == 2 and all(isinstance(v, int) for v in irrep) and abs(irrep[1]) == 1:
+        return [(count, (irrep[0], irrep[1]))]
+    return None
+
+
+def _named(layer: Any, name: str) -> Any:
+    """The irreps in an attribute as a list of terms, or a tuple of such lists for several; None without them."""
+    value = getattr(layer, name, None)
+    found = irreps_of(value) if not callable(value) else None
+    if found is not None and not (isinstance(value, (list, tuple)) and _is_list_of_irreps(value)):
+        return found
+    if isinstance(value, (list, tuple)) and value:
+        several = [irreps_of(entry) for entry in value]
+        return tuple(several) if all(one is not None for one in several) else None
+    return None
+
+
+def _is_list_of_irreps(value: Any) -> bool:
+    """Whether each entry is the irreps of one tensor: a plain list of ``Irreps`` or texts."""
+    return type(value) in (list, tuple) and all(isinstance(e, str) or hasattr(e, "ls") for e in value)
+
+
+def _source(layer: Any, needed: list[str] | None) -> Any:
+    """The irreps of the arguments that the layer needs: by the names of the arguments, else by SOURCES."""
+    if needed:
+        by_name = [_named(layer, f"irreps_{name}") for name in needed]
+        if all(found is not None for found in by_name):
+            return tuple(by_name) if len(by_name) > 1 else by_name[0]
+    for names in SOURCES:
+        found = [_named(layer, name) for name in names]
+        if any(one is None for one in found):
+            continue
+        source = tuple(found) if len(found) > 1 else found[0]
+        if needed is None or len(needed) == (len(source) if isinstance(source, tuple) else 1):
+            return source
+    return None
+
+
+def _not_described(layer: Any, needed: list[str] | None, source: Any) -> str:
+    name = getattr(layer, "__name__", type(layer).__name__)
+    names = sorted(n for n in dir(layer) if n.startswith("irreps") and _named(layer, n) is not None)
+    missing = "irreps_out" if source is not None else f"the irreps of each of its arguments ({', '.join(needed or ())})"
+    return (
+        f"{name} names {', '.join(names)} and not {missing}: set these attributes, or give the claim, for example "
+        "eh.check(layer, 'O3', source, target) with eh.Field(eh.Vector(), 'O3', '2x0e + 1x1o') for features, "
+        "eh.Positions(n) for positions and eh.Invariant() for indices of edges."
+    )
+
+
+def _fields(irreps: Any) -> Any:
+    """The field of the irreps of one tensor, or the fields of several."""
+    from ...harness.fields.domains import Vector
+    from ...harness.fields.field import Field
+
+    if isinstance(irreps, tuple):
+        return tuple(_fields(one) for one in irreps)
+    return Field(Vector(), "O3", fibre_of(irreps))
 
 
 def fibre_of(irreps: Any) -> Fibre:
     """The direct sum of an ``Irreps``, in its order."""
     from ...harness.symmetry.representations import Fibre
 
-    return Fibre(tuple((mul, representation_of(ir.l, ir.p)) for mul, ir in irreps if mul))
+    return Fibre(tuple((mul, representation_of(*ir)) for mul, ir in irreps if mul))
 
 
 def representation_of(degree: int, parity: int) -> Representation:
@@ -106,7 +240,8 @@ def _scripted_reference(layer: Any) -> Any:
     """A float64 copy of a layer with compiled code, which has no other way to another precision; else None."""
     import torch
 
-    if not any(isinstance(m, torch.jit.ScriptModule) for m in layer.modules()):
+    modules = layer.modules() if isinstance(layer, torch.nn.Module) else ()
+    if not any(isinstance(m, torch.jit.ScriptModule) for m in modules):
         return None
     return copy.deepcopy(layer).double()
 

@@ -6,18 +6,22 @@ field * size + component. Elements are matched by matrix, never by index.
 
 from __future__ import annotations
 
+import functools
+import math
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ...harness.adapters.adapter import Case, Family
 from ...harness.errors import UsageError
 from . import steerable_layers as layers
-from .field_types import FieldTypeReader, SteerableAdapter, finite_representation, shared_adapters
+from .field_types import FieldTypeReader, SteerableAdapter, shared_adapters
 
 if TYPE_CHECKING:
     from ...harness.claim.claim import Claim
-    from ...harness.symmetry.groups import Group
+    from ...harness.symmetry.groups import Element, Group
     from ...harness.symmetry.representations import Fibre, Representation
+    from .library_groups import GroupReading
 
 #: With --no-deps, because escnn's dependency py3nj, which only its SO(3) bases use, needs a Fortran compiler.
 INSTALL = "pip install 'numpy<2' lie_learn==0.0.2 joblib pymanopt autograd scipy && pip install --no-deps escnn==1.0.11"
@@ -28,124 +32,218 @@ class TypeReader(FieldTypeReader):
 
     library = "escnn"
 
-    def group_of(self, gspace: Any) -> Group:
-        """The harness's group with the same matrices."""
-        return group_of(gspace)
+    def reading_of(self, gspace: Any) -> GroupReading:
+        """The harness's group with the same matrices, and the translation of elements."""
+        return reading_of(gspace)
 
-    def fibre_of(self, field_type: Any, symmetry: Group) -> Fibre:
-        """The direct sum, field by field, in the harness's own representations."""
-        return fibre_of(field_type, symmetry)
+    def representation(self, rep: Any, reading: GroupReading) -> Representation:
+        """One representation, in the harness's own matrices where escnn's are not accurate enough."""
+        return _representation(rep, reading)
 
 
 def array_matrix(gspace: Any, element: Any) -> Any:
     """Matrix of an escnn element on array-axis coordinates: (-Y, X) on the plane, (-Z, -Y, X) in space."""
     import numpy as np
 
-    matrix = np.asarray(gspace.basespace_action(element), dtype=np.float64)
-    to_array = (
-        np.array([[0, -1], [1, 0]]) if gspace.dimensionality == 2 else np.array([[0, 0, -1], [0, -1, 0], [1, 0, 0]])
-    )
-    found = to_array @ matrix @ to_array.T
-    return np.where(np.abs(found - np.round(found)) < 1e-9, np.round(found), found)
+    from .library_groups import tidy
+
+    if gspace.dimensionality == 0:
+        return reading_of(gspace).matrix(element)
+    to_array = _to_array(gspace)
+    return tidy(to_array @ np.asarray(gspace.basespace_action(element), dtype=np.float64) @ to_array.T)
+
+
+def _to_array(gspace: Any) -> Any:
+    """The change from escnn's coordinates to array-axis coordinates."""
+    import numpy as np
+
+    return np.array([[0, -1], [1, 0]]) if gspace.dimensionality == 2 else np.array([[0, 0, -1], [0, -1, 0], [1, 0, 0]])
 
 
 def group_of(gspace: Any) -> Group:
     """The harness's group with the same matrices, under its own name."""
-    from ...harness.symmetry.groups import Group, group
-
-    fibre_group = gspace.fibergroup
-    if fibre_group.order() <= 0:
-        kind = "SO" if fibre_group.name.startswith("SO") else "O"
-        return group(f"{kind}{gspace.dimensionality}")
-    matrices = [array_matrix(gspace, g) for g in fibre_group.elements]
-    known = {"C": "C", "D": "D"}.get(fibre_group.name[0])
-    if known and gspace.dimensionality == 2:
-        rotations = fibre_group.order() // (2 if known == "D" else 1)
-        return group(f"{known}{rotations}")
-    name = {24: "O", 48: "Oh"}.get(len(matrices)) if gspace.dimensionality == 3 else None
-    return group(name) if name else Group(matrices, str(fibre_group.name))
+    return reading_of(gspace).symmetry
 
 
 def fibre_of(field_type: Any, symmetry: Group) -> Fibre:
     """The direct sum of a ``FieldType``, field by field, in the harness's own representations."""
-    from ...harness.symmetry.representations import Fibre
+    return TypeReader().fibre_of(field_type, symmetry)
 
-    cache: dict[str, Representation] = {}
-    terms: list[tuple[int, Representation]] = []
-    for rep in field_type.representations:
-        if rep.name not in cache:
-            cache[rep.name] = _representation(field_type.gspace, rep, symmetry)
-        if terms and terms[-1][1] is cache[rep.name]:
-            terms[-1] = (terms[-1][0] + 1, terms[-1][1])
+
+#: Groups that were read, by their space and name.
+_read: dict[tuple[int, str], GroupReading] = {}
+
+
+def reading_of(gspace: Any) -> GroupReading:
+    """The harness's group of a gspace and the translation of elements.
+
+    A group without base space gets matrices: rotations of the plane for C_n and D_n, the group's own matrices for
+    groups of space, else a faithful direct sum of irreps.
+    """
+    key = (gspace.dimensionality, str(gspace.name))
+    if key not in _read:
+        _read[key] = _without_base(gspace.fibergroup) if gspace.dimensionality == 0 else _with_base(gspace)
+    return _read[key]
+
+
+def _with_base(gspace: Any) -> GroupReading:
+    """The reading of a group that moves the plane or space."""
+    from ...harness.symmetry.groups import group
+    from .library_groups import GroupReading, LibraryGroup, finite_reading
+
+    library, name = gspace.fibergroup, _name(gspace)
+    matrix = functools.partial(array_matrix, gspace)
+    if library.order() > 0:
+        return finite_reading(list(library.elements), matrix, name)
+    kind = type(library).__name__
+    restrict = functools.partial(_restrict, gspace)
+    if kind in (f"SO{gspace.dimensionality}", f"O{gspace.dimensionality}"):
+
+        def theirs(g: Element) -> Any:
+            found = restrict(g.matrix)
+            if found is None:
+                raise UsageError(f"{g} is no element of {name}: take a group that has it, or one of its subgroups.")
+            return found
+
+        return GroupReading(group(kind), matrix, theirs)
+    return LibraryGroup(name, library, matrix, restrict).reading()
+
+
+def _name(gspace: Any) -> str:
+    """The group's name and its place in the orthogonal group, with short numbers and without the adjoint's matrix."""
+    place = [f"{part:.4g}" if isinstance(part, float) else str(part) for part in gspace._sg_id if _is_plain(part)]
+    adjoint = "" if all(_is_plain(part) or _is_identity(part) for part in gspace._sg_id) else ", moved"
+    return f"{gspace.fibergroup.name} on R{gspace.dimensionality} ({', '.join(place)}{adjoint})"
+
+
+def _is_plain(part: Any) -> bool:
+    return part is None or isinstance(part, (bool, int, float, str))
+
+
+def _is_identity(part: Any) -> bool:
+    return bool(part == part.group.identity)
+
+
+def _restrict(gspace: Any, matrix: Any) -> Any:
+    """The element of a gspace's group with this matrix on array axes; None if there is none."""
+    import numpy as np
+    from escnn import group
+
+    to_array = _to_array(gspace)
+    theirs = to_array.T @ matrix @ to_array
+    improper = bool(np.linalg.det(theirs) < 0)
+    try:
+        if gspace.dimensionality == 2:
+            whole = group.o2_group().element((int(improper), math.atan2(theirs[1, 0], theirs[0, 0])), "radians")
         else:
-            terms.append((1, cache[rep.name]))
-    return Fibre(tuple(terms))
+            whole = group.o3_group().element((int(improper), -theirs if improper else theirs), "MAT")
+    except ValueError:
+        return None
+    return gspace._restriction(whole)
 
 
-def _representation(gspace: Any, rep: Any, symmetry: Group) -> Representation:
-    """One escnn representation in float64."""
-    from ...harness.symmetry.representations import representation
+def _without_base(library: Any) -> GroupReading:
+    """The reading of a group that only acts on channels."""
+    import numpy as np
 
-    if rep.is_trivial():
-        return representation("trivial", None, symmetry)
-    if symmetry.order is None:
-        return _continuous(gspace, rep, symmetry)
-    return finite_representation(rep, list(gspace.fibergroup.elements), lambda g: array_matrix(gspace, g), symmetry)
+    from ...harness.symmetry.groups import group
+    from .library_groups import GroupReading, LibraryGroup, faithful, finite_reading, numpy_seeded
+
+    kind, name = type(library).__name__, str(library.name)
+    if kind in ("CyclicGroup", "SO2"):
+        rotation = _rotation
+        if kind == "CyclicGroup":
+            return finite_reading(list(library.elements), lambda g: rotation(g.to("radians")), name)
+        return GroupReading(
+            group("SO2"),
+            lambda g: rotation(g.to("radians")),
+            lambda g: library.element(math.atan2(g.matrix[1, 0], g.matrix[0, 0]), "radians"),
+        )
+    if kind in ("DihedralGroup", "O2"):
+
+        def plane(g: Any) -> Any:
+            flip, angle = g.to("radians")
+            return _rotation(angle) @ np.diag([1.0, -1.0 if flip else 1.0])
+
+        if kind == "DihedralGroup":
+            return finite_reading(list(library.elements), plane, name)
+        return GroupReading(
+            group("O2"),
+            plane,
+            lambda g: library.element((int(not g.is_proper), math.atan2(g.matrix[1, 0], g.matrix[0, 0])), "radians"),
+        )
+    if kind == "SO3":
+        return GroupReading(group("SO3"), lambda g: np.asarray(g.to("MAT")), lambda g: library.element(g.matrix, "MAT"))
+    if kind == "O3":
+        return GroupReading(
+            group("O3"),
+            lambda g: (-1) ** g.to("MAT")[0] * np.asarray(g.to("MAT")[1]),
+            lambda g: library.element((int(not g.is_proper), g.matrix if g.is_proper else -g.matrix), "MAT"),
+        )
+    finite = library.order() > 0
+    if finite:
+        elements = list(library.elements)
+    else:
+        with numpy_seeded(0):
+            elements = [library.identity, *(library.sample() for _ in range(15))]
+    standard = getattr(library, "standard_representation", None)  # a method of some groups, a property of others
+    if standard is None:
+        matrix: Callable[[Any], Any] = faithful(library.irreps(), elements)
+    else:
+        matrix = standard if hasattr(standard, "irreps") else standard()
+    return finite_reading(elements, matrix, name) if finite else LibraryGroup(name, library, matrix).reading()
 
 
-def _continuous(gspace: Any, rep: Any, symmetry: Group) -> Representation:
-    """A representation of SO(2) or SO(3): our own float64 irreps in escnn's basis.
+def _rotation(angle: float) -> Any:
+    import numpy as np
+
+    c, s = math.cos(angle), math.sin(angle)
+    return np.array([[c, -s], [s, c]])
+
+
+def _representation(rep: Any, reading: GroupReading) -> Representation:
+    """One escnn representation in float64: that of SO(3) or O(3) by our own irreps, which are more accurate.
 
     With escnn's change of basis Q and an intertwiner U_l of each irrep, rho(g) = Q (+)_l U_l D^l(g) U_l^-1 Q^-1.
-
-    Raises:
-        UsageError: the group has reflections, whose irreps cannot be mapped.
     """
     import numpy as np
 
     from ...harness.symmetry.representations import Representation, representation
+    from .library_groups import block_diagonal, library_representation
 
-    if symmetry.name not in ("SO2", "SO3"):
-        raise UsageError(
-            f"{rep.name} of {symmetry.name}: only fields of SO(2) and SO(3) can be read: use one of these subgroups."
-        )
-    degrees = [int(irrep[-1]) for irrep in rep.irreps]
-    irreps = [representation("irrep", str(degree), symmetry) for degree in degrees]
-    maps = [_intertwiner(gspace, irrep_id, ours, symmetry) for irrep_id, ours in zip(rep.irreps, irreps, strict=True)]
-    basis = np.asarray(rep.change_of_basis, dtype=np.float64) @ _block_diagonal(maps)
+    if type(rep.group).__name__ not in ("SO3", "O3") or rep.is_trivial():
+        return library_representation(rep, reading)
+    # An irrep is (l) of SO(3), and (j, l) of O(3) with the sign (-1)^j of the inversion.
+    names = [str(i[-1]) if len(i) == 1 else f"{i[1]},{'o' if i[0] else 'e'}" for i in rep.irreps]
+    irreps = [representation("irrep", name, reading.symmetry) for name in names]
+    maps = [_intertwiner(rep.group, irrep_id, ours, reading) for irrep_id, ours in zip(rep.irreps, irreps, strict=True)]
+    basis = np.asarray(rep.change_of_basis, dtype=np.float64) @ block_diagonal(maps)
     inverse = np.linalg.inv(basis)
-    return Representation(rep.name, rep.size, lambda g: basis @ _block_diagonal([d.of(g) for d in irreps]) @ inverse)
+    return Representation(rep.name, rep.size, lambda g: basis @ block_diagonal([d.of(g) for d in irreps]) @ inverse)
 
 
-def _intertwiner(gspace: Any, irrep_id: Any, ours: Representation, symmetry: Group) -> Any:
+def _intertwiner(library: Any, irrep_id: Any, ours: Representation, reading: GroupReading) -> Any:
     """U with theirs(g) U = U ours(g) for all g: the null space for a few g, which is a line by Schur's lemma."""
     import numpy as np
 
-    theirs = gspace.fibergroup.irrep(*irrep_id)
+    from ...harness.symmetry.groups import Element
+    from .library_groups import numpy_seeded
+
+    theirs = library.irrep(*irrep_id)
     one = np.eye(ours.dim)
     rows = []
-    for _ in range(4):
-        g = gspace.fibergroup.sample()
-        element = symmetry.element(array_matrix(gspace, g))
+    with numpy_seeded(0):
+        sampled = [library.sample() for _ in range(6)]
+    for g in sampled:
+        element = Element("", np.asarray(reading.matrix(g), dtype=np.float64))
         rows.append(np.kron(np.asarray(theirs(g), dtype=np.float64), one) - np.kron(one, ours.of(element).T))
     _, values, vectors = np.linalg.svd(np.concatenate(rows))
     found = vectors[-1].reshape(ours.dim, ours.dim)
     if (
         values[-1] > 1e-6
     ):  # far above the rounding of escnn's matrices, and far below the value for another representation
-        raise UsageError(f"escnn's irrep {irrep_id} of {symmetry.name} is not our {ours.name}: please report it.")
+        raise UsageError(f"escnn's irrep {irrep_id} of {library.name} is not our {ours.name}: please report it.")
     return found / np.sqrt(np.abs(found @ found.T).trace() / ours.dim)
-
-
-def _block_diagonal(blocks: list[Any]) -> Any:
-    import numpy as np
-
-    size = sum(len(b) for b in blocks)
-    joined, start = np.zeros((size, size)), 0
-    for block in blocks:
-        joined[start : start + len(block), start : start + len(block)] = block
-        start += len(block)
-    return joined
 
 
 class Escnn(SteerableAdapter):

@@ -11,7 +11,6 @@ from equiharness.suites.check import run_property
 from equiharness.suites.rounding import PERTURBATIONS, Kappa, perturbed
 
 PLANE = eh.Field(eh.Grid(7, 7), "C4", "2*trivial")
-DIHEDRAL = eh.Field(eh.Grid(7, 7), "D4", "2*trivial")
 
 
 def kappa(losses=(), changes=()):
@@ -91,7 +90,7 @@ def test_float32_inside_a_float64_layer_widens_no_bound():
     """Its noise is 2^29 steps of float64, and a run in float32 loses next to nothing: no sum that cancels does that."""
     weight = torch.linspace(0.5, 1.5, 7)
     third = torch.tensor(1 / 3)
-    result = eh.check(lambda x: ((x.flip(-1) + x).float() * third).double(), "D4", DIHEDRAL, DIHEDRAL, dtype="float64")
-    assert result.kappa <= 300
+    sound = eh.check(lambda x: (x.float() * third).double(), "C4", PLANE, PLANE, dtype="float64")
+    assert sound.kappa <= 300
     broken = eh.check(lambda x: (x.float() * (1 + 1e-5 * weight)).double(), "C4", PLANE, PLANE, dtype="float64")
     assert broken.verdict is eh.Verdict.BROKEN

@@ -111,7 +111,8 @@ def _under(typed: TypedLayer, group: Group) -> TypedLayer:
         return typed
     if group.dim != typed.group.dim:
         raise UsageError(
-            f"The layer declares the group {typed.group.name} and {group.name} is no subgroup of it: leave the group out."
+            f"The layer declares the group {typed.group.name} and {group.name} is no subgroup of it: leave the group "
+            "out."
         )
     for g in group.generators:
         typed.group.element(g)

@@ -65,7 +65,11 @@ def run_property(name: str, claim: Claim, **options: Any) -> Outcome:
 def _where(error: BaseException) -> str:
     """The innermost places of an error in code that is neither ours nor a library's, for the reason of a crash."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [f for f in frames if not f.filename.startswith((PACKAGE, *LIBRARIES)) and "<frozen" not in f.filename]
+    ours = [
+        f
+        for f in frames
+        if not f.filename.startswith((PACKAGE, *LIBRARIES, "<")) and f"{os.sep}site-packages{os.sep}" not in f.filename
+    ]
     places = [f"{f.name} ({os.path.basename(f.filename)}, line {f.lineno})" for f in reversed(ours[-2:])]
     return f"; in {', called by '.join(places)}" if places else ""
 

@@ -58,6 +58,11 @@ class Random(nn.Module):
         return self.Noise.apply(x)
 
 
+def place_in_the_batch(x):
+    """Another factor for each place in the batch: right for a sample alone."""
+    return x * torch.linspace(2, 2.001, len(x)).to(x).reshape(-1, 1, 1, 1) if len(x) > 1 else 2 * x
+
+
 STATEMENTS = {
     batch_mean: "a sample alone",
     memory_order: "strided memory",
@@ -94,4 +99,8 @@ FAULTS = [
         dtypes=(torch.float32,),
     )
     for fault in STATEMENTS
+]
+FAULTS += [
+    Fault(f"a leak: {name_of(leak)}", "planar", "plain", "batch", claims_of(leak), "BROKEN", "LEAK")
+    for leak in (batch_mean, batch_normalised, place_in_the_batch)
 ]

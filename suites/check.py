@@ -92,7 +92,8 @@ def check(
 
     gradcheck compares first derivatives with finite differences. batch compares a sample alone, and the batch in
     another order, with the batch. Both fail only if they find a fault: where they cannot decide, they are
-    SKIPPED(UNDECIDED). Off-grid elements, aliases, integrals and parity with other implementations are checked if they apply.
+    SKIPPED(UNDECIDED). Off-grid elements, aliases, integrals and parity with other implementations are checked if
+    they apply.
 
     If the source holds ``Positions``, the claim is about a system of points: rotations, reflections, translations
     and permutations are separate properties, and so are the forces and the cutoff that the target declares.

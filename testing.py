@@ -251,7 +251,7 @@ def parametrize_with_checks(subjects: Iterable[Any], *, argument: str = "check")
         >>> field = eh.Field(eh.Grid(9, 9), "C4", "2*trivial")
         >>> mark = parametrize_with_checks([(torch.nn.ReLU(), "C4", field, field)])
         >>> [param.id for param in mark.args[1]]
-        ['ReLU-homomorphism', 'ReLU-equivariance', 'ReLU-adjoint']
+        ['ReLU-homomorphism', 'ReLU-equivariance', 'ReLU-adjoint', 'ReLU-gradcheck', 'ReLU-batch']
     """
     import pytest
 

@@ -92,7 +92,12 @@ def check(
     modes: Sequence[str] = (),
     properties: Sequence[str] = (),
 ) -> CheckResult:
-    """Is the layer equivariant? Check homomorphism, equivariance, and off-grid elements and integrals if they apply.
+    """Is the layer equivariant? Check homomorphism, equivariance, adjoint, gradcheck, batch, and what else applies.
+
+    gradcheck compares first derivatives with finite differences. batch compares a sample alone, and the batch in
+    another order, with the batch. Both fail only if they find a fault: where they cannot decide, they are
+    SKIPPED(UNDECIDED). Off-grid elements, aliases, integrals and parity with other implementations are checked if
+    they apply.
 
     If the source holds ``Positions``, the claim is about a system of points: rotations, reflections, translations
     and permutations are separate properties, and so are the forces and the cutoff that the target declares.
@@ -115,7 +120,8 @@ def check(
         properties: names of the properties to check; by default those that apply to the claim.
 
     Returns:
-        The worst part's result, with all parts in ``parts``; print it to read it.
+        The worst part's result, with all parts in ``parts``; print it to read it. It is true in an ``if`` or ``assert``
+        if the check passed. If the layer raised an error, ``exception`` and ``traceback`` hold it.
 
     Raises:
         UsageError: fields, group and tensors do not fit together.

@@ -46,7 +46,7 @@ def _readers(obj: object) -> Iterator[Any]:
     packages = dict.fromkeys(cls.__module__.partition(".")[0] for cls in type(obj).__mro__)
     if is_irreps_text(obj) or _is_terms(obj):
         packages = {"e3nn": None}
-    elif type(obj) in (list, tuple) and obj:
+    elif isinstance(obj, (list, tuple)) and type(obj) in (list, tuple) and obj:
         yield from _readers(obj[0])
         return
     points = {p.name: p for p in importlib.metadata.entry_points(group=TYPE_READERS)}

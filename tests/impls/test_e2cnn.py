@@ -96,7 +96,8 @@ def test_continuous_groups_are_read_and_perturbed_filters_are_broken(reflections
 
 
 def test_reflections_are_no_elements_of_rotations():
-    kind = enn.FieldType(gspaces.Rot2dOnR2(-1, maximum_frequency=1), [gspaces.Rot2dOnR2(-1, maximum_frequency=1).irrep(1)])
+    gspace = gspaces.Rot2dOnR2(-1, maximum_frequency=2)
+    kind = enn.FieldType(gspace, [gspace.irrep(1)])
     with pytest.raises(UsageError, match="leave the group out"):
         eh.Field(eh.Grid(5, 5), "D4", kind)
 

@@ -192,7 +192,7 @@ def _as_addition(outcome: Outcome) -> Outcome:
     A sign has no slope, and a stiff potential none that differences could find; the claim may hold all the same.
     """
     result = outcome.result
-    if result.property not in BESIDE or result.verdict not in (Verdict.VACUOUS, Verdict.AMBIGUOUS, Verdict.CRASHED):
+    if result.property not in BESIDE or result.verdict not in (Verdict.VACUOUS, Verdict.AMBIGUOUS):
         return outcome
     text = f"{result.property} could not tell: {result.reason.message}"
     reason = Reason(code=Code.UNDECIDED, message=text)

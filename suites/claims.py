@@ -87,7 +87,7 @@ def make_claim(
             return _of_typed(typed, modules)
         domain = Grid(*([DEFAULT_SIZE[typed.group.dim]] * typed.group.dim))
         reads = tree_map(lambda fibre: Field(domain, typed.group, fibre, split=typed.split), typed.source)
-        writes = _target_of(typed, reads)
+        writes = _target_of(typed, reads, modules)
         return Claim(typed.function, typed.group, reads, writes, modules=modules)
     group = group if group is not None else _group_of_types((source, target))
     if group is None:
@@ -111,8 +111,8 @@ def _under(typed: TypedLayer, group: Group) -> TypedLayer:
         return typed
     if group.dim != typed.group.dim:
         raise UsageError(
-            f"The layer declares the group {typed.group.name} and {group.name} is no subgroup of it: leave the group "
-            "out."
+            f"The layer declares the group {typed.group.name} and {group.name} is no subgroup of it: "
+            "leave the group out."
         )
     for g in group.generators:
         typed.group.element(g)
@@ -184,23 +184,31 @@ def _split(field: Field) -> Field:
     return Field(field.domain, field.group, field.fibre, split=True)
 
 
-def _target_of(typed: TypedLayer, source: Tree) -> Tree:
+def _target_of(typed: TypedLayer, source: Tree, modules: tuple[torch.nn.Module, ...]) -> Tree:
     """The target fields on the grids that the layer's outputs have on this source."""
-    # A float64 run under Recast does not need the layer's own dtype.
+    claim = Claim(typed.function, typed.group, source, source, modules=modules)
     x = tree_map(lambda field: torch.zeros(field.tensor_shape(1), dtype=torch.float64), source)
-    claim = Claim(typed.function, typed.group, source, source)
     try:
-        with torch.no_grad():
-            y = claim.bind(recast(typed.function, torch.float64))(x)
+        with torch.no_grad(), Subject(claim).guarded():
+            y = _shape_of(claim, x)
     except UsageError:
         raise
     except Exception as error:
         shapes = ", ".join(str(list(v.shape)) for _, v in leaves(x))
         raise UsageError(
-            f"The layer raised {type(error).__name__} on zeros of shape {shapes}, a size that the harness chose: "
-            f"{error} Give source and target yourself, for example eh.Field(eh.Grid(33, 33), None, layer.in_type)."
+            f"The layer raised {type(error).__name__} on zeros of shape {shapes}, a size that the harness chose. "
+            "Give source and target, for example eh.Field(eh.Grid(33, 33), None, layer.in_type). "
+            f"The layer's message: {error}"
         ) from error
     return tree_map(lambda fibre, value: _field_on(value, typed.group, fibre), typed.target, y)
+
+
+def _shape_of(claim: Claim, x: Tree) -> Tree:
+    """The output of the layer in its own precision; in float64 by Recast where it mixes precisions."""
+    try:
+        return claim.bind(claim.function)(tree_map(lambda v: v.to(_dtype_of(claim)), x))
+    except Exception:
+        return claim.bind(recast(claim.function, torch.float64))(x)
 
 
 def _field_on(y: torch.Tensor, group: Group, fibre: Any) -> Field:

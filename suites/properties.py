@@ -65,7 +65,7 @@ PROPERTIES: Mapping[str, Property] = {
         function="backward.gradients:parameter_gradient", once_by_day=True, needs=Feature.PARAMETERS
     ),
     "gradcheck": Property(function="backward.finite_differences:gradcheck", once=True),
-    "batch": Property(function="usage.batch:batch", points=True),
+    "batch": Property(function="usage.batch:batch", by_hand=True),
     "robustness": Property(function="usage.robustness:robustness", once=True),
     "integration": Property(function="forward.integration:integration"),
     "composition": Property(function="usage.composition:composition", once=True, needs=Feature.SAME_FIELDS),

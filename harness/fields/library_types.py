@@ -44,9 +44,9 @@ def _readers(obj: object) -> Iterator[Any]:
     Strings and lists in e3nn's notation are read by e3nn's reader, which does not need e3nn for this.
     """
     packages = dict.fromkeys(cls.__module__.partition(".")[0] for cls in type(obj).__mro__)
-    if is_irreps_text(obj):
+    if is_irreps_text(obj) or _is_terms(obj):
         packages = {"e3nn": None}
-    elif type(obj) in (list, tuple) and obj:
+    elif isinstance(obj, (list, tuple)) and type(obj) in (list, tuple) and obj:
         yield from _readers(obj[0])
         return
     points = {p.name: p for p in importlib.metadata.entry_points(group=TYPE_READERS)}
@@ -67,9 +67,17 @@ def is_irreps_text(spec: object) -> bool:
     return isinstance(spec, str) and _IRREPS.fullmatch(spec) is not None
 
 
+def _is_terms(spec: object) -> bool:
+    """Whether this is a list of e3nn's terms, pairs of a multiplicity and an irrep: [(2, (0, 1)), (1, "1o")]."""
+    if not isinstance(spec, (list, tuple)) or type(spec) not in (list, tuple):
+        return False
+    return any(type(term) is tuple and len(term) == 2 and isinstance(term[0], int) for term in spec)
+
+
 def is_library_type(spec: object) -> bool:
-    """Whether a reader knows this type; lists and tuples are no types, even if their entries are."""
-    return type(spec) not in (list, tuple) and next(_readers(spec), None) is not None
+    """Whether a reader knows this type; a list or tuple of types is no type, but a tree of them."""
+    plain = type(spec) in (list, tuple) and not _is_terms(spec)
+    return not plain and next(_readers(spec), None) is not None
 
 
 #: Attributes that hold a library's types in layers written outside that library.
@@ -130,5 +138,6 @@ def read_type(spec: object, group: Group | None) -> tuple[Group, Fibre]:
 def read_domain(spec: object) -> Domain | None:
     """The domain of a library's field type; None where the type leaves it open, as a size of a grid."""
     reader = next(_readers(spec), None)
-    found: Domain | None = reader.domain(spec) if hasattr(reader, "domain") else None
+    domain = getattr(reader, "domain", None)
+    found: Domain | None = domain(spec) if domain is not None else None
     return found

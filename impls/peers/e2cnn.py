@@ -53,10 +53,10 @@ def reading_of(gspace: Any) -> GroupReading:
     flips = hasattr(gspace, "axis")
 
     def theirs(g: Any) -> Any:
-        rotation = g.matrix if g.is_proper else g.matrix @ _reflection(gspace)
-        angle = math.atan2(rotation[1, 0], rotation[0, 0])
         if not flips and not g.is_proper:
             raise UsageError(f"{g} is no element of {library.name}: take a group of rotations.")
+        rotation = g.matrix if g.is_proper else g.matrix @ _reflection(gspace)
+        angle = math.atan2(rotation[1, 0], rotation[0, 0])
         return (int(not g.is_proper), angle) if flips else angle
 
     return GroupReading(group("O2" if flips else "SO2"), matrix, theirs)

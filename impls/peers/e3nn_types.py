@@ -57,7 +57,8 @@ class TypeReader:
         if source is None or target is None:
             raise UsageError(_not_described(layer, needed, source))
         symmetry = group("O3")
-        reads, writes = _fields(source), _fields(target)
+        before, after = _copies(layer)
+        reads, writes = _fields(source, before), _fields(target, after)
         numel = getattr(layer, "weight_numel", 0)
         if numel and getattr(layer, "internal_weights", True) is False:
             if getattr(layer, "shared_weights", True):
@@ -190,14 +191,21 @@ def _not_described(layer: Any, needed: list[str] | None, source: Any) -> str:
     )
 
 
-def _fields(irreps: Any) -> Any:
-    """The field of the irreps of one tensor, or the fields of several."""
-    from ...harness.fields.domains import Vector
+def _copies(layer: Any) -> tuple[int | None, int | None]:
+    """f_in and f_out of a ``Linear`` that mixes several copies of its irreps; None without copies."""
+    weight, numel = getattr(layer, "weight", None), getattr(layer, "weight_numel", 0)
+    shape = tuple(getattr(weight, "shape", ()))
+    return (shape[0], shape[1]) if len(shape) == 3 and shape[2] == numel else (None, None)
+
+
+def _fields(irreps: Any, copies: int | None = None) -> Any:
+    """The field of the irreps of one tensor, or the fields of several; copies are a row of points."""
+    from ...harness.fields.domains import Points, Vector
     from ...harness.fields.field import Field
 
     if isinstance(irreps, tuple):
-        return tuple(_fields(one) for one in irreps)
-    return Field(Vector(), "O3", fibre_of(irreps))
+        return tuple(_fields(one, copies) for one in irreps)
+    return Field(Vector() if copies is None else Points(copies), "O3", fibre_of(irreps))
 
 
 def fibre_of(irreps: Any) -> Fibre:

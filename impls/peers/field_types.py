@@ -83,6 +83,7 @@ class FieldTypeReader:
         Raises:
             UsageError: the types do not say what the layer takes or returns.
         """
+        from ...harness.fields.domains import Vector
         from ...harness.fields.field import Field
         from ...harness.trees import leaves, tree_map
 
@@ -108,11 +109,11 @@ class FieldTypeReader:
         target = tree_map(lambda kind: self.fibre_of(kind, symmetry, below), writes)
         if first.dimensionality != 0:
             return TypedLayer(self.function(layer), symmetry, source, target)
-        vectors = [
-            tree_map(lambda fibre, kind: Field(self.domain(kind), symmetry, fibre), fibres, types)  # type: ignore[arg-type]
-            for fibres, types in ((source, reads), (target, writes))
+        fields = [
+            tree_map(lambda fibre: Field(Vector(), symmetry, fibre), fibres)  # one point: no type has a base space
+            for fibres in (source, target)
         ]
-        return TypedLayer(self.function(layer), symmetry, *vectors, has_fields=True)
+        return TypedLayer(self.function(layer), symmetry, fields[0], fields[1], has_fields=True)
 
     def _require_inputs(self, layer: Any, reads: Any) -> None:
         """Require that the types name every argument that the layer needs."""
@@ -162,7 +163,7 @@ class FieldTypeReader:
         """Group and fibre of a ``FieldType``."""
         if not hasattr(spec, "representations"):
             raise UsageError(f"{spec!r} is no {self.library} FieldType: pass in_type or out_type, or '8*regular'.")
-        symmetry = symmetry or self.group_of(spec.gspace)
+        symmetry = self.group_of(spec.gspace) if symmetry is None else symmetry
         return symmetry, self.fibre_of(spec, symmetry)
 
 
@@ -171,7 +172,7 @@ def input_types(layer: Any) -> Any:
     labels = getattr(layer, "_labels", None)
     if getattr(layer, "in_type", None) is not None or not isinstance(labels, list):
         return getattr(layer, "in_type", None)
-    named = {}
+    named: dict[str, Any] = {}
     for i, names in enumerate(labels):
         types = getattr(layer, f"submodule_{i}").in_type
         named.update(zip(names, types if isinstance(types, tuple) else (types,), strict=True))
@@ -194,7 +195,8 @@ def on_tensors(layer: Any, library: str) -> Callable[..., Any]:
     from ...harness.trees import tree_map
 
     nn = importlib.import_module(f"{library}.nn")
-    takes_fields = [True] if isinstance(layer, nn.EquivariantModule) else []
+    original = getattr(layer, "_orig_mod", layer)  # the module that torch.compile was given
+    takes_fields = [True] if isinstance(original, nn.EquivariantModule) else []
 
     def with_fields(*xs: Any) -> Any:
         types = input_types(layer)

@@ -185,7 +185,7 @@ class LibraryGroup(ContinuousGroup):
         return self.made(self._library.identity)
 
     @functools.cached_property
-    def generators(self) -> tuple[Element, ...]:  # type: ignore[override]
+    def generators(self) -> tuple[Element, ...]:
         """Generators of the subgroup that moves a grid onto itself; empty without base space."""
         if self._restrict is None:
             return ()

@@ -1,5 +1,6 @@
 """e2cnn's conventions held against e2cnn's own action, its layers, and parity with ours both ways."""
 
+import math
 import warnings
 from dataclasses import replace
 
@@ -59,10 +60,58 @@ def test_a_module_needs_no_group_and_no_field():
     assert eh.check(enn.R2Conv(fields, fields, 3, padding=1)).verdict is eh.Verdict.EXACT
 
 
-def test_continuous_groups_are_refused_with_the_way_out():
+#: Each axis is read by itself: e2cnn keeps filters of one axis for gspaces of every other.
+AXES = {
+    "reflection, horizontal axis": lambda: gspaces.Flip2dOnR2(axis=0.0),
+    "reflection, axis 45°": lambda: gspaces.Flip2dOnR2(axis=math.pi / 4),
+    "D4, axis 45°": lambda: gspaces.FlipRot2dOnR2(4, axis=math.pi / 4),
+    "D4, axis 30°": lambda: gspaces.FlipRot2dOnR2(4, axis=math.pi / 6),
+}
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_a_field_of_any_axis_moves_as_e2cnn_moves_it(name):
+    gspace = AXES[name]()
+    kind = enn.FieldType(gspace, [gspace.trivial_repr, gspace.regular_repr])
+    field = eh.Field(eh.Grid(5, 5), fibre=kind)
+    assert len(field.group) == gspace.fibergroup.order()
+    x = torch.randn(2, kind.size, 5, 5)
+    for g in gspace.testing_elements:
+        element = field.group.element(adapter.array_matrix(gspace, g))
+        if field.exact(element):
+            theirs = enn.GeometricTensor(x, kind).transform(g).tensor
+            assert torch.allclose(field.act(element, x), theirs, atol=1e-5), g
+
+
+@pytest.mark.parametrize("reflections", [False, True])
+def test_continuous_groups_are_read_and_perturbed_filters_are_broken(reflections):
+    space = gspaces.FlipRot2dOnR2 if reflections else gspaces.Rot2dOnR2
+    gspace = space(-1, maximum_frequency=2)
+    vector = gspace.irrep(*((1, 1) if reflections else (1,)))
+    layer = enn.R2Conv(enn.FieldType(gspace, [gspace.trivial_repr]), enn.FieldType(gspace, [vector]), 5, padding=2)
+    assert adapter.group_of(gspace).name == ("O2" if reflections else "SO2")
+    assert eh.check(layer.eval()).verdict is eh.Verdict.APPROXIMATE
+    layer.filter.add_(0.3 * torch.randn_like(layer.filter))
+    assert eh.check(layer).verdict is eh.Verdict.BROKEN
+
+
+def test_reflections_are_no_elements_of_rotations():
     gspace = gspaces.Rot2dOnR2(-1, maximum_frequency=2)
-    with pytest.raises(UsageError, match="use C_N or D_N"):
-        adapter.group_of(gspace)
+    kind = enn.FieldType(gspace, [gspace.irrep(1)])
+    with pytest.raises(UsageError, match="leave the group out"):
+        eh.Field(eh.Grid(5, 5), "D4", kind)
+
+
+def test_a_restriction_and_several_inputs_are_read():
+    gspace = SPACES["D4"]()
+    kind = enn.FieldType(gspace, [gspace.regular_repr])
+    restriction = enn.RestrictionModule(kind, (None, 4))
+    network = enn.SequentialModule(enn.ReLU(kind), restriction, enn.DisentangleModule(restriction.out_type))
+    result = eh.check(network)
+    assert result.verdict is eh.Verdict.EXACT
+    assert "C4" in str(result)
+    gates = enn.FieldType(gspace, [gspace.trivial_repr])
+    assert eh.check(enn.GatedNonLinearity2((gates, kind))).verdict is eh.Verdict.EXACT
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda c: c.name)

@@ -18,7 +18,6 @@ with warnings.catch_warnings():
 from dataclasses import replace
 
 from equiharness.harness.claim.claim import Claim
-from equiharness.harness.errors import UsageError
 from equiharness.impls.peers import escnn as adapter
 from equiharness.impls.peers.escnn import array_matrix, fibre_of, group_of
 from equiharness.impls.peers.field_types import on_tensors
@@ -108,13 +107,6 @@ def test_fields_of_so3_are_our_irreps_in_escnns_basis():
         element = of.element(array_matrix(gspace, g))
         for (_, ours), theirs in zip(fibre.terms, kind.representations, strict=True):
             assert np.abs(ours.of(element) - theirs(g)).max() < 1e-6, ours.name
-
-
-def test_fields_of_o2_are_refused_with_the_way_out():
-    gspace = gspaces.flipRot2dOnR2(-1, maximum_frequency=2)
-    kind = enn.FieldType(gspace, [gspace.irrep(1, 1)])
-    with pytest.raises(UsageError, match="use one of these subgroups"):
-        fibre_of(kind, group_of(gspace))
 
 
 def on_our_grids():

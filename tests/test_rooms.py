@@ -38,7 +38,7 @@ LEVELS = {
         ("check",),
     ),
     "impls": (
-        ("configurations", "twins", "s2cnn_twin", "validity"),
+        ("configurations", "library_groups", "twins", "s2cnn_twin", "validity"),
         ("spherical",),
         ("grid",),
         ("peers",),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...harness.claim.claim import Claim
     from ...harness.symmetry.groups import Group
     from ...harness.symmetry.representations import Fibre
-    from .library_groups import GroupReading
+    from ..library_groups import GroupReading
 
 INSTALL = "pip install 'numpy<2' e2cnn==0.2.3"
 
@@ -43,7 +43,7 @@ def group_of(gspace: Any) -> Group:
 def reading_of(gspace: Any) -> GroupReading:
     """The harness's group of a gspace and the translation of elements."""
     from ...harness.symmetry.groups import group
-    from .library_groups import GroupReading, finite_reading
+    from ..library_groups import GroupReading, finite_reading
 
     library = gspace.fibergroup
     matrix = functools.partial(array_matrix, gspace)
@@ -64,7 +64,7 @@ def reading_of(gspace: Any) -> GroupReading:
 
 def array_matrix(gspace: Any, element: Any) -> Any:
     """Matrix of an element on array-axis coordinates (-Y, X): a rotation after the gspace's reflection."""
-    from .library_groups import tidy
+    from ..library_groups import tidy
 
     library = gspace.fibergroup
     if type(gspace).__name__ == "Flip2dOnR2":

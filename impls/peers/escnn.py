@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...harness.claim.claim import Claim
     from ...harness.symmetry.groups import Element, Group
     from ...harness.symmetry.representations import Fibre, Representation
-    from .library_groups import GroupReading
+    from ..library_groups import GroupReading
 
 #: With --no-deps, because escnn's dependency py3nj, which only its SO(3) bases use, needs a Fortran compiler.
 INSTALL = "pip install 'numpy<2' lie_learn==0.0.2 joblib pymanopt autograd scipy && pip install --no-deps escnn==1.0.11"
@@ -45,7 +45,7 @@ def array_matrix(gspace: Any, element: Any) -> Any:
     """Matrix of an escnn element on array-axis coordinates: (-Y, X) on the plane, (-Z, -Y, X) in space."""
     import numpy as np
 
-    from .library_groups import tidy
+    from ..library_groups import tidy
 
     if gspace.dimensionality == 0:
         return reading_of(gspace).matrix(element)
@@ -89,7 +89,7 @@ def reading_of(gspace: Any) -> GroupReading:
 def _with_base(gspace: Any) -> GroupReading:
     """The reading of a group that moves the plane or space."""
     from ...harness.symmetry.groups import group
-    from .library_groups import GroupReading, LibraryGroup, finite_reading
+    from ..library_groups import GroupReading, LibraryGroup, finite_reading
 
     library, name = gspace.fibergroup, _name(gspace)
     matrix = functools.partial(array_matrix, gspace)
@@ -147,7 +147,7 @@ def _without_base(library: Any) -> GroupReading:
     import numpy as np
 
     from ...harness.symmetry.groups import group
-    from .library_groups import GroupReading, LibraryGroup, faithful, finite_reading, numpy_seeded
+    from ..library_groups import GroupReading, LibraryGroup, faithful, finite_reading, numpy_seeded
 
     kind, name = type(library).__name__, str(library.name)
     if kind in ("CyclicGroup", "SO2"):
@@ -209,7 +209,7 @@ def _representation(rep: Any, reading: GroupReading) -> Representation:
     import numpy as np
 
     from ...harness.symmetry.representations import Representation, representation
-    from .library_groups import block_diagonal, library_representation
+    from ..library_groups import block_diagonal, library_representation
 
     if type(rep.group).__name__ not in ("SO3", "O3") or rep.is_trivial():
         return library_representation(rep, reading)
@@ -227,7 +227,7 @@ def _intertwiner(library: Any, irrep_id: Any, ours: Representation, reading: Gro
     import numpy as np
 
     from ...harness.symmetry.groups import Element
-    from .library_groups import numpy_seeded
+    from ..library_groups import numpy_seeded
 
     theirs = library.irrep(*irrep_id)
     one = np.eye(ours.dim)

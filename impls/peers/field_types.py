@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...harness.fields.domains import Domain
     from ...harness.symmetry.groups import Group
     from ...harness.symmetry.representations import Fibre, Representation
-    from .library_groups import GroupReading
+    from ..library_groups import GroupReading
 
 
 class FieldTypeReader:
@@ -35,7 +35,7 @@ class FieldTypeReader:
 
     def representation(self, rep: Any, reading: GroupReading) -> Representation:
         """One of the library's representations in float64."""
-        from .library_groups import library_representation
+        from ..library_groups import library_representation
 
         return library_representation(rep, reading)
 
@@ -132,7 +132,7 @@ class FieldTypeReader:
         A ``RestrictionModule`` inside makes the output's group smaller. A subgroup of a group without base space is
         found by the restriction's own map. The second reading is None where elements are found by their matrices.
         """
-        from .library_groups import restricted
+        from ..library_groups import restricted
 
         if first == last:
             return self.reading_of(first), None

@@ -15,8 +15,8 @@ with warnings.catch_warnings():
     from escnn import group, gspaces
 
 from equiharness.harness.symmetry.groups import Element
+from equiharness.impls.library_groups import numpy_seeded
 from equiharness.impls.peers.escnn import array_matrix, fibre_of, group_of, reading_of
-from equiharness.impls.peers.library_groups import numpy_seeded
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ...harness.errors import UsageError
-from ...harness.symmetry.groups import (
+from ..harness.errors import UsageError
+from ..harness.symmetry.groups import (
     SAME,
     ContinuousGroup,
     Element,
@@ -25,7 +25,7 @@ from ...harness.symmetry.groups import (
     group,
     signed_permutations,
 )
-from ...harness.symmetry.representations import Representation, representation
+from ..harness.symmetry.representations import Representation, representation
 
 #: Elements whose determinants are looked at to see whether an infinite group has reflections.
 PROBES = 16

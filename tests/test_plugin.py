@@ -244,7 +244,7 @@ def test_subjects_expand_into_one_test_for_each_property(project):
 
 def test_expanded_tests_fail_by_property_and_can_be_selected(project):
     result = project(EXPANDED, "-k", "Ramp or ReLU")
-    assert {k: n for k, n in result.parseoutcomes().items() if k != "deselected"} == {"passed": 4, "failed": 2}
+    assert {k: n for k, n in result.parseoutcomes().items() if k != "deselected"} == {"passed": 8, "failed": 2}
     result.stdout.fnmatch_lines(["FAILED test_layers.py::test_layer[[]Ramp-equivariance[]]*"])
     again = project(None, "--lf", "-k", "Ramp or ReLU")
     assert {k: n for k, n in again.parseoutcomes().items() if k != "deselected"} == {"failed": 2}
@@ -290,7 +290,9 @@ def test_the_nightly_profile_checks_every_precision_and_seed(project):
     result = project(SOUND, "--equiharness-profile=nightly", "--junitxml=j.xml")
     result.assert_outcomes(passed=1)
     [title, *_] = summary_of(result)
-    assert title == "equiharness: 6 checks, 6 EXACT"  # three properties in two precisions, the worst of five seeds
+    assert (
+        title == "equiharness: 9 checks, 9 EXACT"
+    )  # four properties in two precisions and gradcheck in one, not precisions, the worst of five seeds
 
 
 @pytest.mark.parametrize(
@@ -318,7 +320,7 @@ def test_a_setting_that_does_not_exist_is_named(project, pytester):
 
 def test_the_summary_shows_the_worst_first(project):
     title, first, second, *rest = summary_of(project(BROKEN))
-    assert title == "equiharness: 6 checks, 2 BROKEN, 4 EXACT"
+    assert title == "equiharness: 10 checks, 2 BROKEN, 8 EXACT"
     assert "BROKEN" in first
     assert "test_ramp: adjoint, float32, rotation by" in first  # the larger ratio of the two
     assert "BROKEN" in second
@@ -446,7 +448,7 @@ def test_a_baseline_named_in_the_project_is_always_compared(project, accepted, p
     assert project(None).ret == 0
     removed = project("def test_nothing(): pass")  # nothing is left that would load the harness by itself
     assert removed.ret == pytest.ExitCode.TESTS_FAILED
-    assert len(worse_lines(removed)) == 6
+    assert len(worse_lines(removed)) == 10
 
 
 # --- in company ---
@@ -460,7 +462,7 @@ def test_under_xdist_the_summary_the_baseline_the_report_and_junit_are_the_same(
     parallel = project(None, AGAINST, "-n", "2", *files, subprocess=True)
     report = [line for line in summary_of(parallel) if not line.startswith("report: ")]
     assert report == summary_of(serial)
-    assert len(worse_lines(parallel)) == 3  # of test_mixed, which is gone
+    assert len(worse_lines(parallel)) == 5  # of test_mixed, which is gone
     parallel.assert_outcomes(passed=1, failed=1)
     assert "test_ramp" in (project.path / "r.html").read_text(encoding="utf-8")
     assert '"equiharness"' in (project.path / "j.xml").read_text(encoding="utf-8")
@@ -477,7 +479,7 @@ def test_examples_of_hypothesis_are_one_check(project):
     """)
     result = project(source)
     result.assert_outcomes(passed=1)
-    assert summary_of(result)[0] == "equiharness: 3 checks, 3 EXACT"
+    assert summary_of(result)[0] == "equiharness: 5 checks, 5 EXACT"
 
 
 def test_several_checks_of_one_test_are_told_apart(project):
@@ -487,7 +489,7 @@ def test_several_checks_of_one_test_are_told_apart(project):
             equivariance.check(torch.nn.Tanh(), "C4", FIELD, FIELD)
     """)
     result = project(source, "--equiharness-update-baseline")
-    assert summary_of(result)[0] == "equiharness: 6 checks, 6 EXACT"
+    assert summary_of(result)[0] == "equiharness: 10 checks, 10 EXACT"
     assert "test_both #2 | equivariance" in (project.path / FILE).read_text()
 
 
@@ -508,7 +510,7 @@ def test_a_snapshot_in_the_same_test(project):
     project(source, "--snapshot-update").assert_outcomes(passed=1)
     again = project(None)
     again.assert_outcomes(passed=1)
-    assert summary_of(again)[0] == "equiharness: 3 checks, 3 EXACT"
+    assert summary_of(again)[0] == "equiharness: 5 checks, 5 EXACT"
 
 
 def test_a_benchmark_in_the_same_test(project):
@@ -524,4 +526,4 @@ def test_a_benchmark_in_the_same_test(project):
     """)
     result = project(source)
     result.assert_outcomes(passed=1)
-    assert summary_of(result)[0] == "equiharness: 3 checks, 3 EXACT"
+    assert summary_of(result)[0] == "equiharness: 5 checks, 5 EXACT"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 
 from ...harness.claim.claim import Claim
-from ...harness.claim.evaluation import Stopwatch, Subject, handed_over
+from ...harness.claim.evaluation import FREED, Stopwatch, Subject, handed_over, seeded
 from ...harness.claim.outcome import Outcome, describe
 from ...harness.claim.recast import backward_recast, recast
 from ...harness.precisions import EPS
@@ -62,16 +62,25 @@ def gradcheck(claim: Claim, *, orders: int = 2) -> Outcome:
         if not differentiable:
             reason = Reason(code=Code.NOT_DIFFERENTIABLE, message="the output carries no gradient.")
             return Outcome(describe(claim, "gradcheck", Verdict.SKIPPED, reason))
-        name = "gradcheck: first order"
-        first = _order(claim, name, function, function.value, jointly=True)
-        if first.verdict is not Verdict.EXACT:  # one direction through all places sees every fault: find its place
-            first = _order(claim, name, function, function.value, jointly=False)
-        parts = [first]
-        gradient = function.gradient_product() if orders > 1 else None
-        if gradient is not None:
-            second = _order(claim, "gradcheck: second order", function, gradient, jointly=True)
-            # Vacuous: the gradient of a linear map without parameters is constant, and its differences are zero.
-            parts += [second] if second.verdict not in (Verdict.VACUOUS, Verdict.SKIPPED) else []
+        try:
+            name = "gradcheck: first order"
+            first = _order(claim, name, function, function.value, jointly=True)
+            if first.verdict is not Verdict.EXACT:  # one direction through all places sees every fault: find its place
+                first = _order(claim, name, function, function.value, jointly=False)
+            parts = [first]
+            gradient = function.gradient_product() if orders > 1 else None
+            if gradient is not None:
+                second = _order(claim, "gradcheck: second order", function, gradient, jointly=True)
+                # Vacuous: the gradient of a linear map without parameters is constant, and its differences are zero.
+                parts += [second] if second.verdict not in (Verdict.VACUOUS, Verdict.SKIPPED) else []
+        except RuntimeError as error:
+            if FREED not in str(error):
+                raise
+            text = (
+                "the layer differentiates inside and frees its own graph: use create_graph=True to check its gradients."
+            )
+            reason = Reason(code=Code.NOT_DIFFERENTIABLE, message=text)
+            return Outcome(describe(claim, "gradcheck", Verdict.SKIPPED, reason))
     decisive = parts[0] if parts[0].verdict.fails else worst(parts)  # a failure of the first order names the place
     result = decisive.model_copy(update={"property": "gradcheck", "parts": tuple(parts)})
     seconds = {"seconds": time.perf_counter() - start, "seconds_in_layer": function.watch.seconds}
@@ -111,6 +120,19 @@ class _Scalar:
         terms = [(v * w).sum() for v, w, live in rows if live]
         return torch.stack(terms).sum()
 
+    def lost_in_single(self) -> float:
+        """|<f_32, w> - <f, w>|: sums that cancel lose as many digits in every precision. 0 where there is no f_32."""
+        claim = self.claim
+        function = claim.bind(recast(claim.function, torch.float32, own=claim.dtype))
+        with torch.no_grad(), seeded(claim.call_seed, claim.device):
+            try:
+                single = function(tree_map(lambda v: v.float() if v.is_floating_point() else v, self.x))
+                values = [v.double() for _, v in leaves(tree_map(lambda _, v: v, claim.target, single))]
+            except Exception:  # a layer may have been built for float64
+                return 0.0
+            rows = zip(values, self._outputs(self.at), self.weights, self.live, strict=True)
+            return sum(float(((a - b) * w).sum().abs()) for a, b, w, live in rows if live)
+
     def gradient_product(self) -> Callable[[Places], torch.Tensor] | None:
         """<grad <f, w>, u> for a random u; None if the gradient has no gradient."""
         directions = {n: self._noise(v) * _size(v) for n, v in self.at.items()}
@@ -137,11 +159,9 @@ class _Scalar:
         stand_ins: dict[torch.Tensor, torch.Tensor] = {p: places[n] for n, p in self.parameters.items()}
         x = iter([v for n, v in places.items() if n not in self.parameters])
         inputs = tree_map(lambda v: next(x) if v.is_floating_point() and v.numel() else v, self.x)
-        if self.claim.call_seed is not None:
-            torch.manual_seed(self.claim.call_seed)
         claim = self.claim
         function = recast(claim.function, torch.float64, stand_ins=stand_ins, modules=claim.modules, own=claim.dtype)
-        with self.watch:
+        with self.watch, seeded(self.claim.call_seed, self.claim.device):
             y = self.claim.bind(function)(handed_over(inputs))
         return [v.double() for _, v in leaves(tree_map(lambda _, v: v, self.claim.target, y))]
 
@@ -172,13 +192,21 @@ def _order(
                 found = backward_recast(value, list(leaf.values()), torch.float64)
     gradients = {n: torch.zeros_like(v) if g is None else g for (n, v), g in zip(at.items(), found, strict=True)}
     inputs = [n for n in at if n not in scalar.parameters]
-    if inputs and all(g is None for n, g in zip(at, found, strict=True) if n in inputs) and value.requires_grad:
+    first = function == scalar.value
+    if (
+        first
+        and inputs
+        and all(g is None for n, g in zip(at, found, strict=True) if n in inputs)
+        and value.requires_grad
+    ):
         # The layer detaches all its inputs and says so by handing out no gradient: only its weights can be checked.
         at = {n: v for n, v in at.items() if n not in inputs}
     directions = {n: torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v) for n, v in at.items()}
     # Errors are relative to the joint norm of all gradients, each in units of the step of its place.
     scale = math.sqrt(sum((float(gradients[n].norm()) * _size(v)) ** 2 for n, v in at.items()))
     noise = _noise_of(function, scalar.at, claim.seed)
+    if first:
+        noise = max(noise, scalar.lost_in_single() * EPS["float64"] / EPS["float32"])
     found_at = {}
     if not at:
         reason = Reason(code=Code.NOT_DIFFERENTIABLE, message="no gradient reaches an input, and there are no weights.")
@@ -226,7 +254,7 @@ def _evidence(claimed: float, slope: _Slope, scale: float) -> Evidence:
 
 
 def _noise_of(function: Callable[[Places], torch.Tensor], at: Places, seed: int) -> float:
-    """The change of a value when all places are rounded otherwise: where sums cancel, far more than its own last bit."""
+    """The change of a value when all places are rounded otherwise: where sums cancel, more than its own last bit."""
     with torch.no_grad():
         here = float(function(at))
         found = [abs(float(function(moved)) - here) for moved in perturbed(at, seed)]

@@ -132,9 +132,12 @@ def test_a_function_that_leaves_float64_is_noticed():
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
-def test_a_script_module_has_no_reference():
-    layer = torch.jit.trace(nn.Linear(3, 3), torch.zeros(1, 3), check_trace=False)
-    assert subject(layer).probe_reference(X) is None
+def test_the_reference_of_a_script_module_is_its_copy_in_float64():
+    module = nn.Linear(3, 3)
+    layer = torch.jit.trace(module, torch.zeros(1, 3), check_trace=False)
+    exact = X @ module.weight.double().T + module.bias.double()
+    torch.testing.assert_close(subject(layer).probe_reference(X), exact.detach(), rtol=1e-14, atol=1e-14)
+    assert layer.weight.dtype is torch.float32
 
 
 def test_batch_norm_statistics_are_untouched_after_the_guard():

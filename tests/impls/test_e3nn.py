@@ -92,7 +92,7 @@ def test_activations_on_the_sphere_are_approximate_and_fall_with_resolution(case
 def test_every_part_of_a_gate_is_exact():
     result = check_claim(adapters.Gate().build(next(adapters.Gate().cases()), device="cpu", dtype="float64", seed=0))
     assert {p.property: p.verdict.value for p in result.parts} == dict.fromkeys(
-        ("homomorphism", "equivariance", "adjoint"), "EXACT"
+        ("homomorphism", "equivariance", "adjoint", "gradcheck", "batch"), "EXACT"
     )
 
 

@@ -98,7 +98,7 @@ def test_half_precision_layers_are_judged_by_their_float64_structure():
 
 def test_check_includes_the_adjoint():
     result = eh.check(network(torch.float32), "C4", PLANE, eh.Field(eh.Grid(5, 5), "C4", "2*trivial"))
-    assert [p.property for p in result.parts] == ["homomorphism", "equivariance", "adjoint"]
+    assert [p.property for p in result.parts] == ["homomorphism", "equivariance", "adjoint", "gradcheck", "batch"]
 
 
 def test_integers_beside_floats_have_no_gradient_and_do_no_harm():

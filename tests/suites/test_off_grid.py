@@ -214,7 +214,7 @@ def test_an_oblong_grid_is_skipped_and_says_why():
 def test_an_exact_contract_leaves_off_grid_elements_out():
     source, target = fields()
     parts = {p.property for p in eh.check(torch.tanh, "C8", source, target, contract=Exact()).parts}
-    assert parts == {"homomorphism", "equivariance", "adjoint"}
+    assert parts == {"homomorphism", "equivariance", "adjoint", "gradcheck", "batch"}
 
 
 def c8_filters(seed, kernel_size, dtype=torch.float32):

@@ -141,7 +141,7 @@ def one_channel_of_reflection(dtype):
 
 
 class Counting(torch.nn.Module):
-    """Counts its calls in a buffer."""
+    """Counts its calls in a buffer, and its output grows with them."""
 
     def __init__(self, inner):
         super().__init__()
@@ -150,7 +150,7 @@ class Counting(torch.nn.Module):
 
     def forward(self, x):
         self.calls += 1
-        return self.inner(x)
+        return self.inner(x) * (1 + 1e-3 * self.calls)
 
 
 def stateful(dtype):
@@ -162,7 +162,7 @@ def stateful(dtype):
 def running_statistics(dtype):
     layer, norm = lift(dtype), torch.nn.BatchNorm2d(2).to(dtype)
     steady = torch.nn.BatchNorm2d(2).to(dtype).eval()
-    return (lambda x: layer(steady(x))), (lambda x: layer(norm(x)))
+    return (lambda x: layer(steady(x))), (lambda x: layer(norm(x) * torch.linspace(1, 1.01, 9).to(x)))
 
 
 def pair_forces(x):
@@ -216,7 +216,7 @@ PAIRS = {
     "a fault in one corner": Pair(after_lifting(lambda y: y + F.pad(y[..., :1, :1], (0, 8, 0, 8)))),
     "position added": Pair(after_lifting(lambda y: y + 1e-2 * torch.arange(9).to(y))),
     "stateful buffer": Pair(stateful, code="STATEFUL"),
-    "batch norm in train mode": Pair(running_statistics, code="STATEFUL"),
+    "a slope beside batch norm in train mode": Pair(running_statistics),
     "regular convolution, one element": Pair(
         group_conv(lambda y: torch.cat([y[:, :, :7], 1.01 * y[:, :, 7:]], 2)), D4, D4
     ),

@@ -290,9 +290,8 @@ def test_the_nightly_profile_checks_every_precision_and_seed(project):
     result = project(SOUND, "--equiharness-profile=nightly", "--junitxml=j.xml")
     result.assert_outcomes(passed=1)
     [title, *_] = summary_of(result)
-    assert (
-        title == "equiharness: 9 checks, 9 EXACT"
-    )  # four properties in two precisions and gradcheck in one, not precisions, the worst of five seeds
+    # Four properties in two precisions and gradcheck, which is about float64, in one; the worst of five seeds.
+    assert title == "equiharness: 9 checks, 9 EXACT"
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def backward_recast(
     start = (torch.ones_like(product),)
     with Recast(dtype) as mode, _default_dtype(dtype):
         try:
-            found: Sequence[torch.Tensor | None] = torch.autograd.Variable._execution_engine.run_backward(  # type: ignore[attr-defined]
+            found: Sequence[torch.Tensor | None] = torch.autograd.Variable._execution_engine.run_backward(
                 (product,), start, False, False, tuple(wanted), allow_unreachable=True, accumulate_grad=False
             )
         finally:

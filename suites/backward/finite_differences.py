@@ -33,6 +33,8 @@ from ..rounding import SAMPLES, perturbed
 #: the fifth derivative; they are equal near eps^(1/5) = 2^-10, but smaller steps cross fewer kinks of piecewise linear
 #: maps.
 STEPS = (2.0**-17, 2.0**-24, 2.0**-10)
+#: A step along which the claimed gradient changes the value by this share of it; tried where no other step agrees.
+RESOLVED = 2.0**-4
 #: A slope known to this share of all gradients needs no other step: faults down to 16 millionths are detected.
 GOOD_ENOUGH = 1e-6
 
@@ -256,8 +258,8 @@ def _evidence(claimed: float, slope: _Slope, scale: float) -> Evidence:
 def _noise_of(function: Callable[[Places], torch.Tensor], at: Places, seed: int) -> float:
     """The change of a value when all places are rounded otherwise: where sums cancel, more than its own last bit."""
     with torch.no_grad():
-        here = float(function(at))
-        found = [abs(float(function(moved)) - here) for moved in perturbed(at, seed)]
+        here = float(function(at).detach())
+        found = [abs(float(function(moved).detach()) - here) for moved in perturbed(at, seed)]
     return max((v for v in found if math.isfinite(v)), default=0.0)
 
 
@@ -275,6 +277,12 @@ def _slope(
         tried.append(found)
         if found.error <= enough and abs(claimed - found.value) <= SAFETY * found.error:
             return found
+    # A function that oscillates within the smallest step has slopes that no step so far could see.
+    with torch.no_grad():
+        size = max(noise, abs(float(function(at).detach())))
+    finest = RESOLVED * size / abs(claimed) if claimed and math.isfinite(claimed) else 0.0
+    if 0 < finest < min(STEPS) and all(abs(claimed - s.value) > SAFETY * s.error for s in tried):
+        tried.append(_richardson(function, at, along, finest, noise))
     agreeing = [s for s in tried if abs(claimed - s.value) <= SAFETY * s.error and s.error < math.inf]
     return min(agreeing or tried, key=lambda s: s.error)
 

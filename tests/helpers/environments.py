@@ -22,7 +22,15 @@ def fresh(home: Path, *what: str) -> Path:
     executable = home / "bin" / "python"
     places = sysconfig.get_paths(vars={"base": str(home), "platbase": str(home)})
     outer = [sysconfig.get_paths()["purelib"], *(p for p in sys.path if p.endswith("site-packages"))]
-    lines = [f"import site; site.addsitedir({place!r})" for place in dict.fromkeys(outer)]
+    lines = []
+    for number, place in enumerate(dict.fromkeys(outer)):
+        links = home / f"outer{number}"
+        links.mkdir()
+        for entry in Path(place).iterdir():
+            # The package of this environment would hide an editable one: Python asks its finder last.
+            if not entry.name.startswith(("equiharness", "__editable__")):
+                (links / entry.name).symlink_to(entry)
+        lines.append(f"import site; site.addsitedir({str(links)!r})")
     (Path(places["purelib"]) / "zz_outer.pth").write_text("\n".join(lines) + "\n")
     install = [sys.executable, "-m", "pip", "--python", str(executable), "install", "-q", "--no-deps", "--no-index"]
     subprocess.run([*install, "--no-build-isolation", "--ignore-installed", *what], check=True, env=ENVIRONMENT)

@@ -40,7 +40,9 @@ Judged = tuple[Evidence, int, Verdict, Reason]
 def equivariance(
     claim: Claim, *, jitter: bool = True, keep: Callable[[Element], bool] | None = None, name: str = "equivariance"
 ) -> Outcome:
-    """f(a_g x) = b_g f(x) for every element of the claim's group that source and target move without interpolation.
+    """f(a_g x) = b_g f(x) for elements of the claim's group that source and target move without interpolation.
+
+    The elements are those of ``Claim.few``: generators and two more, or all where the claim asks for the whole group.
 
     Args:
         claim: the claim to check.

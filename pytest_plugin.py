@@ -316,7 +316,8 @@ class _Session:
 
     def _write_report(self, path: Path, settings: Settings) -> None:
         from .harness.records.environment import capture
-        from .harness.records.lines import Attachment, EndLine, Run, RunLine, counts
+        from .harness.records.lines import Attachment, Run, RunLine
+        from .harness.records.tally import Tally
         from .harness.records.writing import write_atomically
         from .reports.html import render_html
 
@@ -332,8 +333,10 @@ class _Session:
         run = Run(header, checks=results)
         pictures = [Attachment.model_validate_json(kept["picture"]) for kept in self.found if "picture" in kept]
         run.attachments = {picture.id: picture for picture in pictures}
-        inside = sum(r.seconds_in_layer for r in results)
-        run.end = EndLine(seconds=seconds, seconds_in_layers=inside, counts=counts(results))
+        tally = Tally()
+        for result in results:
+            tally.add(result)
+        run.end = tally.end(seconds)
         write_atomically(path, render_html(run))
         self.closing.append(f"report: {path}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ from .common import console as _console
 from .compare import compare
 from .merge import merge
 from .report import report
-from .run import Manner, Selection, results_of, resumed, selection, verified
+from .run import Request, requested, results_of, resumed, verified
 from .search import search
 from .trend import trend
 
@@ -131,17 +131,16 @@ def verify(
     settings = read_settings(Path()).merged({"profile": profile, "device": device, "seed": seed}, "the command line")
     against = against or (Path(settings.baseline) if settings.baseline else None)
     accepted = read_baseline(against) if against is not None else {}  # before the run: a wrong path fails at once
-    how = Manner(jobs, scheduler, limit)
+    manner: dict[str, Any] = {"jobs": jobs, "scheduler": scheduler, "limit": limit}
+    request = requested(names, prop, dtype or settings.dtype, case, settings, threads, whole=whole, **manner)
     if resume is None:
         record = out / "run.jsonl"
-        chosen = selection(names, prop, dtype or settings.dtype, case, settings, threads, whole=whole)
-        tally = verified(chosen, record, how, shard=shard)
+        tally = verified(request, record, shard=shard)
     else:
         record = resume / "run.jsonl" if resume.is_dir() else resume
-        named = any((names, prop, dtype, case != "*", device, seed is not None, profile, whole))
-        again = selection(names, prop, dtype or settings.dtype, case, settings, threads, whole=whole) if named else None
-        chosen, tally = resumed(again, record, how, shard=shard)
-    worse = _worse(accepted, record, chosen) if against is not None else None
+        given = any((names, prop, dtype, case != "*", device, seed is not None, profile, whole))
+        request, tally = resumed(request, record, given=given, shard=shard)
+    worse = _worse(accepted, record, request) if against is not None else None
     if tally.checks <= REPORTED or html:
         _write_reports(record, record.parent, html=html, worse=worse, against=str(against))
     else:
@@ -182,12 +181,12 @@ def baseline_update(
     before = read_baseline(path) if path.exists() else {}
     if record is not None:
         listed = sorted({line.implementation for line in results_of(record)})
-        chosen = selection(listed, None, None, "*", settings, threads)
+        request = requested(listed, None, None, "*", settings, threads)
     else:
         record = out / "run.jsonl"
-        chosen = selection(names, None, dtype or settings.dtype, case, settings, threads)
-        verified(chosen, record, Manner(jobs))
-    after = updated(before, _by_key(record), chosen.expects)
+        request = requested(names, None, dtype or settings.dtype, case, settings, threads, jobs=jobs)
+        verified(request, record)
+    after = updated(before, _by_key(record), request.expects)
     write_baseline(path, after)
     changed = sum(before.get(key) != entry for key, entry in after.items())
     dropped = len(set(before) - set(after))
@@ -200,11 +199,11 @@ def _by_key(record: Path) -> dict[str, CheckResult]:
     return worst_by_key((key_of(result), result) for result in results_of(record))
 
 
-def _worse(accepted: dict[str, Entry], record: Path, chosen: Selection) -> list[Worse]:
-    """Checks that are worse than the baseline. Checks outside the selection do not count as missing."""
+def _worse(accepted: dict[str, Entry], record: Path, request: Request) -> list[Worse]:
+    """Checks that are worse than the baseline. Checks outside the request do not count as missing."""
     from ..harness.records import baseline as baselines
 
-    return baselines.compare(accepted, _by_key(record), chosen.expects)
+    return baselines.compare(accepted, _by_key(record), request.expects)
 
 
 @app.command()

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,19 +14,38 @@ from ..harness.errors import RecordError, UsageError
 from .common import console, open_record, require_device
 
 if TYPE_CHECKING:
+    from ..harness.claim.outcome import Outcome
     from ..harness.config import Settings
     from ..harness.records.tally import Tally
     from ..harness.records.writing import RecordWriter
-    from ..harness.runs.checks import CheckOutcome
     from ..harness.runs.plan import Plan, Shard
     from ..harness.runs.resume import RecordState
     from ..harness.runs.scheduling import Engine
     from ..harness.verdict.result import CheckResult
 
 
+#: Options of a request that say how its plan runs, not which checks are in it.
+MANNER = ("jobs", "scheduler", "limit")
+
+
 @dataclass(frozen=True)
-class Selection:
-    """The options from which a plan is made."""
+class Request:
+    """The options of a run: from which its plan is made, where the plan runs, and how long one check may take.
+
+    Args:
+        names: names or glob patterns of implementations.
+        properties: names of properties.
+        dtypes: working precisions.
+        cases: glob pattern on case names.
+        device: torch device.
+        seeds: seeds of weights, inputs and elements.
+        drawn: number of configurations to draw for each seed and adapter.
+        threads: torch threads of a process.
+        whole: check every element of finite groups, and gradients in every precision.
+        jobs: worker processes; 0: one per GPU or core, or none for a short plan, which runs in this process.
+        scheduler: address of a Dask scheduler; "local" starts one on this machine.
+        limit: seconds allowed for one check; None: no limit.
+    """
 
     names: tuple[str, ...]
     properties: tuple[str, ...]
@@ -37,9 +56,12 @@ class Selection:
     drawn: int
     threads: int
     whole: bool = False
+    jobs: int = 0
+    scheduler: str = ""
+    limit: float | None = None
 
     def expects(self, key: str) -> bool:
-        """Whether a check of a baseline belongs to this selection."""
+        """Whether a check of a baseline belongs to this request."""
         from ..harness.records.baseline import in_selection
         from ..suites.properties import once
 
@@ -53,7 +75,7 @@ class Selection:
         )
 
     def plan(self) -> Plan:
-        """The plan of the selected checks."""
+        """The plan of the requested checks."""
         from ..harness.runs.checks import check_declarations, plan
         from ..suites.properties import PLANNED, planned
 
@@ -62,7 +84,7 @@ class Selection:
         return plan(
             self.names,
             **planned(self.properties, whole=self.whole),
-            named=() if self.properties == PLANNED else self.properties,
+            named_properties=() if self.properties == PLANNED else self.properties,
             dtypes=self.dtypes,
             cases=self.cases,
             device=self.device,
@@ -72,59 +94,20 @@ class Selection:
         )
 
     def data(self) -> dict[str, Any]:
-        """The selection as JSON data, for the record."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        """The options from which the plan is made, as JSON data for the record."""
+        asked = {name: value for name, value in asdict(self).items() if name not in MANNER}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asked.items()}
 
-    @classmethod
-    def read(cls, data: dict[str, Any]) -> Self:
-        """The selection that ``data`` describes.
+    def recorded(self, data: dict[str, Any]) -> Self:
+        """The request for the plan that ``data`` describes; where and how it runs stays as it is here.
 
         Raises:
             TypeError: another version of equiharness wrote the data.
         """
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
-        return cls(**fields)
+        return replace(self, **fields)
 
-
-def selection(
-    names: Sequence[str] | None,
-    prop: Sequence[str] | None,
-    dtype: Sequence[str] | None,
-    case: str,
-    settings: Settings,
-    threads: int,
-    *,
-    whole: bool = False,
-) -> Selection:
-    """The selection that options and settings describe.
-
-    Raises:
-        UsageError: a property or dtype that does not exist.
-    """
-    from ..harness.precisions import PLANNED, require_dtypes
-    from ..suites.properties import planned
-
-    properties = planned(tuple(prop or ()))["properties"]
-    require_dtypes(dtype or ())
-    chosen = (tuple(names or ()), properties, tuple(dtype or PLANNED), case)
-    return Selection(*chosen, settings.device, settings.seeds, settings.drawn, threads, whole or settings.whole)
-
-
-@dataclass(frozen=True)
-class Manner:
-    """Where a plan runs, and how long one check may take.
-
-    Args:
-        jobs: worker processes; 0: one per GPU or core, or none for a short plan, which runs in this process.
-        scheduler: address of a Dask scheduler; "local" starts one on this machine.
-        limit: seconds allowed for one check; None: no limit.
-    """
-
-    jobs: int = 0
-    scheduler: str = ""
-    limit: float | None = None
-
-    def engine(self, checks: int, device: str) -> AbstractContextManager[Engine | None]:
+    def engine(self, checks: int) -> AbstractContextManager[Engine | None]:
         """The engine that runs this number of checks; None: they run in this process."""
         from ..harness.runs.pool import gpus_for, pooled, workers_for
 
@@ -135,12 +118,50 @@ class Manner:
         if self.scheduler:
             from ..harness.runs.cluster import clustered
 
-            return clustered(self.scheduler, jobs=self.jobs, limit=self.limit, device=device)
-        gpus = gpus_for(device, _gpu_count()) if device == "cuda" else []
+            return clustered(self.scheduler, jobs=self.jobs, limit=self.limit, device=self.device)
+        gpus = gpus_for(self.device, _gpu_count()) if self.device == "cuda" else []
         workers = workers_for(checks, self.jobs, len(gpus))
         if not workers and self.limit is None:
             return nullcontext()
         return pooled(min(max(workers, 1), max(checks, 1)), limit=self.limit, gpus=gpus)
+
+
+def requested(
+    names: Sequence[str] | None,
+    prop: Sequence[str] | None,
+    dtype: Sequence[str] | None,
+    case: str,
+    settings: Settings,
+    threads: int,
+    *,
+    whole: bool = False,
+    jobs: int = 0,
+    scheduler: str = "",
+    limit: float | None = None,
+) -> Request:
+    """The request that options and settings describe.
+
+    Raises:
+        UsageError: a property or dtype that does not exist.
+    """
+    from ..harness.precisions import PLANNED, require_dtypes
+    from ..suites.properties import planned
+
+    require_dtypes(dtype or ())
+    return Request(
+        names=tuple(names or ()),
+        properties=planned(tuple(prop or ()))["properties"],
+        dtypes=tuple(dtype or PLANNED),
+        cases=case,
+        device=settings.device,
+        seeds=settings.seeds,
+        drawn=settings.drawn,
+        threads=threads,
+        whole=whole or settings.whole,
+        jobs=jobs,
+        scheduler=scheduler,
+        limit=limit,
+    )
 
 
 def _gpu_count() -> int:
@@ -149,25 +170,25 @@ def _gpu_count() -> int:
     return torch.cuda.device_count()
 
 
-def verified(chosen: Selection, record: Path, how: Manner, *, shard: str = "") -> Tally:
+def verified(request: Request, record: Path, *, shard: str = "") -> Tally:
     """Plan the checks, run and record them, and print the summary."""
     from ..harness.records.environment import source_digest
     from ..harness.runs.plan import WHOLE, Shard
     from ..harness.runs.resume import identity
 
-    plan, part = chosen.plan(), Shard.read(shard) if shard else WHOLE
-    more = {"plan": identity(plan, part, chosen.data(), source_digest())}
-    writer = open_record(record, seed=chosen.seeds[0], planned=plan.size(part), more=more)
-    return _finished(_PlannedRun(plan, part, chosen.device, record, how), writer, None)
+    plan, part = request.plan(), Shard.read(shard) if shard else WHOLE
+    more = {"plan": identity(plan, part, request.data(), source_digest())}
+    writer = open_record(record, seed=request.seeds[0], planned=plan.size(part), more=more)
+    return _finished(request, plan, part, record, writer)
 
 
-def resumed(chosen: Selection | None, record: Path, how: Manner, *, shard: str = "") -> tuple[Selection, Tally]:
+def resumed(request: Request, record: Path, *, given: bool = True, shard: str = "") -> tuple[Request, Tally]:
     """Continue a record: keep the checks that it holds, and run the others.
 
     Args:
-        chosen: the selection of the options; None: the selection that the record holds.
+        request: the request.
         record: the record.
-        how: where the checks run, and how long one may take.
+        given: whether the plan comes from the request; otherwise it is the one that the record holds.
         shard: the option --shard; empty: the shard that the record holds.
 
     Raises:
@@ -179,79 +200,66 @@ def resumed(chosen: Selection | None, record: Path, how: Manner, *, shard: str =
     from ..harness.runs.resume import identity, read_state, reopen, require_same, shard_of
 
     state = read_state(record)
-    if chosen is None:
+    if not given:
         try:
-            chosen = Selection.read(state.header.environment["plan"]["asked"])
+            request = request.recorded(state.header.environment["plan"]["asked"])
         except (KeyError, TypeError) as error:
             raise RecordError(
                 f"{record} holds no plan: another version of equiharness wrote it. Verify again without --resume."
             ) from error
     part = Shard.read(shard) if shard else shard_of(state.header)
-    plan = chosen.plan()
-    require_same(record, state.header, identity(plan, part, chosen.data(), source_digest()), capture()["versions"])
-    run = _PlannedRun(plan, part, chosen.device, record, how)
+    plan = request.plan()
+    require_same(record, state.header, identity(plan, part, request.data(), source_digest()), capture()["versions"])
     if state.ended:
         console().print(f"{record} is complete: no check is left to run.", markup=False)
-        summarise(run.record, state.tally, state.seconds)
-        return chosen, state.tally
-    return chosen, _finished(run, reopen(record, state), state)
+        summarise(record, state.tally, state.seconds)
+        return request, state.tally
+    return request, _finished(request, plan, part, record, reopen(record, state), state)
 
 
-@dataclass(frozen=True)
-class _PlannedRun:
-    """A plan, the shard of it to run, and where to run it."""
-
-    plan: Plan
-    shard: Shard
-    device: str
-    record: Path
-    how: Manner
-
-
-def _finished(run: _PlannedRun, writer: RecordWriter, before: RecordState | None) -> Tally:
+def _finished(
+    request: Request, plan: Plan, shard: Shard, record: Path, writer: RecordWriter, before: RecordState | None = None
+) -> Tally:
     """Run the checks that are left, record each result at once, and print the summary."""
-    from ..harness.records.lines import EndLine
     from ..harness.records.tally import Tally
     from ..harness.runs.scheduling import stream
 
     begin = time.perf_counter()
     tally = before.tally if before is not None else Tally()
-    total, done = run.plan.size(run.shard), before.done if before is not None else b""
+    total, done = plan.size(shard), before.done if before is not None else b""
     earlier = before.elapsed if before is not None else 0.0
-    tasks = run.plan.tasks(run.shard, done)
+    tasks = plan.tasks(shard, done)
     try:
-        with run.how.engine(total - tally.checks, run.device) as engine:
+        with request.engine(total - tally.checks) as engine:
             for position, outcome in _with_progress(stream(tasks, engine), total, tally.checks):
                 tally.add(outcome.result, position, _write(writer, outcome, position))
         seconds = time.perf_counter() - begin + earlier
-        writer.write(EndLine(seconds=seconds, seconds_in_layers=tally.seconds_in_layers, counts=tally.counts))
+        writer.write(tally.end(seconds))
     except UsageError as error:
         if not tally.checks:
             raise
-        held = f"{run.record} holds {tally.checks} of {total} checks"
-        raise UsageError(f"{error} {held}. Continue: equiharness verify --resume {run.record}") from error
+        held = f"{record} holds {tally.checks} of {total} checks"
+        raise UsageError(f"{error} {held}. Continue: equiharness verify --resume {record}") from error
     except KeyboardInterrupt:
-        console(stderr=True).print(f"Continue: equiharness verify --resume {run.record}", markup=False)
+        console(stderr=True).print(f"Continue: equiharness verify --resume {record}", markup=False)
         raise
     finally:
         writer.close()
-    summarise(run.record, tally, seconds)
+    summarise(record, tally, seconds)
     return tally
 
 
-def _write(writer: RecordWriter, outcome: CheckOutcome, position: int) -> int:
+def _write(writer: RecordWriter, outcome: Outcome, position: int) -> int:
     """Append a result and its picture to the record, and return the offset of its line."""
     from ..harness.records.lines import CheckLine
 
     result = outcome.result
-    if outcome.attachment is not None and not writer.attach(outcome.attachment, always=result.verdict.fails):
+    if outcome.picture is not None and not writer.attach(outcome.picture, always=result.verdict.fails):
         result = result.model_copy(update={"attachment": ""})
     return writer.write(CheckLine(result=result, position=position))
 
 
-def _with_progress(
-    outcomes: Iterator[tuple[int, CheckOutcome]], total: int, done: int
-) -> Iterator[tuple[int, CheckOutcome]]:
+def _with_progress(outcomes: Iterator[tuple[int, Outcome]], total: int, done: int) -> Iterator[tuple[int, Outcome]]:
     """Yield the results and show progress: a bar on a terminal, plain lines elsewhere."""
     from ..harness.verdict.result import headline
 

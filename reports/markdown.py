@@ -9,7 +9,7 @@ from ..harness.records.lines import Run
 from .numbers import fixed, number, seconds
 from .overview import Fault, faults_of
 from .proof import committed_proof
-from .rows import SIGNS, Row, attention, declared, environment_rows, matrix_of, rows_of, summary_of
+from .rows import SIGNS, Row, Summary, attention, declared, environment_rows, matrix_of, rows_of, summary_of
 from .since import Past, onsets
 
 #: Code hosts refuse comments of 65,536 characters; the difference leaves room for a heading around the report.
@@ -38,8 +38,10 @@ def render_markdown(run: Run, pasts: Iterable[Past] = ()) -> str:
         lines += [*_within(BROKE, map(_broke, broken), len(broken), "implementations and properties broke"), ""]
     if summary.worst is not None:
         lines += [f"- worst ratio (error / bound): {number(summary.worst.result.ratio)}, {_title(summary.worst)}"]
-    overhead = f" (total is {fixed(summary.overhead, 2)} times that)" if summary.overhead is not None else ""
-    lines += [f"- {seconds(summary.seconds)} in total, {seconds(summary.seconds_in_layers)} in layers{overhead}", ""]
+    overhead = (
+        f", {fixed(summary.overhead, 2)} times that in checks and building" if summary.overhead is not None else ""
+    )
+    lines += [f"- {seconds(summary.seconds)} in total; {seconds(summary.seconds_in_layers)} in layers{overhead}", ""]
     listed = attention(rows)
     if listed:
         lines += ["## What needs attention", ""]
@@ -60,6 +62,12 @@ def render_markdown(run: Run, pasts: Iterable[Past] = ()) -> str:
     lines += ["| | |", "|---|---|", *_within(ENVIRONMENT, table, len(facts), "entries")]
     text = "\n".join(lines).rstrip() + "\n"
     return text if len(text) <= LIMIT else text[: LIMIT - 20] + "\n\n(cut here)\n"
+
+
+def _overhead(summary: Summary) -> str:
+    if summary.overhead is None:
+        return ""
+    return f" (checks and building take {fixed(summary.overhead, 2)} times that)"
 
 
 def _broke(fault: Fault) -> str:

@@ -66,12 +66,13 @@ class Summary:
     worst: Row | None
     seconds: float
     seconds_in_layers: float
+    worker_seconds: float
     notes: tuple[str, ...]
 
     @property
     def overhead(self) -> float | None:
-        """Total time / time in layers; None if no layer was timed."""
-        return self.seconds / self.seconds_in_layers if self.seconds_in_layers > 0 else None
+        """Time of all worker processes / time in layers; None if no layer was timed."""
+        return self.worker_seconds / self.seconds_in_layers if self.seconds_in_layers > 0 else None
 
 
 def rows_of(run: Run) -> tuple[Row, ...]:
@@ -154,6 +155,7 @@ def summary_of(run: Run, rows: Sequence[Row]) -> Summary:
         worst=max(rated, key=lambda row: _size(row.result.ratio), default=None),
         seconds=run.end.seconds if run.end else sum(row.result.seconds for row in rows),
         seconds_in_layers=run.end.seconds_in_layers if run.end else sum(row.result.seconds_in_layer for row in rows),
+        worker_seconds=sum(row.result.seconds + row.result.seconds_building for row in rows),
         notes=tuple(_notes(run)),
     )
 

@@ -1,6 +1,7 @@
 """Long runs as a user meets them: killed and continued, in parts, on a cluster, on a full disk."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -18,7 +19,7 @@ import pytest
 from equiharness.harness.records.reading import read_run
 
 #: What differs between two runs of the same checks.
-TIMES = ("seconds", "seconds_in_layer", "attachment")
+TIMES = ("seconds", "seconds_in_layer", "seconds_building", "attachment")
 #: Two properties of thirty cases that sleep: a second of work for two workers.
 CHECKS = ("verify", "cheap.Layer", "--property", "adjoint", "--property", "parity", "--dtype", "float32", "--no-html")
 REAL = ("verify", "equiharness.LiftingConv", "equiharness.GroupPool", "--case", "group=C4*", "--no-html")
@@ -261,11 +262,11 @@ def test_results_go_to_the_record_and_nobody_holds_them(cheap, monkeypatch, tmp_
     runner._claim.cache_clear()
 
     def peak(seeds):
-        chosen = cli_run.selection(["cheap.Layer"], ["adjoint"], ["float32"], "*", Settings(), 0)
-        chosen = cli_run.Selection(**{**chosen.__dict__, "seeds": tuple(range(seeds))})
+        asked = cli_run.requested(["cheap.Layer"], ["adjoint"], ["float32"], "*", Settings(), 0, jobs=1)
+        asked = dataclasses.replace(asked, seeds=tuple(range(seeds)))
         tracemalloc.start()
         try:
-            tally = cli_run.verified(chosen, tmp_path / f"{seeds}.jsonl", cli_run.Manner(1))
+            tally = cli_run.verified(asked, tmp_path / f"{seeds}.jsonl")
             return tally.checks, tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -278,12 +279,15 @@ def test_results_go_to_the_record_and_nobody_holds_them(cheap, monkeypatch, tmp_
 
 
 def test_a_plan_on_gpus_has_one_worker_for_each(monkeypatch):
-    from equiharness.cli.run import Manner
+    from equiharness.cli.run import requested
+    from equiharness.harness.config import Settings
 
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     for device, width, gpus in (("cuda", 3, ("0", "1", "2")), ("cuda:1", 2, ())):
-        with Manner(jobs=0 if device == "cuda" else 2).engine(1000, device) as engine:
+        settings = dataclasses.replace(Settings(), device=device)
+        request = requested([], [], [], "*", settings, 1, jobs=0 if device == "cuda" else 2)
+        with request.engine(1000) as engine:
             assert (engine.width, engine.executor.gpus) == (width, gpus)
 
 

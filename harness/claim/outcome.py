@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..records.lines import Attachment
 from ..trees import Tree, leaves
 from ..verdict.result import CheckResult, Reason, Verdict
-from .claim import Claim
+
+if TYPE_CHECKING:
+    from .claim import Claim
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A result, its picture, and the error that the layer raised."""
+    """The outcome of a check: a result, its picture, and the error that the layer raised.
+
+    Runs and searches keep no error: it stays in the process that made the check.
+    """
 
     result: CheckResult
     picture: Attachment | None = None

@@ -86,6 +86,7 @@ class EndLine(Data):
     kind: Literal["end"] = "end"
     seconds: float
     seconds_in_layers: float
+    seconds_building: float = 0.0
     counts: dict[str, int]
     #: State of the machine at the end of a run of measurements: load, clocks, temperature.
     state: dict[str, Any] = Field(default_factory=dict)

@@ -59,7 +59,7 @@ def merge(paths: Sequence[Path], writer_of: Callable[[RunLine], RecordWriter], c
         for path, line in _distinct(paths, index):
             tally.add(line.result, line.position, writer.write(_with_picture(line, path, pictures[path], writer)))
         if tally.checks == planned:
-            writer.write(EndLine(seconds=seconds, seconds_in_layers=tally.seconds_in_layers, counts=tally.counts))
+            writer.write(tally.end(seconds))
     finally:
         writer.close()
     return Merged(tally, planned, planned - tally.checks, seconds)
@@ -132,7 +132,7 @@ def _distinct(paths: Sequence[Path], index: array[int]) -> Iterator[tuple[Path, 
 
 def _essence(result: CheckResult) -> dict[str, Any]:
     """The data of a result without its times and the name of its picture."""
-    return result.model_dump(exclude={"seconds", "seconds_in_layer", "attachment", "parts"})
+    return result.model_dump(exclude={"seconds", "seconds_in_layer", "seconds_building", "attachment", "parts"})
 
 
 def _pictures(path: Path) -> dict[str, int]:

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterator
 
 from ..verdict.result import CheckResult, Verdict
+from .lines import EndLine
 
 #: A run of at most this many checks shows all of them in full, passing and expected ones too: they fit on a screen.
 FEW = 3
@@ -20,7 +21,7 @@ class Tally:
         self.failing = 0
         self.warned = 0
         self.declared = 0
-        self.seconds_in_layers = 0.0
+        self.seconds_in_layers = self.seconds_building = 0.0
         #: Position in the plan and offset in the record of each failure, one after the other: 16 bytes a failure.
         self._failures = array("q")
         #: The same numbers for the first checks, whatever their verdicts.
@@ -41,6 +42,7 @@ class Tally:
         self.warned += label == "WARN"
         self.declared += label == "EXPECTED"
         self.seconds_in_layers += result.seconds_in_layer
+        self.seconds_building += result.seconds_building
         if result.fails and offset >= 0:
             self._failures.extend((position, offset))
         if self.checks <= FEW and offset >= 0:
@@ -53,6 +55,15 @@ class Tally:
     def shown(self) -> Iterator[int]:
         """Offsets of the lines to show in full: every check of a run of at most FEW checks, else the failures."""
         return _offsets(self._first) if self.checks <= FEW else self.failures()
+
+    def end(self, seconds: float) -> EndLine:
+        """The last line of a record with these counts, of a run of this many seconds."""
+        return EndLine(
+            seconds=seconds,
+            seconds_in_layers=self.seconds_in_layers,
+            seconds_building=self.seconds_building,
+            counts=self.counts,
+        )
 
     def exit_code(self, *, strict: bool = False) -> int:
         """0 all hold or deviate as declared; 1 a claim fails or a declared deviation is gone; 3 nothing was checked."""

@@ -8,33 +8,27 @@ from __future__ import annotations
 import fnmatch
 import functools
 import itertools
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..adapters import registry
 from ..adapters.adapter import Case, Feature, Implementation, lacking
-from ..errors import MissingDependencyError, UsageError, unknown
-from ..installed import resolve
+from ..adapters.making import make_check, named, unmeasured
+from ..claim.outcome import Outcome
+from ..errors import UsageError, unknown
 from ..precisions import PLANNED
-from ..records.lines import Attachment
 from ..records.tally import Tally
 from ..verdict.codes import Code, Verdict
 from ..verdict.result import CheckResult, Reason
-from .plan import Block, Check, Plan, Suite
+from .plan import Check, Plan, Suite
+
+if TYPE_CHECKING:
+    from ..claim.claim import Claim
 
 #: Codes of reasons for which no layer could have failed in the configuration.
 PROVE_NOTHING = (Code.VACUOUS, Code.CONTROL)
-
-
-@dataclass(frozen=True, slots=True)
-class CheckOutcome:
-    """The outcome of one check: a result and its picture."""
-
-    result: CheckResult
-    attachment: Attachment | None = None
 
 
 def plan(
@@ -45,7 +39,7 @@ def plan(
     once: Collection[str] = (),
     seedless: Collection[str] = (),
     needs: Mapping[str, Feature] = MappingProxyType({}),
-    named: Collection[str] = (),
+    named_properties: Collection[str] = (),
     together: Collection[str] = (),
     dtypes: Sequence[str] = PLANNED,
     cases: str = "*",
@@ -66,8 +60,8 @@ def plan(
         once: properties to plan in the first dtype only.
         seedless: properties to plan, for each case, with the first seed only that has this case.
         needs: the feature of a claim that a property needs; it is not planned for cases that lack the feature.
-        named: properties that the user asked for by name. If one of them applies to no case, it is planned for the
-            first case: the result states why it does not apply.
+        named_properties: properties that the user asked for by name. If one of them applies to no case, it is planned
+            for the first case: the result states why it does not apply.
         together: properties whose checks one worker makes, because each starts a compiler in its process.
         dtypes: working precisions.
         cases: glob pattern on case names, or the whole name of any configuration that an adapter can build.
@@ -85,34 +79,35 @@ def plan(
         skipped = {*(once if dtype != dtypes[0] else ()), *(seedless if again else ())}
         return tuple(name for name in properties if name not in skipped and needs.get(name) not in lacks)
 
-    def blocks(adapter: Implementation) -> Iterator[Block]:
+    def claims(adapter: Implementation) -> Iterator[tuple[Check, tuple[str, ...]]]:
         known: set[str] = set()
         for seed, chosen, more in _configurations(adapter, cases, seeds, drawn):
             for case in (*chosen, *more):
                 lacks = lacking(adapter, case)
                 for dtype in dtypes:
                     chosen_properties = wanted_properties(dtype, lacks, again=case.name in known)
-                    yield Block(
-                        adapter.name, case, chosen_properties, dtype, device, seed, threads, suite, case in more, whole
+                    check = Check(
+                        adapter.name, case, "", dtype, device, seed, threads, suite, drawn=case in more, whole=whole
                     )
+                    yield check, chosen_properties
             known.update(case.name for case in (*chosen, *more))
 
-    def every_block() -> Iterator[Block]:
-        first: Block | None = None
+    def every_claim() -> Iterator[tuple[Check, tuple[str, ...]]]:
+        first: Check | None = None
         applied: set[str] = set()
         for adapter in list(matching(names)):
-            made = blocks(adapter)
+            made = claims(adapter)
             if adapter.version is None:
-                made = (replace(block, properties=tuple(properties[:1])) for block in itertools.islice(made, 1))
-            for block in made:
-                first = first or block
-                applied.update(block.properties)
-                yield block
-        absent = tuple(name for name in properties if name in named and name not in applied)
+                made = ((check, tuple(properties[:1])) for check, _ in itertools.islice(made, 1))
+            for check, chosen_properties in made:
+                first = first or check
+                applied.update(chosen_properties)
+                yield check, chosen_properties
+        absent = tuple(name for name in properties if name in named_properties and name not in applied)
         if first is not None and absent:
-            yield replace(first, properties=absent)
+            yield first, absent
 
-    return Plan(every_block(), together)
+    return Plan(every_claim(), together)
 
 
 def _configurations(
@@ -173,24 +168,21 @@ def _matches(name: str, pattern: str) -> bool:
     return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
-def run_check(check: Check) -> CheckOutcome:
+def run_check(check: Check) -> Outcome:
     """Rebuild the claim and check one property. An exception becomes the verdict CRASHED or SKIPPED."""
-    start = time.perf_counter()
-    try:
+
+    def build() -> Claim:
         _set_threads(check.threads)
-        claim = _claim(
+        return _claim(
             check.implementation, _ByName(check.case), check.device, check.dtype, check.seed, check.whole, check.joint
         )
-        outcome = resolve(check.suite)(check.property, claim)
-    except MissingDependencyError as error:
-        return unmeasured(check, Verdict.SKIPPED, Code.NOT_INSTALLED, str(error), since=start)
-    except Exception as error:
-        return unmeasured(check, Verdict.CRASHED, Code.CRASHED, f"{type(error).__name__}: {error}", since=start)
-    attachment = outcome.picture
-    if attachment is not None:
-        attachment = attachment.model_copy(update={"id": check.id})
+
+    outcome = make_check(check.property, check.suite, build, dtype=check.dtype, device=check.device)
+    picture = outcome.picture
+    if picture is not None:
+        picture = picture.model_copy(update={"id": check.id})
     result = _drawn_result(outcome.result) if check.drawn else outcome.result
-    return CheckOutcome(_named(check, result, start, attached=attachment is not None), attachment)
+    return Outcome(_identified(check, result, attached=picture is not None), picture)
 
 
 def _drawn_result(result: CheckResult) -> CheckResult:
@@ -202,48 +194,20 @@ def _drawn_result(result: CheckResult) -> CheckResult:
     return result.model_copy(update={"verdict": Verdict.SKIPPED, "reason": reason})
 
 
-def unmeasured(check: Check, verdict: Verdict, code: Code, message: str, *, since: float | None = None) -> CheckOutcome:
-    """The outcome of a check without numbers.
-
-    Args:
-        check: the check.
-        verdict: SKIPPED, CRASHED or TIMED_OUT.
-        code: code of the reason.
-        message: message of the reason, in a sentence or two.
-        since: value of `time.perf_counter` when the check began.
-    """
-    result = CheckResult(
-        property=check.property,
-        verdict=verdict,
-        reason=Reason(code=code, message=message),
-        dtype=check.dtype,
-        device=check.device,
-    )
-    return CheckOutcome(_named(check, result, time.perf_counter() if since is None else since, attached=False))
+def lost(check: Check, verdict: Verdict, code: Code, message: str) -> Outcome:
+    """The outcome of a check whose process is gone: CRASHED or TIMED_OUT, without numbers."""
+    outcome = unmeasured(check.property, verdict, code, message, dtype=check.dtype, device=check.device)
+    return Outcome(_identified(check, outcome.result, attached=False))
 
 
-def _named(check: Check, result: CheckResult, start: float, *, attached: bool) -> CheckResult:
-    """The result with the fields that identify its check."""
-    return result.model_copy(
-        update={
-            **_declared(check),
-            "implementation": check.implementation,
-            "case": check.case.name,
-            "seed": check.seed,
-            "reproduce": check.command,
-            "attachment": check.id if attached else "",
-            "seconds": time.perf_counter() - start if not result.seconds else result.seconds,
-        }
-    )
-
-
-def _declared(check: Check) -> dict[str, Any]:
-    """The deviation that the adapter declares for this check, as fields of its result."""
+def _identified(check: Check, result: CheckResult, *, attached: bool) -> CheckResult:
+    """The result with the fields that identify its check, and the deviation that its adapter declares."""
+    more: dict[str, Any] = {"reproduce": check.command, "attachment": check.id if attached else ""}
     try:
-        adapter = registry.find(check.implementation)
+        result = named(result, registry.find(check.implementation), check.case, check.seed)
     except UsageError:  # there is no such adapter; the result's message states it
-        return {}
-    return adapter.declared(check.property, check.case, dtype=check.dtype, device=check.device)
+        more |= {"implementation": check.implementation, "case": check.case.name, "seed": check.seed}
+    return result.model_copy(update=more)
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,7 +226,7 @@ class _ByName:
 @functools.lru_cache(maxsize=1)
 def _claim(
     implementation: str, case: _ByName, device: str, dtype: str, seed: int, whole: bool = False, joint: bool = False
-) -> Any:
+) -> Claim:
     """The claim of a check. The last claim is cached: checks of one claim are successive, and building is slow."""
     adapter = registry.find(implementation)
     adapter.require()

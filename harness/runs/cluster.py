@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
+from ..claim.outcome import Outcome
 from ..errors import MissingDependencyError, UsageError
 from ..installed import distribution_version
 from ..records.environment import LIBRARIES, source_digest
-from .checks import CheckOutcome, unmeasured
+from .checks import lost
 from .plan import Check
 from .pool import Pool, cores, gpus_for
 from .scheduling import Engine, LostCheckError, run_slice
@@ -208,13 +209,13 @@ class CheckProcesses:
         if self.pool is not None:
             self.pool.shutdown(wait=False, cancel_futures=True)
 
-    def run(self, check: Check) -> CheckOutcome:
+    def run(self, check: Check) -> Outcome:
         """Make one check in a separate process."""
         assert self.pool is not None
         try:
-            outcomes: list[CheckOutcome] = self.pool.submit_near(check.case_key, run_checks, (check,)).result()
+            outcomes: list[Outcome] = self.pool.submit_near(check.case_key, run_checks, (check,)).result()
         except LostCheckError as error:
-            return unmeasured(check, error.verdict, error.code, error.message)
+            return lost(check, error.verdict, error.code, error.message)
         return outcomes[0]
 
 
@@ -224,7 +225,7 @@ def _plugin(distributed: Any, name: str, limit: float | None, gpus: Mapping[str,
     return kind(name, limit, gpus, width)
 
 
-def run_there(checks: Sequence[Check], name: str) -> list[CheckOutcome]:
+def run_there(checks: Sequence[Check], name: str) -> list[Outcome]:
     """Make a slice of checks. This call is sent to the workers of the cluster."""
     from distributed import get_worker
 

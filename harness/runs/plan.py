@@ -1,6 +1,6 @@
 """The plan of a run: which checks to make, in what order, and a digest that identifies the plan.
 
-Checks are stored grouped by claim to save memory.
+A plan stores one check of each claim with the names of all its properties, to save memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import re
 import shlex
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, overload
 
 from ..adapters.adapter import Case
@@ -65,52 +65,6 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """The checks of one claim. One worker process makes them one after another, so that it builds the claim once.
-
-    The blocks of one case are successive in a plan and differ in dtype. One worker process makes them too: libraries
-    cache what they compute for a configuration, and that serves every precision.
-    """
-
-    implementation: str
-    case: Case
-    properties: tuple[str, ...]
-    dtype: str
-    device: str = "cpu"
-    seed: int = 0
-    threads: int = 0
-    suite: Suite = ""
-    drawn: bool = False
-    whole: bool = False
-
-    def check(self, index: int) -> Check:
-        """The check at an index of the block."""
-        return Check(
-            self.implementation,
-            self.case,
-            self.properties[index],
-            self.dtype,
-            self.device,
-            self.seed,
-            self.threads,
-            self.suite,
-            self.drawn,
-            self.whole,
-            len(self.properties) > 1,
-        )
-
-    @builtins.property
-    def case_key(self) -> tuple[Any, ...]:
-        """Identifies the case of the block: equal for the blocks of its other precisions."""
-        return self.check(0).case_key
-
-    def data(self) -> list[Any]:
-        """The data that identify the block."""
-        what = [self.implementation, self.case.name, self.properties, self.dtype]
-        return [*what, self.device, self.seed, self.threads, self.suite, *(["whole"] if self.whole else [])]
-
-
-@dataclass(frozen=True, slots=True)
 class Task:
     """Checks that remain to be made and that one worker should make, with their positions in the plan.
 
@@ -158,25 +112,29 @@ WHOLE = Shard()
 
 
 class Plan(Sequence[Check]):
-    """The checks of a run in their order. The plan stores blocks, and creates a check when it is accessed.
+    """The checks of a run in their order. The plan stores claims, and creates a check when it is accessed.
+
+    The claims of one case are successive and differ in dtype. One worker process makes their checks, one after another:
+    it builds each claim once, and libraries cache what they compute for a configuration, which serves every precision.
 
     Args:
-        blocks: the claims, each with its properties.
+        claims: for each claim one of its checks, and the names of the properties to check.
         together: properties whose checks are one task, whatever their cases, because each worker process that makes one
             of them first starts a compiler.
 
     Example:
-        >>> plan = Plan([Block("a.Layer", Case.of(size=n), ("adjoint", "parity"), "float32") for n in (3, 5)])
+        >>> claims = [(Check("a.Layer", Case.of(size=n), "", "float32"), ("adjoint", "parity")) for n in (3, 5)]
+        >>> plan = Plan(claims)
         >>> len(plan), plan[2].case.name, plan[-1].property
         (4, 'size=5', 'parity')
         >>> [task.positions for task in plan.tasks(Shard(2, 2))]
         [(2, 3)]
     """
 
-    def __init__(self, blocks: Iterable[Block], together: Collection[str] = ()) -> None:
-        self.blocks = tuple(block for block in blocks if block.properties)
-        self.together = frozenset(together)
-        self._starts = list(itertools.accumulate((len(b.properties) for b in self.blocks), initial=0))
+    def __init__(self, claims: Iterable[tuple[Check, Sequence[str]]], together: Collection[str] = ()) -> None:
+        self._claims = tuple((check, tuple(names)) for check, names in claims if names)
+        self._together = frozenset(together)
+        self._starts = list(itertools.accumulate((len(names) for _, names in self._claims), initial=0))
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -192,17 +150,22 @@ class Plan(Sequence[Check]):
         if not 0 <= position < len(self):
             raise IndexError(index)
         number = bisect.bisect_right(self._starts, position) - 1
-        return self.blocks[number].check(position - self._starts[number])
+        return self._check(number, position - self._starts[number])
+
+    def _check(self, number: int, index: int) -> Check:
+        """The check of a claim and one of its properties, by their positions."""
+        check, names = self._claims[number]
+        return replace(check, property=names[index], joint=len(names) > 1)
 
     def size(self, shard: Shard = WHOLE) -> int:
         """Number of checks of a shard."""
-        return sum(len(block.properties) for case in self._dealt(shard) for _, block in case)
+        return sum(len(self._claims[number][1]) for case in self._dealt(shard) for number in case)
 
     def positions(self, shard: Shard = WHOLE) -> Iterator[int]:
         """Positions of the checks of a shard, in order."""
         for case in self._dealt(shard):
-            for start, block in case:
-                yield from range(start, start + len(block.properties))
+            for number in case:
+                yield from range(self._starts[number], self._starts[number + 1])
 
     def tasks(self, shard: Shard = WHOLE, done: Sequence[int] = b"") -> Iterator[Task]:
         """The remaining tasks, case by case. Each task is created when it is needed.
@@ -214,36 +177,37 @@ class Plan(Sequence[Check]):
             shard: the part of the plan.
             done: for each position, whether its check is done; positions beyond its end are not done.
         """
-        if self.together:
-            kept = (block for case in self._dealt(shard) for block in case)
-            yield from self._task(kept, done, tuple(self.together), together=True)
+        if self._together:
+            kept = (number for case in self._dealt(shard) for number in case)
+            yield from self._task(kept, done, tuple(self._together), together=True)
         for case in self._dealt(shard):
-            yield from self._task(case, done, case[0][1].case_key, together=False)
+            yield from self._task(case, done, self._claims[case[0]][0].case_key, together=False)
 
-    def _task(
-        self, blocks: Iterable[tuple[int, Block]], done: Sequence[int], key: Hashable, *, together: bool
-    ) -> Iterator[Task]:
-        """The task of what remains of some blocks: of the properties that are kept together, or of the others."""
+    def _task(self, numbers: Iterable[int], done: Sequence[int], key: Hashable, *, together: bool) -> Iterator[Task]:
+        """The task of what remains of some claims: of the properties that are kept together, or of the others."""
         positions: list[int] = []
         checks: list[Check] = []
-        for start, block in blocks:
-            for i, name in enumerate(block.properties):
-                if (name in self.together) is together and (start + i >= len(done) or not done[start + i]):
-                    positions.append(start + i)
-                    checks.append(block.check(i))
+        for number in numbers:
+            for i, name in enumerate(self._claims[number][1]):
+                position = self._starts[number] + i
+                if (name in self._together) is together and (position >= len(done) or not done[position]):
+                    positions.append(position)
+                    checks.append(self._check(number, i))
         if checks:
             yield Task(tuple(positions), tuple(checks), key)
 
-    def _dealt(self, shard: Shard) -> Iterator[list[tuple[int, Block]]]:
-        """The blocks of each case of a shard, with the position at which each block begins."""
-        numbered = zip(self._starts, self.blocks, strict=False)
-        cases = (list(blocks) for _, blocks in itertools.groupby(numbered, key=lambda pair: pair[1].case_key))
+    def _dealt(self, shard: Shard) -> Iterator[list[int]]:
+        """The numbers of the claims of each case of a shard."""
+        numbers = range(len(self._claims))
+        cases = (list(case) for _, case in itertools.groupby(numbers, key=lambda n: self._claims[n][0].case_key))
         return itertools.islice(cases, shard.index - 1, None, shard.count)
 
     @property
     def digest(self) -> str:
         """Identifies the plan: equal for equal checks in equal order."""
         known = hashlib.sha256()
-        for block in self.blocks:
-            known.update(json.dumps(block.data()).encode() + b"\n")
+        for check, names in self._claims:
+            data = [check.implementation, check.case.name, names, check.dtype, check.device, check.seed]
+            data += [check.threads, check.suite, *(["whole"] if check.whole else [])]
+            known.update(json.dumps(data).encode() + b"\n")
         return known.hexdigest()[:16]

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
+from ..claim.outcome import Outcome
 from ..errors import EquiharnessError, UsageError
 from ..verdict.codes import Code, Verdict
-from .checks import CheckOutcome, run_check, unmeasured
+from .checks import lost, run_check
 from .plan import Check, Task
 
 #: Seconds after which a call of several checks returns its finished results. A record reaches the disk once a second. A
@@ -40,7 +41,7 @@ class ExecutorLostError(UsageError):
     """The executor itself failed. The run ends, and its record can be resumed."""
 
 
-def run_slice(checks: Sequence[Check], run: Callable[[Check], CheckOutcome] = run_check) -> list[CheckOutcome]:
+def run_slice(checks: Sequence[Check], run: Callable[[Check], Outcome] = run_check) -> list[Outcome]:
     """Make checks one after another until the time of a slice is up, at least the first."""
     begin, outcomes = time.perf_counter(), []
     for check in checks:
@@ -84,7 +85,7 @@ class Engine:
         return self.executor.submit(self.call, checks)
 
 
-def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tuple[int, CheckOutcome]]:
+def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tuple[int, Outcome]]:
     """Outcomes in the order in which they finish, each with the position of its check in the plan.
 
     Args:
@@ -99,8 +100,8 @@ def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tupl
             for position, check in zip(task.positions, task.checks, strict=True):
                 yield position, run_check(check)
         return
-    finished: SimpleQueue[Future[list[CheckOutcome]]] = SimpleQueue()
-    running: dict[Future[list[CheckOutcome]], Task] = {}
+    finished: SimpleQueue[Future[list[Outcome]]] = SimpleQueue()
+    running: dict[Future[list[Outcome]], Task] = {}
     waiting = iter(tasks)
 
     def send(task: Task) -> None:
@@ -121,15 +122,15 @@ def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tupl
             task = running.pop(future)
             outcomes = _outcomes(engine, future, task)
             following = task.after(len(outcomes)) or next(waiting, None)
-            lost: ExecutorLostError | None = None
+            failure: ExecutorLostError | None = None
             try:
                 if following is not None:
                     send(following)  # before the outcomes are written: the worker does not wait for the disk
             except ExecutorLostError as error:
-                lost = error
+                failure = error
             yield from zip(task.positions, outcomes, strict=False)
-            if lost is not None:
-                raise lost
+            if failure is not None:
+                raise failure
     except ExecutorLostError:
         for future, task in running.items():  # results that other workers have finished are valid
             if future.done() and not future.cancelled() and future.exception() is None:
@@ -140,11 +141,11 @@ def stream(tasks: Iterable[Task], engine: Engine | None = None) -> Iterator[tupl
             future.cancel()
 
 
-def _outcomes(engine: Engine, future: Future[list[CheckOutcome]], task: Task) -> list[CheckOutcome]:
+def _outcomes(engine: Engine, future: Future[list[Outcome]], task: Task) -> list[Outcome]:
     try:
         return future.result()
     except LostCheckError as error:
-        return [unmeasured(task.checks[0], error.verdict, error.code, error.message)]
+        return [lost(task.checks[0], error.verdict, error.code, error.message)]
     except UsageError:
         raise
     except (Exception, CancelledError) as error:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
+from ..claim.outcome import Outcome
 from ..verdict.codes import Verdict
-from .checks import CheckOutcome
 from .plan import Check
 from .scheduling import run_slice
 
@@ -86,7 +86,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def run_checks(checks: Sequence[Check]) -> list[CheckOutcome] | Retiring:
+def run_checks(checks: Sequence[Check]) -> list[Outcome] | Retiring:
     """Make checks. If their device no longer works, the answer retires the worker process."""
     outcomes = run_slice(checks)
     broken = any(o.result.verdict is Verdict.CRASHED and not answers(o.result.device) for o in outcomes)

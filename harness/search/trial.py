@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from ..adapters.adapter import Case, Implementation
-from ..errors import MissingDependencyError, UsageError
-from ..installed import resolve
-from ..verdict.codes import Code, Verdict
-from ..verdict.result import CheckResult, Reason
+from ..adapters.making import make_check, named
+from ..errors import UsageError
+from ..verdict.codes import Verdict
+from ..verdict.result import CheckResult
 
 if TYPE_CHECKING:
     from ..claim.claim import Claim
@@ -139,19 +139,13 @@ def run_trial(adapter: Implementation, trial: Trial, suite: str) -> CheckResult:
         trial: the trial.
         suite: "module:function" that checks one property of one claim.
     """
-    try:
+
+    def build() -> Claim:
         claim = adapter.build(trial.case, device=trial.device, dtype=trial.dtype, seed=trial.seed)
-        outcome = resolve(suite)(trial.property, focused(claim, trial))
-        result: CheckResult = outcome.result
-    except MissingDependencyError as error:
-        reason = Reason(code=Code.NOT_INSTALLED, message=str(error))
-        result = CheckResult(property=trial.property, verdict=Verdict.SKIPPED, reason=reason, dtype=trial.dtype)
-    except Exception as error:
-        reason = Reason(code=Code.CRASHED, message=f"{type(error).__name__}: {error}")
-        result = CheckResult(property=trial.property, verdict=Verdict.CRASHED, reason=reason, dtype=trial.dtype)
-    declared = adapter.declared(trial.property, trial.case, dtype=trial.dtype, device=trial.device)
-    named = {"implementation": adapter.name, "case": trial.case.name, "seed": trial.seed}
-    return result.model_copy(update={**named, **declared})
+        return focused(claim, trial)
+
+    outcome = make_check(trial.property, suite, build, dtype=trial.dtype, device=trial.device)
+    return named(outcome.result, adapter, trial.case, trial.seed)
 
 
 def focused(claim: Claim, trial: Trial) -> Claim:

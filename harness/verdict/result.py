@@ -87,7 +87,8 @@ class CheckResult(Data):
     is the largest error that rounding explains; ratio = error / bound; power = error of the best wrong action / bound;
     seen is E_p, the error in the working precision; precision is P, the loss of that precision alone. Where the
     adapter declares a deviation for this check, ``expected_verdict`` is the declared verdict and ``expected`` is the
-    declared reason.
+    declared reason. seconds is the time of the check, seconds_in_layer its part inside the layer, and seconds_building
+    the time before it in which the claim was built: 0 where an earlier check of the same claim built it.
     """
 
     property: str
@@ -121,6 +122,7 @@ class CheckResult(Data):
     gain: float | None = None
     seconds: float = 0.0
     seconds_in_layer: float = 0.0
+    seconds_building: float = 0.0
     reproduce: str = ""
     attachment: str = ""
     parts: tuple[CheckResult, ...] = Field(default=())

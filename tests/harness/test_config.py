@@ -25,10 +25,10 @@ def test_settings_are_read_and_later_ones_win(tmp_path):
 
 @pytest.mark.parametrize("name", DTYPES)
 def test_every_dtype_of_a_setting_is_one_of_a_run(tmp_path, name):
-    from equiharness.cli.run import selection
+    from equiharness.cli.run import requested
 
     settings = read_settings(project(tmp_path, f"[tool.equiharness]\ndtype = '{name}'\n"))
-    assert selection(None, None, settings.dtype, "*", settings, 1).dtypes == (name,)
+    assert requested(None, None, settings.dtype, "*", settings, 1).dtypes == (name,)
     assert name in TIMED
 
 

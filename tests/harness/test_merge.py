@@ -7,12 +7,12 @@ from equiharness.harness.records.lines import RunLine, attachments_path
 from equiharness.harness.records.merge import merge
 from equiharness.harness.records.reading import read_run
 from equiharness.harness.records.writing import RecordWriter
-from equiharness.harness.runs.plan import WHOLE, Block, Plan, Shard
+from equiharness.harness.runs.plan import WHOLE, Check, Plan, Shard
 from equiharness.harness.runs.resume import identity, read_state
 from equiharness.harness.verdict.codes import Code
 from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
-PLAN = Plan([Block("x.Layer", Case.of(n=n), ("a", "b"), "float32") for n in range(7)])
+PLAN = Plan([(Check("x.Layer", Case.of(n=n), "", "float32"), ("a", "b")) for n in range(7)])
 
 
 def header(shard=WHOLE, **changes):

@@ -50,7 +50,7 @@ def test_what_a_case_lacks_is_not_planned():
 
 
 def test_what_was_named_and_applies_nowhere_is_planned_once():
-    options = {"suite": SUITE, "needs": {"parity": Feature.TWINS}, "named": ["parity"]}
+    options = {"suite": SUITE, "needs": {"parity": Feature.TWINS}, "named_properties": ["parity"]}
     checks = plan(["torch.nn.*"], ["equivariance", "parity"], **options)
     assert [(c.property, c.dtype) for c in checks if c.property == "parity"] == [("parity", "float32")]
     elsewhere = plan(["torch.nn.*", LAYER], ["equivariance", "parity"], **options)

@@ -9,11 +9,11 @@ from equiharness.harness.errors import RecordError
 from equiharness.harness.records.lines import EndLine, RunLine, attachments_path
 from equiharness.harness.records.reading import line_at, read_run
 from equiharness.harness.records.writing import RecordWriter
-from equiharness.harness.runs.plan import WHOLE, Block, Plan, Shard
+from equiharness.harness.runs.plan import WHOLE, Check, Plan, Shard
 from equiharness.harness.runs.resume import identity, read_state, reopen, require_same, shard_of
 from equiharness.harness.verdict.result import CheckResult, Reason, Verdict
 
-PLAN = Plan([Block("x.Layer", Case.of(n=n), ("a", "b"), "float32") for n in range(5)])
+PLAN = Plan([(Check("x.Layer", Case.of(n=n), "", "float32"), ("a", "b")) for n in range(5)])
 VERSIONS = {"torch": "2.13.0", "equiharness": "0.1.0"}
 OURS = identity(PLAN, WHOLE, {"names": ["x"]}, "source")
 HEADER = RunLine(

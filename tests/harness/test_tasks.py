@@ -1,18 +1,19 @@
 """Plans are small, have one name, and are dealt out whole."""
 
+import itertools
 import tracemalloc
 
 import pytest
 from equiharness.harness.adapters.adapter import Case
 from equiharness.harness.errors import UsageError
 from equiharness.harness.runs.checks import plan
-from equiharness.harness.runs.plan import Block, Plan, Shard
+from equiharness.harness.runs.plan import Check, Plan, Shard
 
 SUITE = "cheap:run_property"
 
 
 def made(cases, properties=("a", "b", "c"), **changes):
-    return Plan(Block("x.Layer", Case.of(size=n), properties, "float32", **changes) for n in cases)
+    return Plan((Check("x.Layer", Case.of(size=n), "", "float32", **changes), properties) for n in cases)
 
 
 def test_a_plan_is_the_sequence_of_its_checks():
@@ -32,8 +33,8 @@ def test_checks_of_one_claim_are_one_task():
 
 
 def two_dtypes(cases, properties=("a", "b", "c"), together=()):
-    blocks = [Block("x.Layer", Case.of(size=n), properties, dtype) for n in cases for dtype in ("float32", "float64")]
-    return Plan(blocks, together)
+    pairs = itertools.product(cases, ("float32", "float64"))
+    return Plan([(Check("x.Layer", Case.of(size=n), "", dtype), properties) for n, dtype in pairs], together)
 
 
 def test_both_precisions_of_a_case_are_one_task_and_lie_in_one_shard():

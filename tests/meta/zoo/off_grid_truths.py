@@ -18,7 +18,7 @@ NOTHING = 1e-6
 
 
 @dataclass(frozen=True)
-class Measured:
+class Errors:
     """Errors of one layer.
 
     Args:
@@ -95,12 +95,12 @@ class Waves:
         return self.amplitudes.sum(1).real[(..., *[None] * len(shape))].expand(-1, -1, *shape).contiguous()
 
 
-def place(made):
+def place(pieces):
     """Where the output is read: the index of the point nearest to the middle, and its place q in the input."""
-    if not hasattr(made.target.domain, "shape"):
-        return None, [0.0] * made.source.group.dim
-    n, m = made.source.domain.shape[0], made.target.domain.shape[0]
-    return m // 2, [(0.0 if m % 2 else n / m / 2)] * made.source.group.dim
+    if not hasattr(pieces.target.domain, "shape"):
+        return None, [0.0] * pieces.source.group.dim
+    n, m = pieces.source.domain.shape[0], pieces.target.domain.shape[0]
+    return m // 2, [(0.0 if m % 2 else n / m / 2)] * pieces.source.group.dim
 
 
 def root(values):
@@ -120,80 +120,80 @@ def matrix(field, g):
 class Reading:
     """A layer's output at one point, block by block: [samples, components] each."""
 
-    def __init__(self, made):
-        self.made, (self.index, self.q) = made, place(made)
-        self.sizes = [rep.dim for rep in made.target.fibre.blocks]
+    def __init__(self, pieces):
+        self.pieces, (self.index, self.q) = pieces, place(pieces)
+        self.sizes = [rep.dim for rep in pieces.target.fibre.blocks]
 
     def __call__(self, x):
         with torch.no_grad():
-            y = self.made.function(x)
-        y = y if self.index is None else y[(..., *[self.index] * self.made.source.group.dim)]
+            y = self.pieces.function(x)
+        y = y if self.index is None else y[(..., *[self.index] * self.pieces.source.group.dim)]
         return y.split(self.sizes, 1)
 
 
-def nearest_wrong(made, read, waves, g, others, y, flat):
+def nearest_wrong(pieces, read, waves, g, others, y, flat):
     """For every block, the smallest error of a wrong action that changes anything: (error of the claim, that).
 
     An invariant block has no wrong action of its own. There a wrong action on the source counts, and what filters would
     differ by that have nothing but their sum in common: the distances of both outputs from those on constants.
     """
     u = read(waves.moved(g, g))
-    rho, scale = blocks(made.target, g), max(map(root, y))
-    wrong = [blocks(made.target, k) for k in others]
+    rho, scale = blocks(pieces.target, g), max(map(root, y))
+    wrong = [blocks(pieces.target, k) for k in others]
     mixed = None
     for j in range(len(u)):
-        found = [root(u[j] - y[j] @ w[j].T) for w in wrong if (w[j] - rho[j]).abs().max() > 1e-9]
-        if not found:
+        errors = [root(u[j] - y[j] @ w[j].T) for w in wrong if (w[j] - rho[j]).abs().max() > 1e-9]
+        if not errors:
             if mixed is None:
-                differ = [k for k in others if not torch.allclose(matrix(made.source, k), matrix(made.source, g))]
+                differ = [k for k in others if not torch.allclose(matrix(pieces.source, k), matrix(pieces.source, g))]
                 mixed = [read(waves.moved(g, k)) for k in differ[:6]]
-            found = [root(m[j] - y[j]) for m in mixed]
-            found.append(math.hypot(root(u[j] - flat[j]), root(y[j] - flat[j])))
-        found = [w for w in found if w > NOTHING * scale]
-        yield root(u[j] - y[j] @ rho[j].T), min(found, default=scale)
+            errors = [root(m[j] - y[j]) for m in mixed]
+            errors.append(math.hypot(root(u[j] - flat[j]), root(y[j] - flat[j])))
+        errors = [w for w in errors if w > NOTHING * scale]
+        yield root(u[j] - y[j] @ rho[j].T), min(errors, default=scale)
 
 
-def measured(made, wavelength=96.0, most=None):
+def measured(pieces, wavelength=96.0, most=None):
     """The errors of a layer on plane waves of this wavelength, in float64.
 
     Args:
-        made: the pieces of the layer.
+        pieces: the pieces of the layer.
         wavelength: in pixels.
         most: about how many elements off the grid, and on it, to look at; by default all.
     """
-    group = made.source.group
-    read = Reading(made)
+    group = pieces.source.group
+    read = Reading(pieces)
     samples = SAMPLES if group.dim == 2 else SAMPLES // 3
-    waves = Waves(made.source, read.q, wavelength, samples)
+    waves = Waves(pieces.source, read.q, wavelength, samples)
     off, on = elements_of(group)
     y, flat = read(waves.moved()), read(waves.values())
     scale = max(map(root, y))
-    big = max(scale, *(max(map(root, read(Waves(made.source, read.q, w, samples).moved()))) for w in (6.0, 12.0)))
+    big = max(scale, *(max(map(root, read(Waves(pieces.source, read.q, w, samples).moved()))) for w in (6.0, 12.0)))
     share = error = constants = 0.0
     for g in few(off, most):
         others = [k for k in (*off, *on) if k is not g] if group.order is not None else [*on, group.inverse(g)]
-        for claimed, wrong in nearest_wrong(made, read, waves, g, others, y, flat):
+        for claimed, wrong in nearest_wrong(pieces, read, waves, g, others, y, flat):
             if claimed / wrong > share:
                 share, error = claimed / wrong, claimed / scale
-        given = torch.einsum("cd,sd...->sc...", matrix(made.source, g), waves.values())
-        for u, v, rho in zip(read(given), flat, blocks(made.target, g), strict=True):
+        given = torch.einsum("cd,sd...->sc...", matrix(pieces.source, g), waves.values())
+        for u, v, rho in zip(read(given), flat, blocks(pieces.target, g), strict=True):
             constants = max(constants, root(u - v @ rho.T) / big)
     grid = max(
         root(u - v @ rho.T) / scale
         for g in few(on, most)
-        for u, v, rho in zip(read(waves.moved(g, g)), y, blocks(made.target, g), strict=True)
+        for u, v, rho in zip(read(waves.moved(g, g)), y, blocks(pieces.target, g), strict=True)
     )
-    return Measured(share, error, constants, grid)
+    return Errors(share, error, constants, grid)
 
 
-def sees_border(made):
+def sees_border(pieces):
     """Whether the point that is read depends on the outermost ring of pixels, where padding would show."""
-    index, _ = place(made)
-    x = torch.randn(made.source.tensor_shape(2), dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    index, _ = place(pieces)
+    x = torch.randn(pieces.source.tensor_shape(2), dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     inside = torch.zeros_like(x)
-    middle = (..., *[slice(1, -1)] * made.source.group.dim)
+    middle = (..., *[slice(1, -1)] * pieces.source.group.dim)
     inside[middle] = x[middle]
     with torch.no_grad():
-        ys = [made.function(v) for v in (x, inside)]
-    ys = [y if index is None else y[(..., *[index] * made.source.group.dim)] for y in ys]
+        ys = [pieces.function(v) for v in (x, inside)]
+    ys = [y if index is None else y[(..., *[index] * pieces.source.group.dim)] for y in ys]
     return not torch.equal(*ys)

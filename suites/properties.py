@@ -67,7 +67,7 @@ PROPERTIES: Mapping[str, Property] = {
     "gradcheck": Property(function="backward.finite_differences:gradcheck", once=True),
     "batch": Property(function="usage.batch:batch", by_hand=True),
     "robustness": Property(function="usage.robustness:robustness", once=True),
-    "integration": Property(function="forward.integration:integration"),
+    "integration": Property(function="forward.integration:integration", once_by_day=True),
     "composition": Property(function="usage.composition:composition", once=True, needs=Feature.SAME_FIELDS),
     "training": Property(function="usage.training:training", once=True, needs=Feature.PARAMETERS),
     "precision": Property(function="usage.precision:precision", once=True),

@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..fields.field import Field
 from ..trees import Tree, leaves, tree_map
 from .claim import Claim
-from .memo import digest, state_of
+from .memo import digest, parts_of, state_of
 from .recast import recast
 
 #: Values of inputs that are evaluated in one call; more would save no time and cost memory.
@@ -115,7 +115,23 @@ class Subject:
         y = y if claim.after is None else claim.after(y)
         outputs = [v for _, v in leaves(y) if isinstance(v, torch.Tensor)]
         self._was_double = all(v.dtype is torch.float64 for v in outputs if v.is_floating_point())
-        return tree_map(self._output, claim.target, y)
+        if key is None or claim.after is not None or not self._projects:
+            return tree_map(self._output, claim.target, y)
+
+        def projected() -> tuple[Tree, Tree]:
+            # The target stays alive with its outputs, so that no other one can get its id.
+            return tree_map(self._output, claim.target, y), claim.target
+
+        key = (*key, id(claim.target))
+        outputs_of, _ = claim.memo.put(key, projected()) if fresh else claim.memo.get(key, projected)
+        return outputs_of
+
+    @property
+    def _projects(self) -> bool:
+        """Whether outputs are projected to a band, which takes about as long as a layer."""
+        return not self.whole and any(
+            leaf.band_limited for _, leaf in leaves(self.claim.target) if isinstance(leaf, Field)
+        )
 
     def _evaluated(
         self, function: Callable[..., Any], form: str, x: Tree, *, perturbation: float = 0.0, seed: int = 0
@@ -203,17 +219,24 @@ class Subject:
         real: torch.Tensor = y.detach().double()
         return leaf.project(real) if isinstance(leaf, Field) and not self.whole else real
 
+    def _name_of(self, part: torch.nn.Module, name: str) -> str:
+        """The name of a buffer from the claim's module on."""
+        paths = (path for top in self.claim.modules for path, inner in top.named_modules() if inner is part)
+        path = next(paths, "")
+        return f"{path}.{name}" if path else name
+
     @contextlib.contextmanager
     def guarded(self) -> Iterator[list[str]]:
         """Context that collects the names of the buffers that calls changed, and restores the buffers at its end."""
-        saved = [(n, b, b.detach().clone()) for m in self.claim.modules for n, b in m.named_buffers() if b is not None]
+        parts = [(part, name, b) for part in parts_of(self.claim.modules) for name, b in part._buffers.items()]
+        saved = [(part, name, b, b.detach().clone()) for part, name, b in parts if b is not None]
         changed: list[str] = []
         try:
             yield changed
         finally:
-            for name, buffer, before in saved:
+            for part, name, buffer, before in saved:
                 if not torch.equal(torch.nan_to_num(buffer), torch.nan_to_num(before)):
-                    changed.append(name)
+                    changed.append(self._name_of(part, name))
                     with torch.no_grad():
                         buffer.copy_(before)
 

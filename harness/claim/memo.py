@@ -73,7 +73,24 @@ def digest(tree: Tree) -> str:
 def state_of(modules: Iterable[torch.nn.Module]) -> tuple[Any, ...]:
     """What of modules an output depends on: their parameters and buffers, by identity and version, and their modes."""
     found: list[Any] = []
-    for top in modules:
-        found += [(id(t), t._version, t.data_ptr()) for t in (*top.parameters(), *top.buffers())]
-        found += [part.training for part in top.modules()]
+    for part in parts_of(modules):
+        found.append(part.training)
+        for tensors in (part._parameters, part._buffers):
+            found += [(id(t), t._version, t.data_ptr()) for t in tensors.values() if t is not None]
     return tuple(found)
+
+
+def parts_of(modules: Iterable[torch.nn.Module]) -> list[torch.nn.Module]:
+    """These modules and all modules inside them, each once.
+
+    ``Module.modules`` compares modules by their hashes, and some libraries hash a module by all that is inside it.
+    """
+    found, seen = [], set()
+    pending = list(modules)[::-1]
+    while pending:
+        part = pending.pop()
+        if id(part) not in seen:
+            seen.add(id(part))
+            found.append(part)
+            pending += [inner for inner in reversed(list(part._modules.values())) if inner is not None]
+    return found

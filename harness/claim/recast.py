@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from .memo import parts_of
+
 _COMPLEX = {torch.float64: torch.complex128, torch.float32: torch.complex64}
 #: Every dtype that has a precision.
 _INEXACT = tuple(
@@ -152,7 +154,7 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 def _holding(modules: Sequence[torch.nn.Module], stand_ins: Mapping[torch.Tensor, torch.Tensor]) -> Iterator[None]:
     """Context in which modules hold stand-ins in place of their parameters."""
     by_id = {id(p): leaf for p, leaf in stand_ins.items()}
-    places = [(m._parameters, n, p) for top in modules for m in top.modules() for n, p in m._parameters.items()]
+    places = [(m._parameters, n, p) for m in parts_of(modules) for n, p in m._parameters.items()]
     try:
         for held, name, parameter in places:
             if id(parameter) in by_id:

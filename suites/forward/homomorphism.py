@@ -7,9 +7,10 @@ On spherical signals a_e is the projection on the band, v lies in the band, and 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,38 +40,74 @@ def defect(claim: Claim, x: Tree, y: Tree, elements: Sequence[Element]) -> float
     pairs = [(g, moving[(i + 1) % len(moving)]) for i, g in enumerate(moving[:QUICK_PAIRS])]
     # Only generators that do not commute can distinguish a_g a_h = a_gh from a_g a_h = a_hg.
     pairs += itertools.permutations([g for g in claim.group.generators if claim.exact(g)], 2)
-    sides = _sides(claim, x, y)
-    return max((_known_defect(claim, leaf, v[:1], g, h) for leaf, v in sides for g, h in pairs), default=0.0)
+    sides = [_Action(claim, leaf, v[:1]) for leaf, v in _sides(claim, x, y)]
+    return max((_known_defect(claim, side, g, h) for side in sides for g, h in pairs), default=0.0)
 
 
-def _known_defect(claim: Claim, leaf: Any, v: torch.Tensor, g: Element, h: Element) -> float:
+def _known_defect(claim: Claim, side: _Action, g: Element, h: Element) -> float:
     """The defect of a pair; the properties of a claim share it, because a field's linear action shows it at any v."""
-    if not isinstance(leaf, Field) or not bool(v.isfinite().all()) or not v.any():
-        return pair_defect(claim, leaf, v, g, h)
-    key = ("defect", id(leaf), g.matrix.tobytes(), h.matrix.tobytes())
+    if not isinstance(side.leaf, Field) or not side.shows:
+        return side.defect(g, h)
+    key = ("defect", id(side.leaf), g.matrix.tobytes(), h.matrix.tobytes())
     # The leaf is kept with its defect, so that no other leaf can get its id.
-    return float(claim.memo.get(key, lambda: (pair_defect(claim, leaf, v, g, h), leaf))[0])
+    return float(claim.memo.get(key, lambda: (side.defect(g, h), side.leaf))[0])
 
 
-def pair_defect(claim: Claim, leaf: Any, v: torch.Tensor, g: Element, h: Element) -> float:
-    """The relative defect of a_g a_h = a_gh, of a_e = id and of the norm of a_g v."""
-    if not v.is_floating_point():
-        return 0.0
-    if isinstance(leaf, Field):
-        v = leaf.project(v)
-    size = _norm(leaf, v)
-    if size == 0:
-        return 0.0
-    hv = leaf.act(h, v)
-    ghv, direct = leaf.act(g, hv), leaf.act(claim.group.compose(g, h), v)
-    if ghv.shape != direct.shape:
-        return float("inf")
-    defects = [_norm(leaf, ghv - direct), _norm(leaf, leaf.act(claim.group.identity, v) - v)]
-    if isinstance(leaf, Field):
-        # A permutation keeps the multiset of values exactly; summed in another order, the norm differs by rounding.
-        change = abs(_norm(leaf, hv) - size)
-        defects.append(change if change > 8 * EPS["float64"] * size else 0.0)
-    return max(defects) / size
+class _Action:
+    """The action of one leaf on one tensor v. Each element acts on v once, however many pairs it is part of."""
+
+    def __init__(self, claim: Claim, leaf: Any, v: torch.Tensor) -> None:
+        self.claim, self.leaf, self.given = claim, leaf, v
+        self._moved: dict[bytes, torch.Tensor] = {}
+
+    @functools.cached_property
+    def shows(self) -> bool:
+        """Whether v is finite and not zero, so that a linear action has its defects on it."""
+        return bool(self.given.isfinite().all()) and bool(self.given.any())
+
+    @functools.cached_property
+    def v(self) -> torch.Tensor:
+        """The tensor; of a band-limited signal the part in the band."""
+        return self.leaf.project(self.given) if isinstance(self.leaf, Field) else self.given
+
+    @functools.cached_property
+    def size(self) -> float:
+        """The norm of v."""
+        return _norm(self.leaf, self.v)
+
+    def moved(self, g: Element) -> torch.Tensor:
+        """a_g v."""
+        key = g.matrix.tobytes()
+        if key not in self._moved:
+            self._moved[key] = self.leaf.act(g, self.v)
+        return self._moved[key]
+
+    @functools.cached_property
+    def identity_defect(self) -> float:
+        """The norm of a_e v - v."""
+        return _norm(self.leaf, self.moved(self.claim.group.identity) - self.v)
+
+    def defect(self, g: Element, h: Element) -> float:
+        """The relative defect of a_g a_h = a_gh, of a_e = id and of the norm of a_h v."""
+        if not self.given.is_floating_point() or self.size == 0:
+            return 0.0
+        leaf, hv = self.leaf, self.moved(h)
+        ghv, direct = leaf.act(g, hv), self.moved(self.claim.group.compose(g, h))
+        if ghv.shape != direct.shape:
+            return float("inf")
+        defects = [_norm(leaf, ghv - direct), self.identity_defect]
+        if isinstance(leaf, Field):
+            # A permutation keeps the multiset of values exactly; summed in another order, the norm differs by rounding.
+            change = abs(_norm(leaf, hv) - self.size)
+            defects.append(change if change > 8 * EPS["float64"] * self.size else 0.0)
+        return max(defects) / self.size
+
+    def power(self, g: Element) -> float:
+        """The relative error of the identity in place of a_g."""
+        if g.is_identity or not self.given.is_floating_point() or self.size == 0:
+            return 0.0
+        moved = self.moved(g)
+        return _norm(self.leaf, moved - self.v) / self.size if moved.shape == self.v.shape else 1.0
 
 
 def homomorphism(claim: Claim, outputs: Tree | None = None) -> Outcome:
@@ -87,7 +124,7 @@ def homomorphism(claim: Claim, outputs: Tree | None = None) -> Outcome:
     rng = np.random.default_rng(claim.seed)
     x = claim.draw(1)
     y = outputs if outputs is not None else _targets(claim)
-    sides = _sides(claim, x, y)
+    sides = [_Action(claim, leaf, v) for leaf, v in _sides(claim, x, y)]
     elements = [g for g in claim.group.representatives(rng, 4) if claim.exact(g)]
     if all(g.is_identity for g in elements) and any(not g.is_identity for g in claim.group.generators):
         text = f"no element of {claim.group.name} maps the grid onto itself, so no action is exact: off_grid judges it."
@@ -97,10 +134,11 @@ def homomorphism(claim: Claim, outputs: Tree | None = None) -> Outcome:
     partners = [g for g in claim.group.generators if claim.exact(g)] or elements
     rows = []
     for g in elements:
-        error = max((pair_defect(claim, leaf, v, g, h) for leaf, v in sides for h in partners), default=0.0)
+        error = max((side.defect(g, h) for side in sides for h in partners), default=0.0)
         rows.append(ElementResult(element=g.name, error=error, bound=LARGEST_DEFECT))
     worst = max(rows, key=lambda r: r.error if r.error == r.error else float("inf"))
-    power = _power(claim, sides, elements) / LARGEST_DEFECT
+    # The error of the identity in place of a_g, for the element with the largest error on either side.
+    power = max((side.power(g) for side in sides for g in elements), default=0.0) / LARGEST_DEFECT
     verdict, reason = _decide(worst, power)
     result = describe(claim, "homomorphism", verdict, reason).model_copy(
         update={
@@ -125,18 +163,6 @@ def _decide(worst: ElementResult, power: float) -> tuple[Verdict, Reason]:
         message = "no element moves source or target, so the claim is empty: give fields that the group moves."
         return Verdict.VACUOUS, Reason(code=Code.VACUOUS, message=message)
     return Verdict.EXACT, Reason(code=Code.EXACT, message="")
-
-
-def _power(claim: Claim, sides: list[tuple[Any, torch.Tensor]], elements: Iterable[Element]) -> float:
-    """The error of the identity in place of a_g, for the element with the largest error on either side."""
-    found = 0.0
-    for leaf, v in sides:
-        for g in elements:
-            if g.is_identity or not v.is_floating_point() or _norm(leaf, v) == 0:
-                continue
-            moved = leaf.act(g, v)
-            found = max(found, _norm(leaf, moved - v) / _norm(leaf, v) if moved.shape == v.shape else 1.0)
-    return found
 
 
 def _sides(claim: Claim, x: Tree, y: Tree) -> list[tuple[Any, torch.Tensor]]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from equiharness.harness.claim.claim import Claim
 from equiharness.harness.claim.evaluation import Subject
-from equiharness.harness.claim.memo import Memo, digest, state_of
+from equiharness.harness.claim.memo import Memo, digest, parts_of, state_of
 
 FIELD = eh.Field(eh.Vector(), "C4", "3*trivial")
 
@@ -127,6 +127,36 @@ def test_the_state_of_a_module_is_its_tensors_and_modes():
     assert state_of([layer]) == before
     changed_mode(layer)
     assert state_of([layer]) != before
+
+
+class Unhashed(torch.nn.Linear):
+    """As modules of some libraries: its hash costs more than its forward, and equals that of others."""
+
+    def __hash__(self):
+        raise AssertionError("the state of a module does not need its hash")
+
+    def __eq__(self, other):
+        return True
+
+
+def test_modules_are_told_apart_by_identity():
+    first, second = Unhashed(1, 1), Unhashed(1, 1)
+    outer = torch.nn.Sequential(first, torch.nn.Sequential(second, first))
+    assert [id(part) for part in parts_of([outer, first])] == [id(outer), id(first), id(outer[1]), id(second)]
+    before = state_of([outer])
+    with torch.no_grad():
+        second.bias.add_(1)
+    assert state_of([outer]) != before
+
+
+def test_the_projection_of_an_output_is_made_once():
+    field = eh.Field(eh.Sphere(4), "SO3", "trivial")
+    claim = Claim(torch.nn.Identity(), "SO3", field, field, dtype=torch.float64)
+    x = claim.draw(2)
+    outside = x + torch.linspace(-1, 1, x.shape[-2], dtype=x.dtype).sign()[:, None]  # a jump has all degrees
+    assert Subject(claim).working(outside) is Subject(claim).working(outside)
+    assert torch.equal(Subject(claim).working(outside), field.project(outside))
+    assert not torch.equal(Subject(claim, whole=True).working(outside), Subject(claim).working(outside))
 
 
 def test_many_inputs_are_one_call_where_samples_are_independent():

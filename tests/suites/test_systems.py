@@ -4,7 +4,7 @@ import equiharness as eh
 import pytest
 import torch
 from equiharness.harness.errors import UsageError
-from equiharness.suites.points.limits import extrapolate
+from equiharness.suites.quotients import extrapolate
 
 N = 5
 PAIRS = N * (N - 1)

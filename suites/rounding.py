@@ -13,7 +13,8 @@ depend on the input, so its C is 0, and it still rounds: below 1, C counts 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
@@ -160,6 +161,17 @@ def is_finite(tree: Tree) -> bool:
 def largest(values: torch.Tensor) -> float:
     """The largest entry; 0 for an empty tensor."""
     return float(values.max()) if values.numel() else 0.0
+
+
+def largest_of(numbers: Iterable[float], least: float = 0.0) -> float:
+    """The largest number, at least ``least``; NaN if any is NaN, which ``max`` drops.
+
+    Example:
+        >>> largest_of([1.0, math.nan]), largest_of([], 1.0)
+        (nan, 1.0)
+    """
+    listed = [least, *numbers]
+    return math.nan if any(math.isnan(v) for v in listed) else max(listed)
 
 
 def nudge(value: torch.Tensor, eps: float, generator: torch.Generator) -> torch.Tensor:

@@ -33,7 +33,7 @@ from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, tightest_eps
 from ...harness.verdict.result import Code, ElementResult, Reason, Verdict
 from ..controls import same_action
-from ..rounding import SAMPLES, Kappa, neighbours, samples_of
+from ..rounding import SAMPLES, Kappa, largest_of, neighbours, samples_of
 from .aliasing import aliases, excuse
 from .homomorphism import defect
 
@@ -87,7 +87,7 @@ def worst_case(claim: Claim) -> Outcome:
         found = {g: search.error(g, x) for g, x in inputs.items()}
         wrong = min(search.wrong(g) for g in elements)
         worst = max(found, key=lambda g: found[g])
-        kappa = max(search.kappa, search.rounding(inputs[worst]))
+        kappa = largest_of([search.kappa, search.rounding(inputs[worst])])
     evidence = Evidence(
         dtype=str(claim.dtype).removeprefix("torch."),
         error=found[worst],

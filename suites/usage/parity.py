@@ -26,7 +26,7 @@ from ...harness.precisions import claim_eps
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
 from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict, worst
-from ..rounding import SAMPLES, Kappa, largest, neighbours
+from ..rounding import SAMPLES, Kappa, largest, largest_of, neighbours
 
 Parameters = Mapping[str, torch.Tensor]
 
@@ -223,8 +223,8 @@ def _measure(pair: _Pair) -> dict[Place, Evidence]:
             unit_bound=SAFETY * kappa.worst,
             kappa=kappa.worst,
             condition=kappa.worst_condition,
-            wrong=max(apart(run, exact[0]) for run in mistaken),
-            precision=max(apart(a, b) for a, b in zip(working, exact, strict=True)),
+            wrong=largest_of(apart(run, exact[0]) for run in mistaken),
+            precision=largest_of(apart(a, b) for a, b in zip(working, exact, strict=True)),
             finite=finite,
             repeatable=repeatable,
         )

@@ -23,8 +23,6 @@ from ..harness.fields.field import Field
 from ..harness.precisions import EPS
 from ..harness.trees import Tree, leaves, tree_map
 
-#: Samples in a batch: D needs at least four, and with a power of two the mean of equal samples is exact.
-SAMPLES = 4
 #: Number of random-sign perturbations for the conditioning C.
 PERTURBATIONS = 3
 #: Relative distance of two points on opposite sides of x: a kink lies between them with this probability alone.
@@ -108,7 +106,7 @@ def samples_of(claim: Claim) -> Tree:
 
     Those of float64 claims are exact in float32 too, because P compares the two precisions at one point.
     """
-    return settled(claim, claim.draw(SAMPLES))
+    return settled(claim, claim.draw(claim.samples))
 
 
 def settled(claim: Claim, x: Tree) -> Tree:

@@ -189,7 +189,7 @@ def _unfit_to_judge(evidence: Evidence) -> tuple[Verdict, Reason] | None:
     if not evidence.repeatable:
         return Verdict.BROKEN, Reason(
             code=Code.NONDETERMINISTIC,
-            message="two calls on the same input differ: put the layer in eval(), or declare a seed for each call.",
+            message="two calls on the same input differ.",
         )
     if evidence.defect > LARGEST_DEFECT:
         return Verdict.BROKEN, Reason(

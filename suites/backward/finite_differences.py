@@ -26,7 +26,7 @@ from ...harness.trees import leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide
 from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict, worst
 from ..quotients import Limit, derivative
-from ..rounding import SAMPLES, perturbed
+from ..rounding import perturbed
 
 #: Exponents of the steps, each half the one before, relative to the size of the moved tensor. Rounding costs eps / h,
 #: truncation h^4 of the fifth derivative; they are equal near eps^(1/5) = 2^-10, but smaller steps cross fewer kinks of
@@ -95,7 +95,7 @@ class _Scalar:
         self.claim = claim
         self.watch = Stopwatch()
         single = torch.float32 if claim.dtype is torch.float64 else claim.dtype
-        self.x = tree_map(lambda v: v.to(single).double() if v.is_floating_point() else v, claim.draw(SAMPLES))
+        self.x = tree_map(lambda v: v.to(single).double() if v.is_floating_point() else v, claim.draw(claim.samples))
         self.parameters = {
             n: p for m in claim.modules for n, p in m.named_parameters() if p.is_floating_point() and p.numel()
         }
@@ -216,10 +216,18 @@ def _order(
             f"the gradient of {place} differs from the function's derivative by {evidence.error:.2g} of all gradients."
         )
         verdict, reason = Verdict.BROKEN, Reason(code=Code.GRADIENT, message=text)
+    if verdict is Verdict.VACUOUS:
+        text = "the gradient is zero, and so are the differences: nothing is proved by it."
+        if evidence.wrong > 0:
+            text = "the slope is lost in the rounding of the values: nothing is proved by it."
+        reason = Reason(code=Code.VACUOUS, message=text)
+    elif reason.code == Code.UNMEASURED:
+        text = "difference quotients do not converge as steps get smaller: the function has kinks or jumps everywhere."
+        reason = Reason(code=Code.ROUGH, message=text)
     return describe(claim, name, verdict, reason).model_copy(
         update={
             "dtype": "float64",
-            "samples": SAMPLES,
+            "samples": claim.samples,
             "error": evidence.error,
             "bound": evidence.bound(EPS["float64"]),
             "power": evidence.power(EPS["float64"]),

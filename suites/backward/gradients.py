@@ -26,7 +26,7 @@ from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tight
 from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict
 from ..forward.aliasing import aliases, excuse
 from ..forward.equivariance import jittered
-from ..rounding import SAMPLES, largest_of
+from ..rounding import largest_of
 from .gradient_loop import GradientLoop, GradientTally, worst_of
 
 #: Elements in addition to the generators. In a finite group the statement for generators implies all others, and one
@@ -188,7 +188,11 @@ def _judge(
         repeatable=loop.repeatable,
         defect=loop.defect,
     )
-    return evidence, g, *decide(evidence)
+    verdict, reason = decide(evidence)
+    if verdict is Verdict.VACUOUS:
+        text = "no wrong action would change the gradient: it is zero, or symmetric by itself. Nothing is proved by it."
+        reason = Reason(code=reason.code, message=text)
+    return evidence, g, verdict, reason
 
 
 def _power_units(tally: GradientTally) -> float:
@@ -220,7 +224,7 @@ def _report(
     )
     return describe(claim, name, Verdict.EXACT, Reason(code=Code.NONE, message="")).model_copy(
         update={
-            "samples": SAMPLES,
+            "samples": claim.samples,
             "error": evidence.error,
             "bound": bound,
             "power": evidence.power(tightest_eps(evidence)),

@@ -28,11 +28,11 @@ from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import LARGEST_DEFECT, Evidence, decide
 from ...harness.verdict.result import Reason, Verdict
 from ..controls import SAME_ACTION, wrong_actions
-from ..rounding import SAMPLES, Kappa, is_finite, largest, largest_of, neighbours, nudge, perturbed, values_of
+from ..rounding import Kappa, is_finite, largest, largest_of, neighbours, nudge, perturbed, values_of
 from .homomorphism import defect
 
 #: Elements at which a float64 claim is also run in float32, for kappa. Moved samples count as samples, and S allows for
-#: the rounding errors of POOLED * SAMPLES samples.
+#: the rounding errors of all samples at POOLED elements.
 POOLED = 8
 #: Sums in another order scatter 2^29 times less in float64 than in float32; a random layer does not.
 SCATTERS_LESS = 2.0**20
@@ -115,7 +115,7 @@ def measure(subject: Subject, elements: Sequence[Element], x: Tree, rng: np.rand
         scatter=scatter,
         stateful=tuple(changed),
         estimated=estimated,
-        samples=SAMPLES,
+        samples=claim.samples,
         picture=loop.picture,
         rotated=tuple(loop.rotated),
     )

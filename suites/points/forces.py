@@ -8,11 +8,13 @@ import time
 import torch
 
 from ...harness.claim.claim import Claim
+from ...harness.claim.evaluation import seeded
 from ...harness.claim.outcome import Outcome
+from ...harness.claim.recast import recast
 from ...harness.errors import UsageError
 from ...harness.fields.atoms import Energy, Forces
 from ...harness.precisions import LOST_BITS
-from ...harness.trees import leaves
+from ...harness.trees import leaves, tree_map
 from ...harness.verdict.decide import SAFETY
 from ...harness.verdict.result import CheckResult, Code, Reason, Verdict
 from ..quotients import derivative
@@ -23,6 +25,8 @@ from .limits import FIRST_STEP, ROUGH, Model, Noise, judge, not_claimed, result
 STEPS = 21
 #: A slope known to this share of the slopes needs no further step.
 GOOD_ENOUGH = 1e-7
+#: Forces that differ by a smaller share were computed from one gradient. It decides only which advice is given.
+SAME_FORCES = 1e-9
 
 
 def forces(claim: Claim) -> Outcome:
@@ -95,7 +99,8 @@ def _compared(model: Model, path: str, energy: str, forces: torch.Tensor, noise:
     power = min(float((w.abs() / scale / bounds).max()) for w in (other - wanted, -found - wanted, wanted))
     verdict, reason = judge(error, bound, power)
     if verdict is Verdict.BROKEN and reason.code == Code.ERROR:
-        message = _how_forces_differ(found[known], wanted[known], error, bound)
+        by_autograd = _by_autograd(model, energy, forces)
+        message = _how_forces_differ(found[known], wanted[known], error, bound, by_autograd)
         reason = Reason(code=Code.GRADIENT, message=message)
     elif verdict is Verdict.EXACT and noise.lost_bits > LOST_BITS["float64"] and claim.dtype is torch.float64:
         message = (
@@ -108,13 +113,38 @@ def _compared(model: Model, path: str, energy: str, forces: torch.Tensor, noise:
     )
 
 
-def _how_forces_differ(found: torch.Tensor, wanted: torch.Tensor, error: float, bound: float) -> str:
+def _by_autograd(model: Model, energy: str, forces: torch.Tensor) -> bool | None:
+    """Whether the forces are the gradient that autograd gives of the energy; None if it gives none."""
+    claim, where = model.claim, iter([path for path, _ in leaves(model.claim.source)])
+    function = claim.reference or recast(claim.function, torch.float64, own=claim.dtype)
+    x = model.positions.clone().requires_grad_()
+    try:
+        with torch.enable_grad(), seeded(claim.call_seed, claim.device):
+            # The points are a product, no leaf, so that models may mark their inputs or write into them.
+            given = tree_map(lambda v: 1.0 * x if next(where) == model.path else v.clone(), model.x)
+            y = dict(leaves(claim.bind(function)(given)))[energy]
+            gradient = torch.autograd.grad(y.sum(), x)[0]
+    except Exception:  # an experiment that the model cannot run gives no evidence
+        return None
+    return float((forces + gradient).norm()) <= SAME_FORCES * float(forces.norm())
+
+
+def _how_forces_differ(
+    found: torch.Tensor, wanted: torch.Tensor, error: float, bound: float, by_autograd: bool | None
+) -> str:
     text = f"the forces are not -dE/dx: they differ by {error:.2g} where finite differences explain {bound:.2g}"
     factor = float((found * wanted).sum() / wanted.square().sum()) if wanted.any() else 0.0
     rest = (found - factor * wanted).abs().max() / max(float(wanted.square().mean().sqrt()), 1e-300)
     if abs(factor) > bound and float(rest) < 0.01 * error:
         return f"{text}; they are {factor:.6g} times -dE/dx."
-    return f"{text}. Return -torch.autograd.grad(energy.sum(), positions)[0], or add the missing term."
+    if by_autograd is None:
+        return f"{text}. Return -torch.autograd.grad(energy.sum(), positions)[0], or add the missing term."
+    if by_autograd:
+        return (
+            f"{text}. They are the gradient that autograd gives, so a term of the energy is detached or has a wrong "
+            "backward: add the missing term."
+        )
+    return f"{text}. Return -torch.autograd.grad(energy.sum(), positions)[0]: its gradient is another one."
 
 
 def _energy_of(claim: Claim, path: str, leaf: Forces) -> str:

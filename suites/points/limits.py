@@ -21,7 +21,7 @@ from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import LEAST_POWER
 from ...harness.verdict.result import CheckResult, Code, Reason, Verdict
 from ..quotients import BEYOND
-from ..rounding import SAMPLES, nudge
+from ..rounding import nudge
 
 #: The first step, as a share of the smallest distance between points, or of the cutoff.
 FIRST_STEP = 1 / 16
@@ -80,7 +80,7 @@ class Model:
                 "Forces and cutoffs need exactly one leaf of positions in the source: eh.Positions(n, group)."
             )
         subject = Subject(claim)
-        x = subject.through(claim.draw(SAMPLES, wrap=wrap), torch.float32)
+        x = subject.through(claim.draw(claim.samples, wrap=wrap), torch.float32)
         with subject.guarded():
             subject.working(x)
             exact = subject.probe_reference(x) is not None
@@ -169,7 +169,7 @@ def result(
 ) -> CheckResult:
     """A result with its error, bound and power."""
     return describe(claim, name, verdict, reason).model_copy(
-        update={"samples": SAMPLES, "error": error, "bound": bound, "power": power}
+        update={"samples": claim.samples, "error": error, "bound": bound, "power": power}
     )
 
 

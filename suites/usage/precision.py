@@ -26,7 +26,7 @@ from ...harness.errors import UsageError
 from ...harness.precisions import EPS, LOST_BITS
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.result import Code, ElementResult, Reason, Verdict
-from ..rounding import SAMPLES, Kappa, largest, largest_of, perturbed, values_of
+from ..rounding import Kappa, largest, largest_of, perturbed, values_of
 
 #: Relative perturbation for C: large compared with the eps of float64, and small enough to be linear.
 SMALL = EPS["float32"]
@@ -74,7 +74,7 @@ def precision(claim: Claim) -> Outcome:
         return Outcome(describe(claim, "precision", Verdict.SKIPPED, Reason(code=Code.NO_REFERENCE, message=text)))
     subject = Subject(claim)
     with subject.guarded():
-        x = subject.through(claim.draw(SAMPLES), claim.dtype)
+        x = subject.through(claim.draw(claim.samples), claim.dtype)
         y = subject.probe_reference(x)
         if y is None:
             text = "the layer cannot be computed in float64."
@@ -101,7 +101,7 @@ def precision(claim: Claim) -> Outcome:
         describe(claim, "precision", verdict, reason).model_copy(
             update={
                 **numbers,
-                "samples": SAMPLES,
+                "samples": claim.samples,
                 "power": None if row is None else power,
                 "kappa": condition,
                 "lost_bits": bits,

@@ -29,7 +29,7 @@ from ...harness.precisions import EPS, claim_eps
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
 from ...harness.verdict.result import Code, ElementResult, Reason, Verdict
-from ..rounding import SAMPLES, Kappa, largest, largest_of, neighbours, perturbed, samples_of, values_of
+from ..rounding import Kappa, largest, largest_of, neighbours, perturbed, samples_of, values_of
 
 #: Exponents k of the factors 2^k; squares, sums of thousands of values and inverses still fit the dtype's exponents.
 LARGE = {"float64": 400, "float32": 45, "bfloat16": 45, "float16": 4}
@@ -84,7 +84,7 @@ def robustness(claim: Claim) -> Outcome:
     result = describe(claim, "robustness", verdict, reason).model_copy(
         update={
             **numbers,
-            "samples": SAMPLES,
+            "samples": claim.samples,
             "element": row.name,
             "elements": elements,
             "seconds": time.perf_counter() - start,
@@ -150,7 +150,7 @@ class Trials:
     def alone(self) -> Evidence:
         """Compare f_*(x)_s with f_*(x_s) for each sample, in float64, where rounding cannot hide a leak."""
         form = self.subject.reference if self.subject.has_reference else self.subject.working
-        alone = [values_of(form(tree_map(lambda v, i=i: v[i : i + 1], self.x))) for i in range(SAMPLES)]
+        alone = [values_of(form(tree_map(lambda v, i=i: v[i : i + 1], self.x))) for i in range(self.claim.samples)]
         together = self.reference if self.subject.has_reference else self.working
         return self._compare([torch.cat(rows) for rows in zip(*alone, strict=True)], together)
 

@@ -194,11 +194,11 @@ class Checker:
         from .suites.check import examine
         from .suites.claims import claim_of
 
-        modes = options.pop("modes", ())
+        modes, properties = options.pop("modes", ()), options.pop("properties", ())
         claims = (claim_of(layer, group, source, target, **options, **chosen) for chosen in self._choices(options))
         whole = self.settings.whole
         claims = (replace(claim, whole_group=whole, modules=claim.modules) for claim in claims)
-        return self.record([examine(claim, modes) for claim in claims])
+        return self.record([examine(claim, modes, properties) for claim in claims])
 
     def _choices(self, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Precision, seed and device of each check; a value that the call gives is left out."""
@@ -235,16 +235,26 @@ class PropertyCheck:
         return replace(self, settings=settings, record=record)
 
 
-def parametrize_with_checks(subjects: Iterable[Any], *, argument: str = "check") -> Any:
+def parametrize_with_checks(
+    subjects: Iterable[Any],
+    *,
+    argument: str = "check",
+    properties: Sequence[str] = (),
+    samples: int | None = None,
+    **options: Any,
+) -> Any:
     """Decorator that repeats a test for each property of each subject; the test calls its argument.
 
     Args:
         subjects: claims; modules that declare their types; tuples (layer, group, source, target); implementations, or
             names and glob patterns of registered implementations.
         argument: name of the test's argument.
+        properties: names of the properties to test; by default those that apply to the subject.
+        samples: number of input samples, at least four.
+        options: further options of ``equiharness.check``, for subjects that are layers.
 
     Raises:
-        UsageError: a subject is none of these, or no implementation has its name.
+        UsageError: a subject is none of these, no implementation has its name, or an option is unknown.
 
     Example:
         >>> import equiharness as eh, torch
@@ -255,7 +265,12 @@ def parametrize_with_checks(subjects: Iterable[Any], *, argument: str = "check")
     """
     import pytest
 
-    checks = [check for subject in subjects for check in _expanded(subject)]
+    from .suites.properties import find
+
+    for name in properties:
+        find(name)
+    given = {**options, **({"samples": samples} if samples is not None else {})}
+    checks = [check for subject in subjects for check in _expanded(subject, tuple(properties), given)]
     seen: dict[str, int] = {}
     params = []
     for check in checks:
@@ -265,48 +280,63 @@ def parametrize_with_checks(subjects: Iterable[Any], *, argument: str = "check")
     return pytest.mark.parametrize(argument, params)
 
 
-def _expanded(subject: Any) -> Iterator[PropertyCheck]:
+def _expanded(subject: Any, properties: tuple[str, ...], options: dict[str, Any]) -> Iterator[PropertyCheck]:
     from .harness.adapters.adapter import Implementation
 
     if isinstance(subject, str):
-        yield from _of_registered(subject)
+        yield from _of_registered(subject, properties, options)
     elif isinstance(subject, Implementation) or (isinstance(subject, type) and issubclass(subject, Implementation)):
-        yield from _of_implementation(subject() if isinstance(subject, type) else subject)
+        yield from _of_implementation(subject() if isinstance(subject, type) else subject, properties, options)
     else:
         arguments = subject if isinstance(subject, tuple) else (subject,)
-        yield from _of_layer(arguments)
+        yield from _of_layer(arguments, properties, options)
 
 
-def _of_registered(pattern: str) -> Iterator[PropertyCheck]:
+def _of_registered(
+    pattern: str, properties: tuple[str, ...] = (), options: dict[str, Any] | None = None
+) -> Iterator[PropertyCheck]:
     from .harness.runs.checks import matching
 
     for implementation in matching([pattern]):
-        yield from _of_implementation(implementation)
+        yield from _of_implementation(implementation, properties, options or {})
 
 
-def _of_implementation(implementation: Any) -> Iterator[PropertyCheck]:
+def _of_implementation(
+    implementation: Any, properties: tuple[str, ...], options: dict[str, Any]
+) -> Iterator[PropertyCheck]:
     """One check for each case and property; a property that does not apply to a case is skipped."""
+    from .suites.check import run_property
+    from .suites.claims import claim_of
     from .suites.properties import PLANNED
 
+    unfit = sorted(set(options) - {"samples"})
+    if unfit:
+        raise UsageError(f"{unfit[0]}= is an option for layers: the claim of {implementation.name} is its adapter's.")
     for case in implementation.cases():
-        for name in PLANNED:
+        for name in properties or PLANNED:
 
             def build(dtype: str | None, seed: int, device: str, case: Any = case) -> Claim:
                 implementation.require()
                 claim: Claim = implementation.build(case, device=device, dtype=dtype or "float32", seed=seed)
-                return claim
+                return claim_of(claim, **options)
 
             def named(result: CheckResult, name: str = name, case: Any = case) -> CheckResult:
                 declared = implementation.declared(name, case, dtype=result.dtype, device=result.device)
                 who = {"implementation": implementation.name, "case": case.name}
                 return result.model_copy(update={**who, **declared})
 
-            yield PropertyCheck(f"{implementation.name}-{case.name}-{name}", _runner(name, build, named))
+            def made(claim: Claim, name: str = name) -> Outcome:
+                return run_property(name, claim)
+
+            yield PropertyCheck(f"{implementation.name}-{case.name}-{name}", _runner(made, build, named))
 
 
-def _of_layer(arguments: Sequence[Any]) -> Iterator[PropertyCheck]:
+def _of_layer(
+    arguments: Sequence[Any], properties: tuple[str, ...], options: dict[str, Any]
+) -> Iterator[PropertyCheck]:
+    """One check for each property that ``check`` asks of the layer, with the verdict that ``check`` gives it."""
     from .harness.claim.claim import Claim
-    from .suites.check import applicable
+    from .suites.check import applicable, ask, examine
     from .suites.claims import claim_of
 
     layer = arguments[0]
@@ -317,27 +347,34 @@ def _of_layer(arguments: Sequence[Any]) -> Iterator[PropertyCheck]:
         )
 
     def build(dtype: str | None, seed: int, device: str) -> Claim:
-        return claim_of(*arguments, dtype=dtype, seed=seed, device=device)
+        return claim_of(*arguments, **{"dtype": dtype, "seed": seed, "device": device, **options})
 
     name = getattr(layer, "name", "") or getattr(layer, "__name__", "") or type(layer).__name__
-    for part in applicable(claim_of(*arguments)):
-        yield PropertyCheck(f"{name}-{part}", _runner(part, build, lambda result: result))
+    for part in properties or applicable(claim_of(*arguments, **options)):
+
+        def made(claim: Claim, part: str = part) -> Outcome:
+            if not properties:
+                return ask(part, claim)
+            outcome = examine(claim, properties=(part,))
+            return replace(outcome, result=outcome.result.model_copy(update={"parts": ()}))
+
+        yield PropertyCheck(f"{name}-{part}", _runner(made, build, lambda result: result))
 
 
 def _runner(
-    name: str, build: Callable[[str | None, int, str], Claim], named: Callable[[CheckResult], CheckResult]
+    made: Callable[[Claim], Outcome],
+    build: Callable[[str | None, int, str], Claim],
+    named: Callable[[CheckResult], CheckResult],
 ) -> Callable[[Settings], Iterator[Outcome]]:
     def run(settings: Settings) -> Iterator[Outcome]:
         import pytest
 
-        from .suites.check import run_property
-
         for dtype in settings.precisions:
             for seed in settings.seeds:
                 try:
-                    outcome = run_property(name, build(dtype, seed, settings.device))
+                    outcome = made(build(dtype, seed, settings.device))
                 except MissingDependencyError as error:
                     pytest.skip(str(error))
-                yield replace(outcome, result=named(outcome.result))
+                yield replace(outcome, result=named(outcome.result).with_exception(outcome.error))
 
     return run

@@ -3,6 +3,7 @@
 * Only improper elements fail: the layer is equivariant under rotations and not under reflections.
 * The claim holds if one input is not moved, or the output ignores that input: the layer does not move that input.
 * The claim holds in the other mode: the model is equivariant in eval() and not in train().
+* Two calls agree if torch's generators start from one seed: the layer draws random numbers, and no element moves them.
 
 Each experiment is an equivariance check of its own. The experiments run only if the verdict is BROKEN.
 """
@@ -22,9 +23,8 @@ from ..harness.claim.outcome import Outcome
 from ..harness.fields.atoms import Cell
 from ..harness.fields.field import Field
 from ..harness.trees import Tree, leaves, tree_map
-from ..harness.verdict.result import CheckResult, Reason, Verdict
+from ..harness.verdict.result import CheckResult, Code, Reason, Verdict
 from .points.motions import with_still
-from .rounding import SAMPLES
 
 #: In a cell this many times larger, the images of every point are beyond any cutoff.
 FAR = 1000.0
@@ -46,6 +46,7 @@ def attribute(claim: Claim, result: CheckResult, property_: Property) -> CheckRe
     if result.verdict is not Verdict.BROKEN:
         return result
     found = [text for text in (_mode(claim, property_), *_structural(claim, result, property_)) if text]
+    found += [text for text in (_noise(claim, result),) if text]
     if not found:
         return result
     reason = Reason(code=result.reason.code, message=" ".join([result.reason.message, *found]))
@@ -106,7 +107,7 @@ def _holds(property_: Property, claim: Claim) -> bool:
 def _ignored(claim: Claim, path: str) -> bool:
     """Whether the output stays the same when one input is exchanged between samples."""
     subject = Subject(claim)
-    x = claim.draw(SAMPLES)
+    x = claim.draw(claim.samples)
     try:
         with subject.guarded():
             before, after = subject.working(x), subject.working(_replaced(claim, x, path, lambda v: v.roll(1, 0)))
@@ -127,6 +128,39 @@ def _replaced(claim: Claim, x: Tree, path: str, change: Callable[[torch.Tensor],
     return tree_map(lambda _, v: change(v) if next(where) == path else v, claim.source, x)
 
 
+def _noise(claim: Claim, result: CheckResult) -> str:
+    """A sentence about the random numbers that the layer draws, if calls differ for that reason."""
+    if result.reason.code == Code.NONDETERMINISTIC:
+        if not _depends_on_seed(claim, 0, 0):
+            return (
+                "The layer draws its noise from torch's generator: declare a seed for each call (call_seed=0), or make "
+                "the noise an input."
+            )
+        return "A seed for each call does not make them agree: look for another source of random numbers, or a race."
+    claimed = result.reason.code == Code.ERROR and result.property in (*STRUCTURAL, "translations", "permutations")
+    seed = claim.call_seed
+    if not claimed or seed is None or not _depends_on_seed(claim, seed, seed + 1):
+        return ""
+    return (
+        "The layer draws random numbers, and no element moves this noise: with one seed for each call both sides get "
+        "the same noise. Make the noise an input, with a field that says how it moves."
+    )
+
+
+def _depends_on_seed(claim: Claim, first: int, second: int) -> bool:
+    """Whether outputs at one input differ between calls that start from these two seeds."""
+    x = claim.draw(claim.samples)
+    outputs = []
+    try:
+        for seed in (first, second):
+            subject = Subject(replace(claim, call_seed=seed, modules=claim.modules))
+            with subject.guarded():
+                outputs.append(subject.working(x, fresh=True))
+    except Exception:  # an experiment that the model cannot run gives no evidence
+        return first == second
+    return not all(torch.equal(u, v) for (_, u), (_, v) in zip(leaves(outputs[0]), leaves(outputs[1]), strict=True))
+
+
 def _mode(claim: Claim, property_: Property) -> str:
     """A sentence if a model in training mode is equivariant in eval() mode, else an empty text."""
     if not any(m.training for module in claim.modules for m in module.modules()) or not _depends_on_mode(claim):
@@ -142,7 +176,7 @@ def _mode(claim: Claim, property_: Property) -> str:
 def _depends_on_mode(claim: Claim) -> bool:
     """Whether eval() changes the output; if it does not, every property has the same result in both modes."""
     subject = Subject(claim)
-    x = claim.draw(SAMPLES)
+    x = claim.draw(claim.samples)
     try:
         with subject.guarded():
             before = subject.working(x)

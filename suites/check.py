@@ -27,6 +27,8 @@ from .properties import find
 
 #: Properties that ``check`` asks beside the claim itself, and with which options.
 BESIDE = ("gradcheck", "batch")
+#: The verdict that adjoint shares with them: a gradient of zero, as that of a sign, says nothing against the claim.
+UNDECIDED = (Verdict.VACUOUS,)
 OPTIONS: dict[str, dict[str, Any]] = {"gradcheck": {"orders": 1}}
 #: Where this package lies, and where installed libraries do: their frames say nothing about a user's layer.
 PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
@@ -56,6 +58,9 @@ def run_property(name: str, claim: Claim, **options: Any) -> Outcome:
         raise
     except Exception as error:
         message = f"{type(error).__name__}: {error}{_where(error)}."
+        misnamed = claim.misnamed()
+        if misnamed:
+            message += f" {misnamed}"
         if "shape" in str(error) or "size" in str(error):
             message += " If the shapes do not match, change the source field to the layer's."
         result = describe(claim, name, Verdict.CRASHED, Reason(code=Code.CRASHED, message=message))
@@ -88,6 +93,7 @@ def check(
     act_in: Callable[..., torch.Tensor] | None = None,
     act_out: Callable[..., torch.Tensor] | None = None,
     call_seed: int | None = None,
+    samples: int | None = None,
     batched: bool = True,
     modes: Sequence[str] = (),
     properties: Sequence[str] = (),
@@ -114,6 +120,7 @@ def check(
         inputs: a batch of at least 4 samples, a tree of tensors like the source; by default white noise.
         act_in: a function (element, tensor) -> tensor in place of a source field; needs ``inputs``.
         act_out: the same for the target.
+        samples: number of input samples, at least four; by default four, or all of ``inputs``.
         call_seed: seed that is set before every call of a stochastic layer.
         batched: False for models of one sample without a batch axis; the check then adds the batch axis.
         modes: ("train", "eval") checks the module in both modes; by default the module keeps its mode.
@@ -145,6 +152,7 @@ def check(
         act_in=act_in,
         act_out=act_out,
         call_seed=call_seed,
+        samples=samples,
         batched=batched,
     )
     return examine(claim, modes, properties).result
@@ -183,7 +191,12 @@ def _asked(claim: Claim, properties: Sequence[str]) -> list[Outcome]:
     """The outcomes of the properties that are named, or of those that ``check`` asks by itself."""
     if properties:
         return [run_property(name, claim, **OPTIONS.get(name, {})) for name in properties]
-    return [_as_addition(run_property(name, claim, **OPTIONS.get(name, {}))) for name in applicable(claim)]
+    return [ask(name, claim) for name in applicable(claim)]
+
+
+def ask(name: str, claim: Claim) -> Outcome:
+    """The outcome of a property that ``check`` asks by itself."""
+    return _as_addition(run_property(name, claim, **OPTIONS.get(name, {})))
 
 
 def _as_addition(outcome: Outcome) -> Outcome:
@@ -192,7 +205,8 @@ def _as_addition(outcome: Outcome) -> Outcome:
     A sign has no slope, and a stiff potential none that differences could find; the claim may hold all the same.
     """
     result = outcome.result
-    if result.property not in BESIDE or result.verdict not in (Verdict.VACUOUS, Verdict.AMBIGUOUS):
+    excused = (*UNDECIDED, Verdict.AMBIGUOUS) if result.property in BESIDE else UNDECIDED
+    if result.property not in (*BESIDE, "adjoint") or result.verdict not in excused:
         return outcome
     text = f"{result.property} could not tell: {result.reason.message}"
     reason = Reason(code=Code.UNDECIDED, message=text)

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from ..harness.claim.claim import Claim, Contract
+from ..harness.claim.claim import SAMPLES, Claim, Contract
 from ..harness.claim.evaluation import Subject
 from ..harness.claim.recast import recast
-from ..harness.errors import UsageError
+from ..harness.errors import UsageError, unknown
 from ..harness.fields.atoms import LEAVES
 from ..harness.fields.domains import Grid, Vector
 from ..harness.fields.field import Acted, Field
@@ -27,6 +27,9 @@ from ..harness.symmetry.groups import Group
 from ..harness.symmetry.groups import group as as_group
 from ..harness.trees import Tree, leaves, tree_map
 
+#: Options that describe the claim of a layer, and all options of a check except for its properties and modes.
+DESCRIBING = ("inputs", "act_in", "act_out", "batched")
+OPTIONS = (*DESCRIBING, "dtype", "seed", "device", "contract", "call_seed", "samples", "properties", "modes")
 #: Size of the grid for a layer whose types declare everything except the size.
 DEFAULT_SIZE = {2: 33, 3: 9}
 
@@ -42,9 +45,17 @@ def claim_of(
     device: str | None = None,
     contract: Contract | None = None,
     call_seed: int | None = None,
+    samples: int | None = None,
     **named: Any,
 ) -> Claim:
-    """The claim that the arguments of ``check`` describe, with its settings; a given claim keeps its fields."""
+    """The claim that the arguments of ``check`` describe, with its settings; a given claim keeps its fields.
+
+    Raises:
+        UsageError: an option is unknown, or the arguments do not fit together.
+    """
+    for name in named:
+        if name not in DESCRIBING:
+            raise UsageError(unknown("option of check", name, OPTIONS))
     claim = layer if isinstance(layer, Claim) else make_claim(layer, group, source, target, **named)
     working = _dtype(dtype) if dtype is not None else claim.dtype if claim is layer else _dtype_of(claim)
     function = claim.function
@@ -60,6 +71,7 @@ def claim_of(
         device=claim.device if device is None else device,
         contract=claim.contract if contract is None else contract,
         call_seed=claim.call_seed if call_seed is None else call_seed,
+        samples=claim.samples if samples is None else _enough(samples, named.get("inputs")),
         modules=claim.modules,
     )
 
@@ -88,7 +100,8 @@ def make_claim(
         domain = Grid(*([DEFAULT_SIZE[typed.group.dim]] * typed.group.dim))
         reads = tree_map(lambda fibre: Field(domain, typed.group, fibre, split=typed.split), typed.source)
         writes = _target_of(typed, reads, modules)
-        return Claim(typed.function, typed.group, reads, writes, modules=modules)
+        chosen = f"the size of {domain} was chosen here: the layer declares none"
+        return Claim(typed.function, typed.group, reads, writes, modules=modules, chosen=chosen)
     group = group if group is not None else _group_of_types((source, target))
     if group is None:
         raise UsageError(
@@ -101,7 +114,17 @@ def make_claim(
     source = Acted(act_in) if act_in is not None else _fields(source, group, "source", inputs)
     target = Acted(act_out) if act_out is not None else _fields(target, group, "target", inputs)
     batch = _batch(inputs, source)
-    claim = Claim(function, group, source, target, inputs=batch, modules=modules, batched=batched, reference=reference)
+    claim = Claim(
+        function,
+        group,
+        source,
+        target,
+        inputs=batch,
+        samples=SAMPLES if batch is None else _count(inputs),
+        modules=modules,
+        batched=batched,
+        reference=reference,
+    )
     return claim if batch is not None else replace(claim, source=_layout(claim), modules=modules)
 
 
@@ -245,7 +268,18 @@ def _batch(inputs: Tree, source: Tree) -> Callable[[int, torch.Generator], Tree]
         raise UsageError(
             f"inputs must be tensors with one batch of at least 4 samples; found batch sizes {sorted(sizes)}."
         )
-    return lambda count, generator: inputs
+    return lambda count, generator: tree_map(lambda v: v[:count], inputs)
+
+
+def _count(inputs: Tree) -> int:
+    return len(next(v for _, v in leaves(inputs)))
+
+
+def _enough(samples: int, inputs: Tree) -> int:
+    """The number of samples that was asked for, if the given inputs are as many."""
+    if inputs is not None and samples > (given := _count(inputs)):
+        raise UsageError(f"samples={samples} are more than the {given} of inputs=: give more inputs or fewer samples.")
+    return samples
 
 
 def _dtype(name: torch.dtype | str) -> torch.dtype:

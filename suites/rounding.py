@@ -13,7 +13,8 @@ depend on the input, so its C is 0, and it still rounds: below 1, C counts 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
@@ -22,8 +23,6 @@ from ..harness.fields.field import Field
 from ..harness.precisions import EPS
 from ..harness.trees import Tree, leaves, tree_map
 
-#: Samples in a batch: D needs at least four, and with a power of two the mean of equal samples is exact.
-SAMPLES = 4
 #: Number of random-sign perturbations for the conditioning C.
 PERTURBATIONS = 3
 #: Relative distance of two points on opposite sides of x: a kink lies between them with this probability alone.
@@ -107,7 +106,7 @@ def samples_of(claim: Claim) -> Tree:
 
     Those of float64 claims are exact in float32 too, because P compares the two precisions at one point.
     """
-    return settled(claim, claim.draw(SAMPLES))
+    return settled(claim, claim.draw(claim.samples))
 
 
 def settled(claim: Claim, x: Tree) -> Tree:
@@ -160,6 +159,17 @@ def is_finite(tree: Tree) -> bool:
 def largest(values: torch.Tensor) -> float:
     """The largest entry; 0 for an empty tensor."""
     return float(values.max()) if values.numel() else 0.0
+
+
+def largest_of(numbers: Iterable[float], least: float = 0.0) -> float:
+    """The largest number, at least ``least``; NaN if any is NaN, which ``max`` drops.
+
+    Example:
+        >>> largest_of([1.0, math.nan]), largest_of([], 1.0)
+        (nan, 1.0)
+    """
+    listed = [least, *numbers]
+    return math.nan if any(math.isnan(v) for v in listed) else max(listed)
 
 
 def nudge(value: torch.Tensor, eps: float, generator: torch.Generator) -> torch.Tensor:

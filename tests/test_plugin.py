@@ -526,3 +526,69 @@ def test_a_benchmark_in_the_same_test(project):
     result = project(source)
     result.assert_outcomes(passed=1)
     assert summary_of(result)[0] == "equiharness: 5 checks, 5 EXACT"
+
+
+# --- one set of options ---
+
+OPTIONS_EVERYWHERE = """
+    SOME = {"samples": 6, "properties": ("equivariance", "gradcheck")}
+
+    def seen(result):
+        return {p.property: p.samples for p in result.parts or (result,)}
+
+    def test_fixture(equivariance):
+        result = equivariance.assert_equivariant(torch.nn.ReLU(), "C4", FIELD, FIELD, **SOME)
+        assert seen(result) == {"equivariance": 6, "gradcheck": 6}
+
+    def test_function():
+        result = eh.assert_equivariant(torch.nn.ReLU(), "C4", FIELD, FIELD, **SOME)
+        assert seen(result) == {"equivariance": 6, "gradcheck": 6}
+
+    @pytest.mark.equivariance("C4", FIELD, FIELD, **SOME)
+    def test_marker():
+        return torch.nn.ReLU()
+
+    @parametrize_with_checks([(torch.nn.ReLU(), "C4", FIELD, FIELD), "equiharness.GroupPool"], **SOME)
+    def test_parametrized(check):
+        result = check()
+        assert result.samples == 6
+"""
+
+
+def test_samples_and_properties_are_accepted_wherever_checks_are_made(project):
+    result = project(LAYERS + dedent(OPTIONS_EVERYWHERE), "-k", "not GroupPool or (33 and mean and C4)", "-rs")
+    outcomes = result.parseoutcomes()
+    assert "failed" not in outcomes
+    assert outcomes["passed"] >= 5 + 1
+    refused = project(
+        LAYERS + '@parametrize_with_checks([(torch.tanh, "C4", FIELD, FIELD)], sampels=5)\ndef f(check): ...\n'
+    )
+    refused.stdout.fnmatch_lines(["*Unknown option of check 'sampels'. Did you mean samples?*"])
+
+
+def test_tests_of_single_properties_agree_with_check(project):
+    """A sign has no slope: its gradient proves nothing, and where check only says so no test fails."""
+    result = project(
+        LAYERS + '@parametrize_with_checks([(torch.sign, "C4", FIELD, FIELD)])\ndef test_it(check): check()\n', "-rs"
+    )
+    result.assert_outcomes(passed=3, skipped=2)
+    result.stdout.fnmatch_lines(["*UNDECIDED: adjoint could not tell*"])
+
+
+def test_a_crash_is_raised_from_the_layers_own_error(project):
+    source = LAYERS + dedent("""
+        def broken(x):
+            return x.no_such_method()
+
+        def test_fixture(equivariance):
+            equivariance.assert_equivariant(broken, "C4", FIELD, FIELD)
+
+        @parametrize_with_checks([(broken, "C4", FIELD, FIELD)], properties=("equivariance",))
+        def test_parametrized(check):
+            check()
+    """)
+    result = project(source)
+    result.assert_outcomes(failed=2)
+    text = result.stdout.str()
+    assert text.count("The above exception was the direct cause of the following exception") == 2
+    assert "return x.no_such_method()" in text

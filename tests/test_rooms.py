@@ -31,7 +31,7 @@ LEVELS = {
         ("runs",),
     ),
     "suites": (
-        ("properties", "rounding", "controls", "claims"),
+        ("properties", "rounding", "quotients", "controls", "claims"),
         ("forward",),
         ("backward", "points", "usage", "survey"),
         ("attribution",),

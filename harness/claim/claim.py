@@ -43,6 +43,8 @@ class Approximate:
 
 Contract = Exact | Approximate
 
+#: Samples in a batch: D needs at least four.
+SAMPLES = 4
 #: Elements of a finite group that are checked in addition to its generators.
 FURTHER = 2
 
@@ -87,6 +89,7 @@ class Claim:
         contract: the contract for elements off the grid; by default ``Approximate()``.
         reference: f_* built natively in float64; by default the function is recast.
         inputs: (count, generator) -> tree of float64 tensors; by default white noise on the source.
+        samples: number of input samples; at least four.
         modules: modules whose buffers must not change; by default the modules that the function is or closes over.
         call_seed: seed to set before every call of a stochastic layer.
         twins: functions that each build two implementations of this operator for the parity property. A function that
@@ -100,6 +103,7 @@ class Claim:
         whole_group: whether to check every element of a finite group, instead of generators and a few more.
         every_property: whether a run checks every property of this claim: what several need is then computed at once.
         memo: outputs that the properties of a claim share; ``replace`` hands it on.
+        chosen: what the harness chose and the caller did not, such as the size of the grid, for reports.
         name: name of the layer in reports.
         reproduce: one line that repeats the check, to paste.
     """
@@ -115,6 +119,7 @@ class Claim:
     contract: Contract = field(default_factory=Approximate)
     reference: Callable[..., Any] | None = None
     inputs: Callable[[int, torch.Generator], Tree] | None = None
+    samples: int = SAMPLES
     modules: tuple[torch.nn.Module, ...] = ()
     call_seed: int | None = None
     twins: tuple[Callable[[], Twin], ...] = ()
@@ -126,11 +131,14 @@ class Claim:
     whole_group: bool = False
     every_property: bool = False
     memo: Memo = field(default_factory=Memo, repr=False, compare=False)
+    chosen: str = ""
     name: str = ""
     reproduce: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "group", group(self.group))
+        if not self.samples >= SAMPLES:
+            raise UsageError(f"samples={self.samples} are too few to show how outputs vary: give at least {SAMPLES}.")
         for side, tree in (("source", self.source), ("target", self.target)):
             for path, leaf in leaves(tree):
                 if not isinstance(leaf, LEAVES):
@@ -208,6 +216,18 @@ class Claim:
         if isinstance(self.source, (list, tuple)):
             return lambda tree: function(*tree)
         return function
+
+    def misnamed(self) -> str:
+        """A sentence if the source's names are not those of the function's arguments, else an empty text."""
+        if not isinstance(self.source, dict):
+            return ""
+        named, anything = _keywords(self.function)
+        wrong = [name for name in self.source if name not in named]
+        if anything or not wrong:
+            return ""
+        return (
+            f"The source names {', '.join(self.source)}, and the model takes {', '.join(sorted(named)) or 'nothing'}."
+        )
 
     def grids(self) -> Sequence[Field]:
         """The source's leaves on grids, which can be refined."""

@@ -32,7 +32,7 @@ def describe(claim: Claim, name: str, verdict: Verdict, reason: Reason) -> Check
         verdict=verdict,
         reason=reason,
         group=claim.group.name,
-        source=_text(claim.source),
+        source=_text(claim.source) + (f" ({claim.chosen})" if claim.chosen else ""),
         target=_text(claim.target),
         dtype=str(claim.dtype).removeprefix("torch."),
         device=claim.device,

@@ -87,6 +87,7 @@ class Code(StrEnum):
     ROUGH = "ROUGH"
     SINGLE_RESOLUTION = "SINGLE_RESOLUTION"
     TIE = "TIE"
+    UNMEASURED = "UNMEASURED"
     VACUOUS = "VACUOUS"
     #: The property does not apply.
     ALIASES = "ALIASES"

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, 
 from .codes import LABELS, Code, Verdict
 
 __all__ = [
-    "CENTRAL",
+    "CAUSES",
     "LABELS",
     "CheckResult",
     "Code",
@@ -207,19 +207,42 @@ def ratio(error: float, bound: float) -> float:
     return error / bound if bound > 0 else math.inf
 
 
-#: Properties that state the claim itself. Among equally bad parts the report shows these.
-CENTRAL = ("equivariance", "rotations")
+#: Properties in the order in which a user would name causes. Among equally bad parts the report shows the first: a
+#: layer that is not equivariant has a gradient that is not, and one with a wrong gradient may be equivariant.
+CAUSES = (
+    "equivariance",
+    "rotations",
+    "reflections",
+    "translations",
+    "permutations",
+    "forces",
+    "smoothness",
+    "batch",
+    "off_grid",
+    "aliasing",
+    "integration",
+    "homomorphism",
+    "gradcheck",
+    "adjoint",
+    "parameter_gradient",
+)
 
 
 def worst(results: Iterable[CheckResult]) -> CheckResult:
-    """The result with the worst verdict; among equals the one for equivariance. Any verdict outweighs SKIPPED.
+    """The result with the worst verdict; among equals the first of CAUSES. Any verdict outweighs SKIPPED.
 
     Raises:
         ValueError: there are no results.
     """
     listed = list(results)
     tried = [r for r in listed if r.verdict is not Verdict.SKIPPED] or listed
-    return max(tried, key=lambda r: (*r.rank, r.property.split(" in ")[0] in CENTRAL, r.ratio or 0.0))
+    return max(tried, key=lambda r: (*r.rank, -_place(r), r.ratio or 0.0))
+
+
+def _place(result: CheckResult) -> int:
+    """The place of the result's property among the causes; the last for all others."""
+    name = result.property.split(" in ")[0]
+    return CAUSES.index(name) if name in CAUSES else len(CAUSES)
 
 
 def headline(result: CheckResult, *, named: bool = True) -> str:
@@ -245,7 +268,8 @@ def explain(result: CheckResult) -> str:
     lines += _numbers(result)
     for part in result.parts:
         lines.append(f"  {headline(part, named=False)}")
-        if part.fails and part.reason.message and part.reason != result.reason:
+        told = part.fails or part.verdict is Verdict.SKIPPED
+        if told and part.reason.message and part.reason != result.reason:
             lines.append(f"    why    {part.reason}")
     if result.reproduce and result.verdict is not Verdict.EXACT:
         lines.append(f"  again    {result.reproduce}")

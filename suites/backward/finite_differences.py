@@ -4,8 +4,7 @@ For a random direction v through all inputs and parameters at once, and a random
 
     <grad <f, w>, v>  =  d/dt <f(. + t v), w>  at t = 0.
 
-The right side is Richardson's extrapolation of central differences, (4 d(h) - d(2h)) / 3, of error O(h^4). Its own
-error is estimated from the next pair of steps and from the rounding of <f, w> / h, so no tolerance is chosen. The
+The right side is a limit of central differences, whose error ``quotients`` estimates, so no tolerance is chosen. The
 second order is the same statement for the gradient; it is left out if the layer has no second derivative. Where the
 first order fails, it is repeated along each input and parameter by itself, to name the one that is wrong.
 """
@@ -15,7 +14,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 
@@ -27,12 +25,13 @@ from ...harness.precisions import EPS
 from ...harness.trees import leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide
 from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict, worst
-from ..rounding import SAMPLES, perturbed
+from ..quotients import Limit, derivative
+from ..rounding import perturbed
 
-#: Steps relative to the size of the moved tensor, in the order of the trials. Rounding costs eps / h, truncation h^4 of
-#: the fifth derivative; they are equal near eps^(1/5) = 2^-10, but smaller steps cross fewer kinks of piecewise linear
-#: maps.
-STEPS = (2.0**-17, 2.0**-24, 2.0**-10)
+#: Exponents of the steps, each half the one before, relative to the size of the moved tensor. Rounding costs eps / h,
+#: truncation h^4 of the fifth derivative; they are equal near eps^(1/5) = 2^-10, but smaller steps cross fewer kinks of
+#: piecewise linear maps. So those down to 2^-24 come first.
+STEPS = ((-15, -25, -1), (-8, -15, -1))
 #: A step along which the claimed gradient changes the value by this share of it; tried where no other step agrees.
 RESOLVED = 2.0**-4
 #: A slope known to this share of all gradients needs no other step: faults down to 16 millionths are detected.
@@ -96,7 +95,7 @@ class _Scalar:
         self.claim = claim
         self.watch = Stopwatch()
         single = torch.float32 if claim.dtype is torch.float64 else claim.dtype
-        self.x = tree_map(lambda v: v.to(single).double() if v.is_floating_point() else v, claim.draw(SAMPLES))
+        self.x = tree_map(lambda v: v.to(single).double() if v.is_floating_point() else v, claim.draw(claim.samples))
         self.parameters = {
             n: p for m in claim.modules for n, p in m.named_parameters() if p.is_floating_point() and p.numel()
         }
@@ -171,14 +170,6 @@ class _Scalar:
         return torch.randn(like.shape, generator=self.generator, dtype=torch.float64).to(like.device)
 
 
-@dataclass(frozen=True)
-class _Slope:
-    """A finite difference and its estimated error."""
-
-    value: float
-    error: float
-
-
 def _order(
     claim: Claim, name: str, scalar: _Scalar, function: Callable[[Places], torch.Tensor], *, jointly: bool
 ) -> CheckResult:
@@ -225,10 +216,18 @@ def _order(
             f"the gradient of {place} differs from the function's derivative by {evidence.error:.2g} of all gradients."
         )
         verdict, reason = Verdict.BROKEN, Reason(code=Code.GRADIENT, message=text)
+    if verdict is Verdict.VACUOUS:
+        text = "the gradient is zero, and so are the differences: nothing is proved by it."
+        if evidence.wrong > 0:
+            text = "the slope is lost in the rounding of the values: nothing is proved by it."
+        reason = Reason(code=Code.VACUOUS, message=text)
+    elif reason.code == Code.UNMEASURED:
+        text = "difference quotients do not converge as steps get smaller: the function has kinks or jumps everywhere."
+        reason = Reason(code=Code.ROUGH, message=text)
     return describe(claim, name, verdict, reason).model_copy(
         update={
             "dtype": "float64",
-            "samples": SAMPLES,
+            "samples": claim.samples,
             "error": evidence.error,
             "bound": evidence.bound(EPS["float64"]),
             "power": evidence.power(EPS["float64"]),
@@ -241,17 +240,17 @@ def _order(
     )
 
 
-def _evidence(claimed: float, slope: _Slope, scale: float) -> Evidence:
+def _evidence(claimed: float, slope: Limit, scale: float) -> Evidence:
     """Error and bound in units of all gradients; a function without a gradient proves nothing."""
     unit = scale if scale > 0 else 1.0
-    kappa = max(1.0, slope.error / unit / EPS["float64"])
+    kappa = max(1.0, float(slope.error) / unit / EPS["float64"])
     return Evidence(
         dtype="float64",
-        error=abs(claimed - slope.value) / unit,
+        error=abs(claimed - float(slope.value)) / unit,
         unit_bound=SAFETY * kappa,
         kappa=kappa,
         wrong=1.0 if scale > 0 else 0.0,  # a zero gradient would have this error
-        finite=math.isfinite(claimed) and math.isfinite(slope.value),
+        finite=math.isfinite(claimed),  # without a slope the bound is infinite
     )
 
 
@@ -265,45 +264,23 @@ def _noise_of(function: Callable[[Places], torch.Tensor], at: Places, seed: int)
 
 def _slope(
     function: Callable[[Places], torch.Tensor], at: Places, along: Places, claimed: float, enough: float, noise: float
-) -> _Slope:
-    """The derivative along one direction, from the first step that is accurate enough.
+) -> Limit:
+    """The derivative along one direction, [1]."""
 
-    A kink between two points of a difference can cause a larger error than its estimate; a wrong gradient fails at
-    every step. So after a step that disagrees the next one is tried, and the best decides.
-    """
-    tried: list[_Slope] = []
-    for step in STEPS:
-        found = _richardson(function, at, along, step, noise)
-        tried.append(found)
-        if found.error <= enough and abs(claimed - found.value) <= SAFETY * found.error:
-            return found
-    # A function that oscillates within the smallest step has slopes that no step so far could see.
-    with torch.no_grad():
-        size = max(noise, abs(float(function(at).detach())))
-    finest = RESOLVED * size / abs(claimed) if claimed and math.isfinite(claimed) else 0.0
-    if 0 < finest < min(STEPS) and all(abs(claimed - s.value) > SAFETY * s.error for s in tried):
-        tried.append(_richardson(function, at, along, finest, noise))
-    agreeing = [s for s in tried if abs(claimed - s.value) <= SAFETY * s.error and s.error < math.inf]
-    return min(agreeing or tried, key=lambda s: s.error)
-
-
-def _richardson(
-    function: Callable[[Places], torch.Tensor], at: Places, along: Places, h: float, noise: float
-) -> _Slope:
-    """Richardson's derivative and its error: the distance to the next extrapolation, and rounding / h."""
-    values: list[float] = []
-
-    def central(t: float) -> float:
+    def moved(t: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            ends = [float(function({**at, **{n: at[n] + s * t * v for n, v in along.items()}})) for s in (1, -1)]
-        values.extend(ends)
-        return (ends[0] - ends[1]) / (2 * t)
+            return function({**at, **{n: at[n] + float(t) * v for n, v in along.items()}}).detach().reshape(1)
 
-    d1, d2, d4 = central(h), central(2 * h), central(4 * h)
-    fine, coarse = (4 * d1 - d2) / 3, (4 * d2 - d4) / 3
-    rounding = max(noise, EPS["float64"] * max(abs(v) for v in values)) / h
-    error = abs(fine - coarse) + rounding
-    return _Slope(fine, error if math.isfinite(error) else math.inf)
+    def one(value: float) -> torch.Tensor:
+        return torch.tensor([value], dtype=torch.float64)
+
+    ladders = [[one(2.0**k) for k in range(*steps)] for steps in STEPS]
+    # A function that oscillates within the smallest step has slopes that no step so far could see.
+    size = max(noise, abs(float(moved(one(0.0)))))
+    finest = RESOLVED * size / abs(claimed) if claimed and math.isfinite(claimed) else 0.0
+    if 0 < finest < float(ladders[0][-1]):
+        ladders.append([one(finest * 2.0**k) for k in (2, 1, 0)])
+    return derivative(moved, ladders, one(noise), claimed=one(claimed), enough=one(enough))
 
 
 def _size(v: torch.Tensor) -> float:

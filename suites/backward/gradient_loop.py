@@ -21,12 +21,13 @@ from ...harness.claim.recast import backward_recast, recast
 from ...harness.claim.scale import Scale
 from ...harness.errors import UsageError
 from ...harness.fields.field import Field
+from ...harness.precisions import EPS
 from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import LARGEST_DEFECT
 from ..controls import wrong_elements
 from ..forward.homomorphism import defect
-from ..rounding import Kappa, largest, neighbours, samples_of
+from ..rounding import Kappa, largest, neighbours, perturbed, samples_of
 
 #: Wrong target actions tried at each element. The power is the largest of their errors; usually each error is large.
 WRONG = 2
@@ -48,6 +49,7 @@ class GradientTally:
     place: str
     size: _Size
     kappa: Kappa = field(default_factory=Kappa)
+    single: Kappa | None = None
     errors: list[torch.Tensor] = field(default_factory=list)
     seen: list[float] = field(default_factory=list)
     precision: list[float] = field(default_factory=list)
@@ -187,6 +189,18 @@ class GradientLoop:
             for tally in self.tallies:
                 difference = after[tally.place] - other[tally.place]
                 tally.other.append(tally.size.relative(difference).nan_to_num(0.0, 0.0))
+
+    def look_in_single(self) -> None:
+        """Measure how the gradients of a float64 layer change when the input changes by float32's epsilon."""
+        identity, eps = self.claim.group.identity, EPS["float32"]
+        reference = self.after(identity, torch.float64)
+        for x in perturbed(self.x, self.claim.seed, eps):
+            moved = self.after(identity, torch.float64, x)
+            assert reference is not None
+            assert moved is not None
+            for tally in self.tallies:
+                tally.single = tally.single or Kappa()
+                tally.single.add_change(tally.size.relative(moved[tally.place] - reference[tally.place]), eps)
 
     def after(self, g: Element, dtype: torch.dtype, x: Tree = None, *, fresh: bool = False) -> Gradients | None:
         """Gradient of <b_e f(a_g x), w>."""

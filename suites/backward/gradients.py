@@ -26,7 +26,7 @@ from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tight
 from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict
 from ..forward.aliasing import aliases, excuse
 from ..forward.equivariance import jittered
-from ..rounding import SAMPLES
+from ..rounding import largest_of
 from .gradient_loop import GradientLoop, GradientTally, worst_of
 
 #: Elements in addition to the generators. In a finite group the statement for generators implies all others, and one
@@ -115,9 +115,12 @@ def _measured(claim: Claim, name: str) -> Outcome:
         for g in elements:
             loop.visit(g)
         loop.finish(elements)
-    # An unused input or a bias before a norm has no gradient of its own, so all places share one power.
-    power = max(_power_units(tally) for tally in loop.tallies)
-    judged = [(tally, *_judge(claim, loop, tally, power)) for tally in loop.tallies]
+        # An unused input or a bias before a norm has no gradient of its own, so all places share one power.
+        power = max(_power_units(tally) for tally in loop.tallies)
+        judged = [(tally, *_judge(claim, loop, tally, power)) for tally in loop.tallies]
+        if claim.dtype is torch.float64 and any(reason.code == Code.ERROR for *_, reason in judged):
+            loop.look_in_single()
+            judged = [(tally, *_judge(claim, loop, tally, power)) for tally in loop.tallies]
     tally, evidence, index, verdict, reason = max(judged, key=lambda row: (row[3].severity, _ratio(row[1])))
     result = _report(claim, name, elements, tally, evidence, index)
     seconds = {"seconds": time.perf_counter() - start, "seconds_in_layer": loop.seconds}
@@ -165,6 +168,11 @@ def _judge(
     errors = torch.stack(tally.errors)
     unit = SAFETY * tally.kappa.value.to(errors).expand(errors.shape[1])
     ratios = torch.where(errors == 0, 0.0, errors / unit).nan_to_num(torch.inf, torch.inf)
+    single = torch.zeros(errors.shape[1]).to(errors)
+    if tally.single is not None:
+        single = tally.single.value.to(errors).expand(errors.shape[1])
+        in_single = errors / torch.maximum(unit, SAFETY * single)
+        ratios = in_single if float(in_single.max()) > EPS["float32"] + loop.defect else ratios
     g, summand = divmod(int(ratios.argmax()), errors.shape[1])
     evidence = Evidence(
         dtype=str(claim.dtype).removeprefix("torch."),
@@ -174,12 +182,17 @@ def _judge(
         condition=tally.kappa.worst_condition,
         wrong=power,
         wrong_unit=1.0,
-        precision=max(tally.precision),
+        single_unit=SAFETY * float(single[summand]),
+        precision=largest_of(tally.precision),
         finite=not bool(errors.isnan().any()),
         repeatable=loop.repeatable,
         defect=loop.defect,
     )
-    return evidence, g, *decide(evidence)
+    verdict, reason = decide(evidence)
+    if verdict is Verdict.VACUOUS:
+        text = "no wrong action would change the gradient: it is zero, or symmetric by itself. Nothing is proved by it."
+        reason = Reason(code=reason.code, message=text)
+    return evidence, g, verdict, reason
 
 
 def _power_units(tally: GradientTally) -> float:
@@ -211,13 +224,13 @@ def _report(
     )
     return describe(claim, name, Verdict.EXACT, Reason(code=Code.NONE, message="")).model_copy(
         update={
-            "samples": SAMPLES,
+            "samples": claim.samples,
             "error": evidence.error,
             "bound": bound,
             "power": evidence.power(tightest_eps(evidence)),
             "kappa": evidence.kappa,
             "condition": evidence.condition,
-            "seen": max(tally.seen),
+            "seen": largest_of(tally.seen),
             "precision": evidence.precision,
             "lost_bits": lost_bits(evidence),
             "element": elements[g].name,

@@ -20,9 +20,9 @@ from ...harness.precisions import EPS, claim_eps
 from ...harness.records.lines import Attachment
 from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, tree_map
-from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
+from ...harness.verdict.decide import LEAST_POWER, SAFETY, Evidence, decide, lost_bits, tightest_eps
 from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict
-from ..rounding import largest, samples_of, settled
+from ..rounding import largest, largest_of, samples_of, settled
 from .aliasing import aliases, excuse
 from .measurement import LeafTally, Measured, look_behind_constants, measure, unfit
 
@@ -113,8 +113,9 @@ def _nothing_exact(claim: Claim, everything: bool) -> Reason:
 
 
 def _needs_closer_look(evidence: Evidence) -> bool:
-    """Whether only constants in float32 could explain the error."""
-    return evidence.bound(EPS["float64"]) < evidence.error <= evidence.bound(EPS["float32"])
+    """Whether constants in float32, or in a float64 layer any rounding to float32, could explain the error."""
+    largest = 1 / LEAST_POWER if evidence.dtype == "float64" else evidence.bound(EPS["float32"])
+    return evidence.bound(EPS["float64"]) < evidence.error <= largest
 
 
 def _lost_in_jumps(evidence: Evidence, verdict: Verdict, reason: Reason) -> bool:
@@ -154,7 +155,11 @@ def _judge(measured: Measured, tally: LeafTally, *, jitter_passes: bool) -> tupl
     kappa = tally.kappa.value.to(errors).expand(errors.shape[1])
     unit = SAFETY * kappa
     ratios = torch.where(errors == 0, 0.0, errors / unit).nan_to_num(torch.inf, torch.inf)
-    where = int(ratios.argmax())
+    single = SAFETY * tally.single_kappa if tally.single_kappa is not None else torch.zeros_like(unit)
+    in_single = errors / torch.maximum(unit, single)
+    # Where the error of some summand is beyond float32 too, that one decides.
+    beyond = float(in_single.max()) > EPS["float32"] + measured.defect
+    where = int((in_single if beyond else ratios).argmax())
     g, summand = divmod(where, errors.shape[1])
     evidence = Evidence(
         error=float(errors[g, summand]),
@@ -163,7 +168,8 @@ def _judge(measured: Measured, tally: LeafTally, *, jitter_passes: bool) -> tupl
         condition=tally.kappa.worst_condition,
         wrong=_power_units(tally, unit),
         wrong_unit=1.0,
-        precision=max(tally.precision, default=0.0),
+        precision=largest_of(tally.precision),
+        single_unit=float(single[summand]),
         **_hidden(tally, measured.defect),
         **common,
     )
@@ -211,7 +217,7 @@ def _report(measured: Measured, judged: list[tuple[Evidence, int, Verdict, Reaso
             "power": evidence.power(tightest_eps(evidence)) if tally.errors else None,
             "kappa": evidence.kappa,
             "condition": evidence.condition,
-            "seen": max(tally.seen, default=None),
+            "seen": largest_of(tally.seen) if tally.seen else None,
             "precision": evidence.precision,
             "lost_bits": lost_bits(evidence),
             "defect": measured.defect,

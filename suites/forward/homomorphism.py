@@ -25,6 +25,7 @@ from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, leaves
 from ...harness.verdict.decide import LARGEST_DEFECT
 from ...harness.verdict.result import Code, ElementResult, Reason, Verdict
+from ..rounding import largest_of
 
 #: Pairs of elements tried by an equivariance check; the property homomorphism tries every element with the generators.
 QUICK_PAIRS = 3
@@ -41,7 +42,7 @@ def defect(claim: Claim, x: Tree, y: Tree, elements: Sequence[Element]) -> float
     # Only generators that do not commute can distinguish a_g a_h = a_gh from a_g a_h = a_hg.
     pairs += itertools.permutations([g for g in claim.group.generators if claim.exact(g)], 2)
     sides = [_Action(claim, leaf, v[:1]) for leaf, v in _sides(claim, x, y)]
-    return max((_known_defect(claim, side, g, h) for side in sides for g, h in pairs), default=0.0)
+    return largest_of(_known_defect(claim, side, g, h) for side in sides for g, h in pairs)
 
 
 def _known_defect(claim: Claim, side: _Action, g: Element, h: Element) -> float:
@@ -100,7 +101,7 @@ class _Action:
             # A permutation keeps the multiset of values exactly; summed in another order, the norm differs by rounding.
             change = abs(_norm(leaf, hv) - self.size)
             defects.append(change if change > 8 * EPS["float64"] * self.size else 0.0)
-        return max(defects) / self.size
+        return largest_of(defects) / self.size
 
     def power(self, g: Element) -> float:
         """The relative error of the identity in place of a_g."""
@@ -134,7 +135,7 @@ def homomorphism(claim: Claim, outputs: Tree | None = None) -> Outcome:
     partners = [g for g in claim.group.generators if claim.exact(g)] or elements
     rows = []
     for g in elements:
-        error = max((side.defect(g, h) for side in sides for h in partners), default=0.0)
+        error = largest_of(side.defect(g, h) for side in sides for h in partners)
         rows.append(ElementResult(element=g.name, error=error, bound=LARGEST_DEFECT))
     worst = max(rows, key=lambda r: r.error if r.error == r.error else float("inf"))
     # The error of the identity in place of a_g, for the element with the largest error on either side.

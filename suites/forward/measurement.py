@@ -28,11 +28,11 @@ from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import LARGEST_DEFECT, Evidence, decide
 from ...harness.verdict.result import Reason, Verdict
 from ..controls import SAME_ACTION, wrong_actions
-from ..rounding import SAMPLES, Kappa, is_finite, largest, neighbours, nudge, perturbed, values_of
+from ..rounding import Kappa, is_finite, largest, largest_of, neighbours, nudge, perturbed, values_of
 from .homomorphism import defect
 
 #: Elements at which a float64 claim is also run in float32, for kappa. Moved samples count as samples, and S allows for
-#: the rounding errors of POOLED * SAMPLES samples.
+#: the rounding errors of all samples at POOLED elements.
 POOLED = 8
 #: Sums in another order scatter 2^29 times less in float64 than in float32; a random layer does not.
 SCATTERS_LESS = 2.0**20
@@ -55,6 +55,7 @@ class LeafTally:
     errors_max: list[torch.Tensor] = field(default_factory=list)
     centred: list[torch.Tensor] = field(default_factory=list)
     hidden_kappa: torch.Tensor | None = None
+    single_kappa: torch.Tensor | None = None
     seen: list[float] = field(default_factory=list)
     precision: list[float] = field(default_factory=list)
     wrong: list[torch.Tensor | None] = field(default_factory=list)
@@ -114,7 +115,7 @@ def measure(subject: Subject, elements: Sequence[Element], x: Tree, rng: np.rand
         scatter=scatter,
         stateful=tuple(changed),
         estimated=estimated,
-        samples=SAMPLES,
+        samples=claim.samples,
         picture=loop.picture,
         rotated=tuple(loop.rotated),
     )
@@ -331,25 +332,36 @@ def repeats(subject: Subject, x: Tree, y: Tree, again: Tree) -> tuple[bool, floa
 def _apart(a: Tree, b: Tree) -> float:
     """The largest difference of two outputs, relative to the size of the first."""
     pairs = zip(values_of(a), values_of(b), strict=True)
-    return max((_norm(u - v) / max(_norm(u), 1e-300) for u, v in pairs), default=0.0)
+    return largest_of(_norm(u - v) / max(_norm(u), 1e-300) for u, v in pairs)
 
 
 def look_behind_constants(subject: Subject, measured: Measured, x: Tree) -> None:
     """kappa of the input-dependent part: its change when every constant and input is rounded to float32, in float64.
 
     P_32 includes the rounding of a large constant part of the output; this conditioning does not, because the mean
-    over samples is subtracted.
+    over samples is subtracted. Of a float64 claim the function as it is may round to float32 inside: its change when
+    only the input changes by float32's epsilon is ``single_kappa``.
     """
     if measured.estimated:
         return
     eps = EPS["float32"]
+    own = measured.claim.dtype is torch.float64
     with subject.guarded():
         outputs = values_of(subject.reference(x))
         for draw, nudged in enumerate(perturbed(x, measured.claim.seed, eps)):
-            moved = values_of(subject.perturbed(nudged, eps, measured.claim.seed + draw))
-            for tally, a, b in zip(measured.tallies, moved, outputs, strict=True):
-                kappa = (tally.scale.centred(a - b).amax(0) / eps).clamp(min=1)
-                tally.hidden_kappa = kappa if tally.hidden_kappa is None else torch.maximum(tally.hidden_kappa, kappa)
+            changed = [values_of(subject.perturbed(nudged, eps, measured.claim.seed + draw))]
+            changed += [values_of(subject.reference(nudged))] if own else []
+            for moved in changed:
+                for tally, a, b in zip(measured.tallies, moved, outputs, strict=True):
+                    kappa = (tally.scale.centred(a - b).amax(0) / eps).clamp(min=1)
+                    tally.hidden_kappa = _larger(tally.hidden_kappa, kappa)
+            for tally, a, b in zip(measured.tallies, changed[-1] if own else [], outputs, strict=own):
+                kappa = (tally.scale.rounding(a - b).amax(0) / eps).clamp(min=1)
+                tally.single_kappa = _larger(tally.single_kappa, kappa)
+
+
+def _larger(known: torch.Tensor | None, kappa: torch.Tensor) -> torch.Tensor:
+    return kappa if known is None else torch.maximum(known, kappa)
 
 
 def _rows(claim: Claim, y: Tree) -> Any:

@@ -19,6 +19,7 @@ from ...harness.fields.spheres import BandLimited
 from ...harness.precisions import EPS, claim_eps
 from ...harness.verdict.decide import SAFETY, Evidence, decide, tightest_eps
 from ...harness.verdict.result import CheckResult, ElementResult
+from ..rounding import largest_of
 
 #: Random harmonics of each degree.
 SAMPLES = 2
@@ -62,7 +63,7 @@ def quadrature(claim: Claim) -> CheckResult:
         rounding = subject.single(x) - run(subject.through(x, torch.float32))
     size = float((exact[1] - exact[0]).abs().max())
     responses = _relative(exact[2:] - exact[:1], size).reshape(len(degrees), -1).amax(1)
-    kappa = max(1.0, float(_relative(rounding, size).max()) / EPS["float32"])
+    kappa = largest_of([float(_relative(rounding, size).max()) / EPS["float32"]], 1.0)
     evidence = Evidence(
         dtype=str(claim.dtype).removeprefix("torch."),
         error=float(responses[:-1].max()) if len(responses) > 1 else 0.0,

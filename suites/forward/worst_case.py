@@ -33,7 +33,7 @@ from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, tightest_eps
 from ...harness.verdict.result import Code, ElementResult, Reason, Verdict
 from ..controls import same_action
-from ..rounding import SAMPLES, Kappa, neighbours, samples_of
+from ..rounding import Kappa, largest_of, neighbours, samples_of
 from .aliasing import aliases, excuse
 from .homomorphism import defect
 
@@ -87,7 +87,7 @@ def worst_case(claim: Claim) -> Outcome:
         found = {g: search.error(g, x) for g, x in inputs.items()}
         wrong = min(search.wrong(g) for g in elements)
         worst = max(found, key=lambda g: found[g])
-        kappa = max(search.kappa, search.rounding(inputs[worst]))
+        kappa = largest_of([search.kappa, search.rounding(inputs[worst])])
     evidence = Evidence(
         dtype=str(claim.dtype).removeprefix("torch."),
         error=found[worst],
@@ -108,7 +108,7 @@ def worst_case(claim: Claim) -> Outcome:
     return Outcome(
         describe(claim, "worst_case", verdict, reason).model_copy(
             update={
-                "samples": SAMPLES,
+                "samples": claim.samples,
                 "error": evidence.error,
                 "bound": bound,
                 "power": evidence.power(tightest_eps(evidence)),
@@ -135,7 +135,7 @@ class _Search:
         self.watch = Stopwatch()
         self.drawn = samples_of(claim)
         self.moving = [v for _, v in leaves(self.drawn) if v.is_floating_point()]
-        self.x = _flat(self.moving) if self.moving else torch.zeros(SAMPLES, 0, dtype=torch.float64)
+        self.x = _flat(self.moving) if self.moving else torch.zeros(claim.samples, 0, dtype=torch.float64)
         self.function = claim.bind(claim.reference or recast(claim.function, torch.float64, own=claim.dtype))
         self.identity = claim.group.identity
         with torch.enable_grad():

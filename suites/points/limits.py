@@ -1,7 +1,7 @@
 """Limits of finite differences, each with its own error, and the verdict on a comparison of two limits.
 
-Derivatives and one-sided values come only from the outputs of a model, never from its own differentiation. The error of
-a limit is the difference of neighbouring extrapolations plus the amplified rounding; the bound is S times the error.
+Derivatives and one-sided values come only from the outputs of a model, never from its own differentiation. The bound is
+S times the error that ``quotients`` gives with each limit.
 """
 
 from __future__ import annotations
@@ -16,60 +16,45 @@ from ...harness.claim.evaluation import Subject
 from ...harness.claim.outcome import describe
 from ...harness.errors import UsageError
 from ...harness.fields.atoms import positions_of
-from ...harness.precisions import EPS
+from ...harness.precisions import EPS, LOST_BITS
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import LEAST_POWER
 from ...harness.verdict.result import CheckResult, Code, Reason, Verdict
-from ..rounding import SAMPLES, perturbed
+from ..quotients import BEYOND
+from ..rounding import nudge
 
-#: Number of steps h, h/2, h/4, ...: the extrapolation of a central difference has order h^16, one-sided h^8.
-STEPS = 8
-#: The first step, as a share of the smallest distance between points, or of the cutoff. The smallest step is then 2^-11
-#: of that length, where a difference quotient in float64 still has twelve digits; the scheme selects the best rows.
+#: The first step, as a share of the smallest distance between points, or of the cutoff.
 FIRST_STEP = 1 / 16
+#: Number of one-sided steps: the smallest is 2^-11 of the cutoff, where a difference quotient in float64 still has
+#: twelve digits; the scheme selects the best rows.
+STEPS = 8
+#: A random move of all coordinates by this share of them, for a precision of 52 bits: of ten coordinates rounded to
+#: float32 inside, some come out otherwise, and the energy's curvature contributes 2^-56 of itself.
+NEARBY = 28 / 52
+#: Bits of the energy that may be noise, as in LOST_BITS.
+QUIET = 2.0 ** LOST_BITS["float64"]
+#: A scatter below this share of float32's steps is curvature.
+LEAST_STEP = 2.0**-3
+#: An energy that changes by this many of float32's steps is rounded otherwise.
+CHANGE = 4
 
 
 @dataclass(frozen=True)
-class Limit:
-    """Values of a limit with the error of each."""
+class Noise:
+    """The rounding error of an energy [sample].
 
-    value: torch.Tensor
-    error: torch.Tensor
-
-
-def extrapolate(values: list[torch.Tensor], rounding: list[torch.Tensor], power: int) -> Limit:
-    """The limit at h = 0 of values at h, h/2, h/4, ... with errors c1 h^p + c2 h^2p + ...
-
-    Args:
-        values: one tensor for each step, the largest step first.
-        rounding: the rounding error of each value.
-        power: p, 2 for central differences, 1 for one-sided ones.
-
-    Returns:
-        For each element the entry of the Neville scheme with the least error: the difference from its neighbours plus
-        the amplified rounding.
-
-    Source: Ridders, Advances in Engineering Software 4 (1982).
-
-    Example:
-        >>> h = [torch.tensor([2.0**-k], dtype=torch.float64) for k in range(4)]
-        >>> limit = extrapolate([3 + 2 * s**2 - s**4 for s in h], [0 * s for s in h], 2)
-        >>> limit.value.item()
-        3.0
+    ``expected`` follows from the size of the energy and of its change when positions are rounded. ``seen`` is the noise
+    at nearby points: the larger of the two, which a model that computes in float32 inside shows.
     """
-    best, least = values[0], torch.full_like(values[0], torch.inf)
-    row, noise = [values[0]], [rounding[0]]
-    for i in range(1, len(values)):
-        new, amplified = [values[i]], [rounding[i]]
-        for j in range(1, i + 1):
-            factor = 2.0 ** (power * j)
-            new.append((factor * new[j - 1] - row[j - 1]) / (factor - 1))
-            amplified.append((factor * amplified[j - 1] + noise[j - 1]) / (factor - 1))
-            error = torch.maximum((new[j] - new[j - 1]).abs(), (new[j] - row[j - 1]).abs()) + amplified[j]
-            better = error < least
-            best, least = torch.where(better, new[j], best), torch.where(better, error, least)
-        row, noise = new, amplified
-    return Limit(best, least)
+
+    expected: torch.Tensor
+    seen: torch.Tensor
+
+    @property
+    def lost_bits(self) -> float:
+        """The bits by which the seen noise exceeds the expected one."""
+        share = float((self.seen / self.expected).nan_to_num(0.0).max())
+        return math.log2(share) if share > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +80,7 @@ class Model:
                 "Forces and cutoffs need exactly one leaf of positions in the source: eh.Positions(n, group)."
             )
         subject = Subject(claim)
-        x = subject.through(claim.draw(SAMPLES, wrap=wrap), torch.float32)
+        x = subject.through(claim.draw(claim.samples, wrap=wrap), torch.float32)
         with subject.guarded():
             subject.working(x)
             exact = subject.probe_reference(x) is not None
@@ -119,27 +104,60 @@ class Model:
         """The energy [sample]."""
         return self.at(positions)[path].reshape(len(positions))
 
-    def noise(self, path: str, positions: torch.Tensor) -> torch.Tensor:
-        """The rounding error of the energy [sample]: from its own size, and from rounding of the positions."""
+    def noise(self, path: str, positions: torch.Tensor) -> Noise:
+        """The rounding error of the energy, from its own size, its slope and its scatter at two points nearby."""
         here = self.energy(path, positions)
-        found = self.eps * here.abs()
-        for moved in perturbed(positions, self.claim.seed, self.eps):
-            found = torch.maximum(found, (self.energy(path, moved) - here).abs())
-        return found
+        shift = self.eps**NEARBY
+        up, scatter = self._scatter(path, positions, here, shift)
+        expected = torch.maximum(self.eps * here.abs(), (up - here).abs() * self.eps / shift)
+        expected = expected.nan_to_num(0.0, 0.0, 0.0).amax().expand_as(here)
+        if bool((scatter > QUIET * expected).any()):
+            # At a quarter of the distance curvature is 16 times smaller, and rounding is not.
+            _, nearer = self._scatter(path, positions, here, shift / 4)
+            scatter = nearer if float(nearer.amax()) < float(scatter.amax()) / 8 else scatter
+        seen = torch.minimum(scatter.nan_to_num(0.0, 0.0).amax().expand_as(here), BEYOND * expected)
+        return Noise(expected, torch.maximum(seen, expected))
+
+    def noise_of_single(self, path: str, positions: torch.Tensor, noise: Noise) -> Noise:
+        """The noise of an energy that may be rounded to float32 at its end: seen where it changes by some such steps.
+
+        Less than LEAST_STEP of the energy counts as curvature, and leaves the noise as it is.
+        """
+        here = self.energy(path, positions)
+        step = EPS["float32"] * here.abs().amax()
+        largest, change, shift = torch.zeros_like(step), torch.zeros_like(step), EPS["float32"] / 2
+        while bool(change <= CHANGE * step) and shift < FIRST_STEP / 16:
+            shift *= 4
+            up, scatter = self._scatter(path, positions, here, shift)
+            change = (up - here).abs().nan_to_num(0.0, 0.0).amax()
+            largest = torch.maximum(largest, scatter.nan_to_num(0.0, 0.0).amax())
+        if not bool(largest > LEAST_STEP * step):
+            return noise
+        return Noise(noise.expected, torch.maximum(noise.seen, torch.minimum(largest, BEYOND * noise.expected)))
+
+    def _scatter(
+        self, path: str, positions: torch.Tensor, here: torch.Tensor, shift: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """E(x + h) and |3 E(x + h) + E(x - 3h) - 4 E(x)| / 4, in which the slope cancels."""
+        up, down = (
+            self.energy(path, nudge(positions, factor * shift, torch.Generator().manual_seed(self.claim.seed + 1)))
+            for factor in (1, -3)
+        )
+        return up, ((3 * up + down) / 4 - here).abs()
+
+
+#: The reason where differences give no derivative.
+ROUGH = "differences of the energy do not converge as steps get smaller: is it discontinuous, or in half precision?"
 
 
 def judge(error: float, bound: float, power: float) -> tuple[Verdict, Reason]:
-    """The verdict on an error, its bound and its power: finite first, then the error, then the power."""
-    if not (math.isfinite(error) and math.isfinite(bound)):
-        message = "the energy or its differences are NaN or infinite where the positions are finite."
-        return Verdict.BROKEN, Reason(code=Code.NONFINITE, message=message)
+    """The verdict on an error, its bound and its power. Numbers that are NaN decide nothing."""
+    if math.isnan(error) or not math.isfinite(bound):
+        return Verdict.AMBIGUOUS, Reason(code=Code.ROUGH, message=ROUGH)
     if not (error <= bound):
         return Verdict.BROKEN, Reason(code=Code.ERROR, message=f"the error {error:.2g} exceeds {bound:.2g}.")
     if not (power > 1):
-        message = (
-            "differences of the energy do not converge as steps get smaller: is it discontinuous, or in half precision?"
-        )
-        return Verdict.AMBIGUOUS, Reason(code=Code.ROUGH, message=message)
+        return Verdict.AMBIGUOUS, Reason(code=Code.ROUGH, message=ROUGH)
     if power < LEAST_POWER:
         message = f"the check detects only faults larger than {1 / power:.1g}: check in float64."
         return Verdict.AMBIGUOUS, Reason(code=Code.LOW_POWER, message=message)
@@ -151,7 +169,7 @@ def result(
 ) -> CheckResult:
     """A result with its error, bound and power."""
     return describe(claim, name, verdict, reason).model_copy(
-        update={"samples": SAMPLES, "error": error, "bound": bound, "power": power}
+        update={"samples": claim.samples, "error": error, "bound": bound, "power": power}
     )
 
 

@@ -15,7 +15,8 @@ from ...harness.fields.atoms import Cell, Energy, Index, positions_of
 from ...harness.trees import leaves, tree_map
 from ...harness.verdict.decide import SAFETY
 from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict
-from .limits import FIRST_STEP, STEPS, Limit, Model, extrapolate, judge, not_claimed, result
+from ..quotients import Limit, extrapolate
+from .limits import FIRST_STEP, STEPS, Model, judge, not_claimed, result
 
 #: Number of directions tried to find one in which an atom moves away from all others.
 OUTWARD = 64
@@ -66,7 +67,7 @@ def _smoothness_of(model: Model, path: str, leaf: Energy) -> CheckResult:
     for sign in (1, -1):
         # Rounding is measured one step away, because at the cutoff itself the least nudge may change sides.
         noise = model.noise(path, ray.at(cutoff * (1 + sign * FIRST_STEP)))
-        sides.append(_one_sided(energy, cutoff, sign, noise))
+        sides.append(_one_sided(energy, cutoff, sign, noise.seen))
     (outer, slope_out), (inner, slope_in) = sides
     # The scale is the change of the pair's energy over half a cutoff; for the slope, this change / cutoff.
     scale = (energy(cutoff / 2) - here).abs().max()

@@ -26,7 +26,7 @@ from ...harness.timing.roofline import Ceilings, cost_of_batch
 from ...harness.timing.timed_layer import TimedLayer
 from ...harness.trees import Tree, leaves, tree_map
 from ..forward.equivariance import HAAR_SAMPLES
-from ..rounding import SAMPLES, largest, values_of
+from ..rounding import largest, values_of
 
 #: Elements for the equivariance error in the working precision; this error is rounding, similar at all elements.
 ELEMENTS = 8
@@ -166,7 +166,7 @@ def memory(layer: MeasuredLayer) -> Iterator[Measurement]:
 def errors(layer: MeasuredLayer) -> Iterator[Measurement]:
     """P = ||f_p(x) - f_*(x)|| / D and E_p = ||f_p(round a_g x) - b_g f_p(x)|| / D, as in the verification."""
     timed_layer, claim = layer.timed_layer, layer.timed_layer.claim
-    x = claim.draw(SAMPLES)
+    x = claim.draw(claim.samples)
     with timed_layer.mode(training=False):
         exact = Subject(claim).reference(x)
         y = _run(timed_layer, x)

@@ -25,7 +25,7 @@ from ...harness.precisions import claim_eps
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, tightest_eps
 from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict, worst
-from ..rounding import SAMPLES, Add, Kappa, largest, neighbours
+from ..rounding import Add, Kappa, largest, neighbours
 
 Runs = dict[str, torch.Tensor]
 
@@ -62,7 +62,7 @@ def _available(name: str) -> str:
 def _compare(claim: Claim, backend: str) -> CheckResult:
     start, watch = time.perf_counter(), Stopwatch()
     name = f"backends: {backend}"
-    x = tree_map(lambda v: v.to(claim.dtype).double() if v.is_floating_point() else v, claim.draw(SAMPLES))
+    x = tree_map(lambda v: v.to(claim.dtype).double() if v.is_floating_point() else v, claim.draw(claim.samples))
     eager = claim.bind(claim.function)
     generator = torch.Generator().manual_seed(claim.seed + 11)
     found = _run(claim, eager, claim.dtype, x, generator, watch)
@@ -104,7 +104,7 @@ def _compare(claim: Claim, backend: str) -> CheckResult:
     bound = evidence.bound(claim_eps(evidence.dtype))
     return describe(claim, name, verdict, reason).model_copy(
         update={
-            "samples": SAMPLES,
+            "samples": claim.samples,
             "error": evidence.error,
             "bound": bound,
             "power": evidence.power(tightest_eps(evidence)),

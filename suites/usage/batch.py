@@ -19,7 +19,6 @@ from ...harness.claim.outcome import Outcome, describe
 from ...harness.precisions import claim_eps
 from ...harness.verdict.decide import decide, tightest_eps
 from ...harness.verdict.result import Code, ElementResult, Reason, Verdict
-from ..rounding import SAMPLES
 from .robustness import Trials
 
 
@@ -71,7 +70,7 @@ def batch(claim: Claim) -> Outcome:
     return Outcome(
         describe(claim, "batch", verdict, reason).model_copy(
             update={
-                "samples": SAMPLES,
+                "samples": claim.samples,
                 "error": evidence.error,
                 "bound": evidence.bound(eps),
                 "kappa": evidence.kappa,

@@ -26,7 +26,7 @@ from ...harness.precisions import claim_eps
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
 from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict, worst
-from ..rounding import SAMPLES, Kappa, largest, neighbours
+from ..rounding import Kappa, largest, largest_of, neighbours
 
 Parameters = Mapping[str, torch.Tensor]
 
@@ -77,7 +77,7 @@ def _compare(claim: Claim, build: Callable[[], Twin]) -> CheckResult:
     )
     return describe(claim, f"parity: {twin.name}", verdict, reason).model_copy(
         update={
-            "samples": SAMPLES,
+            "samples": claim.samples,
             "error": evidence.error,
             "bound": evidence.bound(eps),
             "power": evidence.power(tightest_eps(evidence)),
@@ -128,7 +128,7 @@ class _Pair:
         self.watch = Stopwatch()
         dtype = torch.float32 if claim.dtype is torch.float64 else claim.dtype
         # Values are exact in the working precision, so inputs, parameters and cotangents are equal in all runs.
-        self.x = tree_map(lambda v: _through(v, dtype), claim.draw(SAMPLES))
+        self.x = tree_map(lambda v: _through(v, dtype), claim.draw(claim.samples))
         self.parameters = {n: _through(p.detach().double(), dtype) for n, p in twin.parameters.items()}
         generator = torch.Generator().manual_seed(claim.seed + 4)
         with torch.no_grad():
@@ -223,8 +223,8 @@ def _measure(pair: _Pair) -> dict[Place, Evidence]:
             unit_bound=SAFETY * kappa.worst,
             kappa=kappa.worst,
             condition=kappa.worst_condition,
-            wrong=max(apart(run, exact[0]) for run in mistaken),
-            precision=max(apart(a, b) for a, b in zip(working, exact, strict=True)),
+            wrong=largest_of(apart(run, exact[0]) for run in mistaken),
+            precision=largest_of(apart(a, b) for a, b in zip(working, exact, strict=True)),
             finite=finite,
             repeatable=repeatable,
         )

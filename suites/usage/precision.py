@@ -26,7 +26,7 @@ from ...harness.errors import UsageError
 from ...harness.precisions import EPS, LOST_BITS
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.result import Code, ElementResult, Reason, Verdict
-from ..rounding import SAMPLES, Kappa, largest, perturbed, values_of
+from ..rounding import Kappa, largest, largest_of, perturbed, values_of
 
 #: Relative perturbation for C: large compared with the eps of float64, and small enough to be linear.
 SMALL = EPS["float32"]
@@ -74,7 +74,7 @@ def precision(claim: Claim) -> Outcome:
         return Outcome(describe(claim, "precision", Verdict.SKIPPED, Reason(code=Code.NO_REFERENCE, message=text)))
     subject = Subject(claim)
     with subject.guarded():
-        x = subject.through(claim.draw(SAMPLES), claim.dtype)
+        x = subject.through(claim.draw(claim.samples), claim.dtype)
         y = subject.probe_reference(x)
         if y is None:
             text = "the layer cannot be computed in float64."
@@ -101,7 +101,7 @@ def precision(claim: Claim) -> Outcome:
         describe(claim, "precision", verdict, reason).model_copy(
             update={
                 **numbers,
-                "samples": SAMPLES,
+                "samples": claim.samples,
                 "power": None if row is None else power,
                 "kappa": condition,
                 "lost_bits": bits,
@@ -137,7 +137,7 @@ def _loss(claim: Claim, subject: Subject, mode: Mode, x: Tree, scales: list[Scal
     if not all(bool(v.isfinite().all()) for v in found):
         return math.inf
     losses = [s.rounding(_project(s, a) - b) for s, a, b in zip(scales, found, exact_values, strict=True)]
-    return max((largest(v) for v in losses), default=0.0)
+    return largest_of(largest(v) for v in losses)
 
 
 def _project(scale: Scale, value: torch.Tensor) -> torch.Tensor:
@@ -174,7 +174,7 @@ def _conditioning(subject: Subject, x: Tree, y: Tree, scales: list[Scale]) -> fl
 def _power(scales: list[Scale], y: Tree, bound: float) -> float:
     """The power: error of another sample's output / bound. A total loss would have such an error."""
     variation = [s.rounding(v - v.roll(1, 0)) for s, (_, v) in zip(scales, leaves(y), strict=True)]
-    wrong = max((largest(v) for v in variation), default=0.0)
+    wrong = largest_of(largest(v) for v in variation)
     return wrong / bound if bound > 0 else math.inf
 
 

@@ -29,7 +29,7 @@ from ...harness.precisions import EPS, claim_eps
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
 from ...harness.verdict.result import Code, ElementResult, Reason, Verdict
-from ..rounding import SAMPLES, Kappa, largest, neighbours, perturbed, samples_of, values_of
+from ..rounding import Kappa, largest, largest_of, neighbours, perturbed, samples_of, values_of
 
 #: Exponents k of the factors 2^k; squares, sums of thousands of values and inverses still fit the dtype's exponents.
 LARGE = {"float64": 400, "float32": 45, "bfloat16": 45, "float16": 4}
@@ -84,7 +84,7 @@ def robustness(claim: Claim) -> Outcome:
     result = describe(claim, "robustness", verdict, reason).model_copy(
         update={
             **numbers,
-            "samples": SAMPLES,
+            "samples": claim.samples,
             "element": row.name,
             "elements": elements,
             "seconds": time.perf_counter() - start,
@@ -120,7 +120,7 @@ class Trials:
         self.working = values_of(subject.working(self.x))
         reference = subject.probe_reference(self.x)
         self.reference = self.working if reference is None else values_of(reference)
-        self.finite = all(bool(v.isfinite().all()) for v in (*self.working, *self.reference))
+        self.finite = _finite([*self.working, *self.reference])
         self.leaves = [leaf for _, leaf in leaves(self.claim.target)]
         self.scales = [Scale.of(leaf, v) for leaf, v in zip(self.leaves, self.reference, strict=True)]
         self.kappa = self._kappa()
@@ -150,7 +150,7 @@ class Trials:
     def alone(self) -> Evidence:
         """Compare f_*(x)_s with f_*(x_s) for each sample, in float64, where rounding cannot hide a leak."""
         form = self.subject.reference if self.subject.has_reference else self.subject.working
-        alone = [values_of(form(tree_map(lambda v, i=i: v[i : i + 1], self.x))) for i in range(SAMPLES)]
+        alone = [values_of(form(tree_map(lambda v, i=i: v[i : i + 1], self.x))) for i in range(self.claim.samples)]
         together = self.reference if self.subject.has_reference else self.working
         return self._compare([torch.cat(rows) for rows in zip(*alone, strict=True)], together)
 
@@ -204,15 +204,16 @@ class Trials:
         found = values_of(self.subject.working(x))
         # Next to a bias, the part that depends on a small input is legitimately rounded away, so errors are relative to
         # the whole output.
-        error = max(_of_whole(leaf, a, b) for leaf, a, b in zip(self.leaves, found, exact, strict=True))
-        here = max(_of_whole(*row) for row in zip(self.leaves, self.working, self.reference, strict=True))
+        error = largest_of(_of_whole(leaf, a, b) for leaf, a, b in zip(self.leaves, found, exact, strict=True))
+        here = largest_of(_of_whole(*row) for row in zip(self.leaves, self.working, self.reference, strict=True))
         # This is a loss of precision, not of structure. The bound comes from the loss at ordinary size and from the
         # rounding of the input at this size, where other terms may cancel.
         allowed = max(here, EPS[self.dtype])
         if error > SAFETY * allowed:
             allowed = max(allowed, self._rounding_of_input(x, exact))
         unit = SAFETY * allowed / claim_eps(self.dtype)
-        return Evidence(dtype=self.dtype, error=error, unit_bound=unit, kappa=unit / SAFETY, wrong=1.0)
+        finite = _finite(found)
+        return Evidence(dtype=self.dtype, error=error, unit_bound=unit, kappa=unit / SAFETY, wrong=1.0, finite=finite)
 
     def _rounding_of_input(self, x: Tree, exact: list[torch.Tensor]) -> float:
         """The change of f_* when x is rounded to p, relative to the whole output."""
@@ -252,16 +253,18 @@ class Trials:
     def _compare(self, found: list[torch.Tensor], wanted: list[torch.Tensor], *, working: bool = False) -> Evidence:
         pairs = zip(self.scales, found, wanted, strict=True)
         errors = [s.relative(a - b) for s, a, b in pairs]
-        error = max((math.nan if bool(e.isnan().any()) else largest(e)) for e in errors)
+        error = largest_of(largest(e) for e in errors)
+        # Finite values were wanted, so others are no lack of evidence.
+        finite = not _finite(wanted) or _finite(found)
         # Two working runs differ by the rounding of the working precision itself.
         coarse = EPS[self.dtype] / claim_eps(self.dtype) if working else 1.0
-        return self._evidence(error, coarse)
+        return self._evidence(error, coarse, finite=finite)
 
-    def _evidence(self, error: float, coarse: float = 1.0) -> Evidence:
+    def _evidence(self, error: float, coarse: float = 1.0, *, finite: bool = True) -> Evidence:
         unit = SAFETY * self.kappa * max(1.0, coarse)
         varies = max(largest(s.relative(v - v.roll(1, 0))) for s, v in zip(self.scales, self.reference, strict=True))
         wrong = varies if math.isfinite(varies) else 0.0
-        return Evidence(dtype=self.dtype, error=error, unit_bound=unit, kappa=self.kappa, wrong=wrong)
+        return Evidence(dtype=self.dtype, error=error, unit_bound=unit, kappa=self.kappa, wrong=wrong, finite=finite)
 
     def _kappa(self) -> float:
         """kappa of the unchanged batch."""
@@ -276,6 +279,10 @@ class Trials:
             for scale, a, b in zip(self.scales, values_of(moved), self.reference, strict=True):
                 add(kappa, scale.rounding(a - b).amax(1, keepdim=True))
         return kappa.worst
+
+
+def _finite(values: list[torch.Tensor]) -> bool:
+    return all(bool(v.isfinite().all()) for v in values)
 
 
 def _of_whole(leaf: Any, found: torch.Tensor, exact: torch.Tensor) -> float:

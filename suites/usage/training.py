@@ -21,7 +21,6 @@ from ...harness.trees import leaves, tree_map
 from ...harness.verdict.result import Code, Reason, Verdict
 from ..forward.aliasing import aliases, excuse
 from ..forward.equivariance import equivariance
-from ..rounding import SAMPLES
 
 #: Steps of Adam. Each step changes every weight that has a gradient by about RATE times the weights' size, whatever the
 #: gradient's scale, so the drift of one step is thousands of float32 bounds.
@@ -84,7 +83,7 @@ def _generators(claim: Claim) -> Callable[[Element], bool] | None:
 def _train(claim: Claim, parameters: Sequence[torch.nn.Parameter]) -> bool:
     """Make a few steps of Adam, and return whether any weight changed."""
     subject = Subject(claim)
-    x = subject.rounded(claim.draw(SAMPLES))
+    x = subject.rounded(claim.draw(claim.samples))
     function = claim.bind(claim.function)
     size = max(float(torch.cat([p.detach().double().flatten() for p in parameters]).square().mean().sqrt()), RATE)
     optimiser = torch.optim.Adam(parameters, lr=RATE * size)

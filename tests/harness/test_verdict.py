@@ -9,7 +9,16 @@ import equiharness
 import pytest
 from equiharness.harness.precisions import EPS
 from equiharness.harness.verdict.codes import Code
-from equiharness.harness.verdict.decide import LEAST_POWER, SAFETY, Evidence, decide, lost_bits, tightest_eps
+from equiharness.harness.verdict.decide import (
+    LEAST_POWER,
+    MAY_BE_INFINITE,
+    NUMBERS,
+    SAFETY,
+    Evidence,
+    decide,
+    lost_bits,
+    tightest_eps,
+)
 from equiharness.harness.verdict.result import CheckResult, Reason, Verdict, ratio, worst
 
 SOUND = {"dtype": "float32", "error": 1e-8, "unit_bound": SAFETY, "kappa": 1.0, "wrong": 1.0, "wrong_unit": SAFETY}
@@ -21,6 +30,7 @@ RULES = {
     "STATEFUL": ({"repeatable": False, "stateful": ("running_mean",)}, Verdict.BROKEN),
     "NONDETERMINISTIC": ({"repeatable": False}, Verdict.BROKEN),
     "ACTION": ({"defect": 1e-3}, Verdict.BROKEN),
+    "UNMEASURED": ({"kappa": math.nan}, Verdict.AMBIGUOUS),
     "CONSTANTS_IN_SINGLE": ({"dtype": "float64", "error": BOUND / 2}, Verdict.IMPRECISE),
     "CONSTANTS_IN_HALF": ({"dtype": "float16", "error": 8 * EPS["float16"]}, Verdict.IMPRECISE),
     "TIE": ({"error": 1.0, "jitter_passes": True}, Verdict.AMBIGUOUS),
@@ -100,10 +110,24 @@ def test_an_estimated_error_far_beyond_the_floor_is_broken():
     assert conclude(error=SAFETY * BOUND * 1.01, estimated=True) == (Verdict.BROKEN, "ERROR")
 
 
-def test_nan_errors_fail():
-    assert conclude(error=math.nan) == (Verdict.BROKEN, "ERROR")
-    assert conclude(hidden_error=math.nan, hidden_bound=1.0)[0] is Verdict.BROKEN
-    assert conclude(wrong=math.nan)[0] is Verdict.VACUOUS
+NUMERIC = [n for n, f in Evidence.model_fields.items() if "float" in str(f.annotation)]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", NUMERIC)
+def test_evidence_that_is_no_number_never_decides(name, value):
+    """Neither a pass nor BROKEN, whatever the other numbers say, except where infinity is a result by itself."""
+    assert set(NUMBERS) == set(NUMERIC)
+    for rest in ({}, {"error": 2 * BOUND}, {"hidden_error": 1e-2}, {"wrong": 0.0}, {"dtype": "float64", "error": 1e-6}):
+        found = conclude(**{**rest, name: value})
+        if name in MAY_BE_INFINITE and math.isinf(value):
+            continue
+        assert found == (Verdict.AMBIGUOUS, "UNMEASURED"), rest
+
+
+def test_nan_never_hides_what_is_known_before_it():
+    assert conclude(finite=False, error=math.nan)[1] == "NONFINITE"
+    assert conclude(repeatable=False, error=math.nan)[1] == "NONDETERMINISTIC"
 
 
 def test_an_infinite_error_is_broken_and_says_so():

@@ -53,3 +53,11 @@ def test_check_asks_what_is_named():
     assert [part.property for part in result.parts] == ["batch", "robustness"]
     with pytest.raises(eh.UsageError, match="batch"):
         eh.check(lambda x: 2 * x, "C4", PLANE, PLANE, properties=["batches"])
+
+
+def test_nan_in_a_batch_of_one_is_a_fault_and_no_lack_of_evidence():
+    def standardised(x):
+        return x / x.std(0, keepdim=True)
+
+    result = run_property("batch", Claim(standardised, "C4", PLANE, PLANE)).result
+    assert result.verdict is eh.Verdict.BROKEN, str(result)

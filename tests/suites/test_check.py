@@ -278,3 +278,107 @@ def test_one_broken_leaf_of_a_model_is_named():
     result = _check_potential(broken)
     assert result.verdict is eh.Verdict.BROKEN
     assert result.leaf == "forces"
+
+
+# --- the headline, and sentences that the numbers of the run bear out ---
+
+
+def test_the_headline_is_the_cause_and_what_follows_from_it_stands_below():
+    points, out = {"pos": eh.Positions(4, "O3")}, {"energy": eh.Energy(), "forces": eh.Forces(4, "O3")}
+
+    def handed(pos):
+        pos = pos.requires_grad_(True)
+        energy = torch.linalg.det(pos[:, 1:4] - pos[:, :1]).abs() + (pos[:, 1:] - pos[:, :1]).square().sum((1, 2))
+        energy = energy + 1e-3 * torch.linalg.det(pos[:, 1:4] - pos[:, :1])
+        return {"energy": energy, "forces": -torch.autograd.grad(energy.sum(), pos, create_graph=True)[0]}
+
+    result = eh.check(handed, "O3", points, out)
+    assert {"reflections", "permutations", "adjoint"} <= {p.property for p in result.parts if p.verdict.fails}
+    assert result.property == "reflections", str(result)
+
+
+def test_noise_that_a_seed_holds_is_named_where_the_claim_fails_for_it():
+    points = eh.Positions(4, "O3")
+
+    def sampler(pos):
+        return pos + 0.1 * torch.randn(pos.shape)
+
+    random = eh.check(sampler, "O3", points, points)
+    assert (random.reason.code, "noise from torch's generator" in random.reason.message) == ("NONDETERMINISTIC", True)
+    seeded = eh.check(sampler, "O3", points, points, call_seed=0)
+    assert "no element moves this noise" in seeded.reason.message
+
+    def counted(pos, calls=[]):  # noqa: B006  the state is the point
+        calls.append(1)
+        return pos * (1 + 1e-3 * len(calls))
+
+    moving = eh.check(counted, "O3", points, points)
+    assert "does not make them agree" in moving.reason.message, str(moving)
+
+
+def test_advice_on_forces_is_not_given_where_the_model_follows_it():
+    points, out = {"pos": eh.Positions(4, "O3")}, {"energy": eh.Energy(), "forces": eh.Forces(4, "O3")}
+
+    def model(pos, detached, factor):
+        pos = pos.requires_grad_(True)
+        far = torch.cdist(pos, pos)
+        energy = (-far).exp().sum((1, 2)) + 1e-2 * (far.detach() if detached else far).sum((1, 2))
+        return {"energy": energy, "forces": -factor * torch.autograd.grad(energy.sum(), pos, create_graph=True)[0]}
+
+    parts = eh.check(lambda pos: model(pos, True, 1.0), "O3", points, out, properties=("forces",)).parts
+    assert "detached or has a wrong backward" in parts[0].reason.message
+    v = 1.0 + 1e-3 * torch.arange(4)[None, :, None]
+    parts = eh.check(lambda pos: model(pos, False, v.to(pos)), "O3", points, out, properties=("forces",)).parts
+    assert "its gradient is another one" in parts[0].reason.message
+
+
+def test_a_gradient_of_zero_is_said_of_the_gradient_and_fails_no_sound_layer():
+    plane = eh.Field(eh.Grid(7, 7), "C4", "2*trivial")
+    result = eh.check(torch.sign, "C4", plane, plane)
+    assert "does not depend on the input" not in str(result)
+    assert not result.fails, str(result)
+
+
+# --- what check says of its own choices ---
+
+
+def test_samples_are_those_that_were_asked_for():
+    plane = eh.Field(eh.Grid(7, 7), "C4", "2*trivial")
+    x = torch.randn(6, 2, 7, 7)
+    for options, wanted in (({}, 4), ({"samples": 7}, 7), ({"inputs": x}, 6), ({"inputs": x, "samples": 5}, 5)):
+        parts = eh.check(torch.nn.ReLU(), "C4", plane, plane, **options).parts
+        assert {p.samples for p in parts if p.property != "homomorphism"} == {wanted}
+    for options, message in (
+        ({"samples": 3}, "at least 4"),
+        ({"samples": 9, "inputs": x}, "more than the 6 of inputs"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            eh.check(torch.nn.ReLU(), "C4", plane, plane, **options)
+
+
+def test_more_samples_are_more_calls_of_the_layer_with_more_samples():
+    plane, sizes = eh.Field(eh.Grid(7, 7), "C4", "2*trivial"), set()
+
+    def layer(x):
+        sizes.add(len(x))
+        return x * 1
+
+    eh.check(layer, "C4", plane, plane, samples=9, properties=("equivariance",))
+    assert 9 in sizes
+
+
+def test_a_wrong_name_in_the_source_is_answered_with_those_that_the_model_takes():
+    points = eh.Positions(4, "O3")
+
+    def model(pos, charges):
+        return (pos * charges[..., None]).square().sum((1, 2))
+
+    source = {"positions": points, "charges": eh.Invariant(at=eh.Points(4))}
+    result = eh.check(model, "O3", source, eh.Invariant())
+    assert "names positions, charges, and the model takes charges, pos" in result.reason.message
+
+
+def test_a_part_that_was_skipped_says_why():
+    plane = eh.Field(eh.Grid(7, 7), "C4", "2*trivial")
+    text = str(eh.check(lambda x: x.detach() * 2, "C4", plane, plane))
+    assert "NOT_DIFFERENTIABLE" in text

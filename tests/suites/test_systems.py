@@ -4,7 +4,7 @@ import equiharness as eh
 import pytest
 import torch
 from equiharness.harness.errors import UsageError
-from equiharness.suites.points.limits import extrapolate
+from equiharness.suites.quotients import extrapolate
 
 N = 5
 PAIRS = N * (N - 1)
@@ -87,6 +87,7 @@ def test_a_stochastic_layer_is_refused_with_the_way_out_and_passes_with_a_seed()
     refused = eh.check(noisy, "SO3", v, v)
     assert (refused.verdict.value, refused.reason.code) == ("BROKEN", "NONDETERMINISTIC")
     assert "declare a seed for each call" in refused.reason.message
+    assert "noise" in refused.reason.message
     state = torch.random.get_rng_state()
     assert eh.check(noisy, "SO3", v, v, call_seed=1).verdict is eh.Verdict.EXACT
     assert torch.equal(state, torch.random.get_rng_state())

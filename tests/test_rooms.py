@@ -31,7 +31,7 @@ LEVELS = {
         ("runs",),
     ),
     "suites": (
-        ("properties", "rounding", "controls", "claims"),
+        ("properties", "quotients", "rounding", "controls", "claims"),
         ("forward",),
         ("backward", "points", "usage", "survey"),
         ("attribution",),

@@ -31,7 +31,7 @@ LEVELS = {
         ("runs",),
     ),
     "suites": (
-        ("properties", "rounding", "quotients", "controls", "claims"),
+        ("properties", "quotients", "rounding", "controls", "claims"),
         ("forward",),
         ("backward", "points", "usage", "survey"),
         ("attribution",),

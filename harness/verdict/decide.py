@@ -24,7 +24,8 @@ class Evidence(Data):
     constant part of the output (a large bias) has a large rounding error, and that error must not hide a fault in the
     rest of the output. ``single_unit`` is S kappa as float32 inside the layer shows it, if it was measured: from the
     change of the output when the input changes by float32's epsilon. ``wrong`` is W: the error that a wrong target
-    action would have given, the smallest over elements.
+    action would have given, the smallest over elements; ``failing_wrong`` is W in units of the largest errors that do
+    not fail, of an epsilon of float32 each, if they are known for each summand.
     """
 
     dtype: str
@@ -44,6 +45,7 @@ class Evidence(Data):
     hidden_error: float = 0.0
     hidden_bound: float = 0.0
     single_unit: float = 0.0
+    failing_wrong: float | None = None
     precision: float = 0.0
     allowed_lost_bits: float | None = None
 
@@ -57,7 +59,7 @@ class Evidence(Data):
         unit = max(self.unit_bound, self.single_unit)
         if not (self.hidden_error <= self.hidden_bound and self.error <= unit * (EPS["float32"] + self.defect)):
             return False
-        return unit == self.unit_bound or self.power(EPS["float32"]) * self.unit_bound >= LEAST_POWER * unit
+        return self.power(EPS["float32"]) * self.unit_bound >= LEAST_POWER * unit
 
     def power(self, eps: float) -> float:
         """W / bound, both at the fibre summand where the wrong action is most visible."""
@@ -65,6 +67,26 @@ class Evidence(Data):
         scale = unit * (eps + self.defect)
         value = self.wrong / scale if scale > 0 else (math.inf if self.wrong > 0 else 0.0)
         return 0.0 if math.isnan(value) else value
+
+    @property
+    def failing_power(self) -> float:
+        """W / the largest error that does not fail: 1 / it is the smallest fault that fails the check.
+
+        Errors of a float64 claim up to the bound of float32, and of a half-precision claim up to the bound of its own
+        dtype, are IMPRECISE, which is no failure. Where the bound of float32 proves too little, only what meets that of
+        float64 passes.
+        """
+        full = self.dtype in ("float32", "float64") and not self.estimated
+        if full and self.power(EPS["float32"]) < LEAST_POWER:
+            return self.power(EPS["float64"])
+        if self.failing_wrong is not None and self.dtype in ("float32", "float64"):
+            return self.failing_wrong / (EPS["float32"] + self.defect)
+        if self.estimated or self.dtype == "float32":
+            return self.power(claim_eps(self.dtype))
+        if self.dtype == "float64":
+            widened = max(1.0, self.single_unit / self.unit_bound) if self.unit_bound > 0 else 1.0
+            return self.power(EPS["float32"]) / widened
+        return self.power(EPS[self.dtype])
 
 
 #: An action with a larger float64 defect is wrong: the defects of irreps and permutations are far smaller.
@@ -119,11 +141,7 @@ def decide(evidence: Evidence) -> tuple[Verdict, Reason]:
     if bound >= 1:
         return Verdict.AMBIGUOUS, _ill_conditioned(evidence)
     if power < LEAST_POWER:
-        return Verdict.AMBIGUOUS, Reason(
-            code=Code.LOW_POWER,
-            message=f"only faults larger than {1 / power:.1g} of a wrong action would have been seen; "
-            "a better conditioned input or float64 raises the power.",
-        )
+        return Verdict.AMBIGUOUS, _low_power(power)
     allowed = evidence.allowed_lost_bits
     allowed = LOST_BITS[evidence.dtype] + math.log2(max(1.0, evidence.condition)) if allowed is None else allowed
     if lost_bits(evidence) > allowed:
@@ -148,6 +166,7 @@ NUMBERS = {
     "hidden_bound": "the bound without the mean",
     "wrong": "the error of a wrong action",
     "wrong_unit": "the bound of a wrong action",
+    "failing_wrong": "the error of a wrong action",
     "scatter": "the difference of two calls",
     "precision": "the loss of precision",
     "allowed_lost_bits": "the number of allowed bits",
@@ -207,6 +226,10 @@ def _beyond_bound(evidence: Evidence, eps: float, bound: float) -> tuple[Verdict
             code=Code.CONSTANTS_IN_SINGLE,
             message="holds to float32 accuracy only: some constant, table or value inside was rounded to float32.",
         )
+    if evidence.dtype == "float64" and error <= evidence.bound(EPS["float32"]) and not evidence.jitter_passes:
+        power = evidence.power(EPS["float32"])
+        if evidence.hidden_error <= evidence.hidden_bound and power < LEAST_POWER:
+            return Verdict.AMBIGUOUS, _low_power(power)
     if evidence.dtype in ("float16", "bfloat16") and error <= evidence.bound(EPS[evidence.dtype]):
         return Verdict.IMPRECISE, Reason(
             code=Code.CONSTANTS_IN_HALF,
@@ -229,6 +252,14 @@ def _beyond_bound(evidence: Evidence, eps: float, bound: float) -> tuple[Verdict
     else:
         text = "the output does not depend on the input, yet f(g x) and g f(x) differ."
     return Verdict.BROKEN, Reason(code=Code.ERROR, message=text)
+
+
+def _low_power(power: float) -> Reason:
+    seen = f"only faults larger than {1 / power:.1g} of a wrong action" if power > 0 else "no fault"
+    return Reason(
+        code=Code.LOW_POWER,
+        message=f"{seen} would have been seen; a better conditioned input or float64 raises the power.",
+    )
 
 
 def _tie() -> Reason:

@@ -84,8 +84,9 @@ class CheckResult(Data):
     """One verdict for (implementation, case, property, dtype, seed), with all the numbers behind it.
 
     error is E_*, the structural error in float64 relative to the part of the output that depends on the input; bound
-    is the largest error that rounding explains; ratio = error / bound; power = error of the best wrong action / bound;
-    seen is E_p, the error in the working precision; precision is P, the loss of that precision alone. Where the
+    is the largest error that rounding explains; ratio = error / bound; power = error of the best wrong action / the
+    largest error that does not fail, so 1 / power is the smallest fault that fails; seen is E_p, the error in the
+    working precision; precision is P, the loss of that precision alone. Where the
     adapter declares a deviation for this check, ``expected_verdict`` is the declared verdict and ``expected`` is the
     declared reason. seconds is the time of the check, seconds_in_layer its part inside the layer, and seconds_building
     the time before it in which the claim was built: 0 where an earlier check of the same claim built it.
@@ -286,7 +287,7 @@ def _numbers(result: CheckResult) -> list[str]:
         where = f" in {result.leaf}" if result.leaf else ""
         lines.append(f"  worst    {result.element}{where}")
     if result.power is not None and result.power > 0:
-        lines.append(f"  power    faults down to {1 / result.power:.1e} of a wrong action would have been seen")
+        lines.append(f"  power    faults down to {1 / result.power:.1e} of a wrong action fail")
     if result.seen is not None and result.precision is not None:
         lines.append(
             f"  {result.dtype:8} error as computed {result.seen:.1e}, of which rounding {result.precision:.1e}"

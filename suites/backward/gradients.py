@@ -22,7 +22,7 @@ from ...harness.claim.evaluation import FREED, Subject
 from ...harness.claim.outcome import Outcome, describe
 from ...harness.precisions import EPS, claim_eps
 from ...harness.symmetry.groups import Element
-from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
+from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits
 from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict
 from ..forward.aliasing import aliases, excuse
 from ..forward.equivariance import jittered
@@ -227,7 +227,7 @@ def _report(
             "samples": claim.samples,
             "error": evidence.error,
             "bound": bound,
-            "power": evidence.power(tightest_eps(evidence)),
+            "power": evidence.failing_power,
             "kappa": evidence.kappa,
             "condition": evidence.condition,
             "seen": largest_of(tally.seen),

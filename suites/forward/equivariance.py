@@ -20,7 +20,7 @@ from ...harness.precisions import EPS, claim_eps
 from ...harness.records.lines import Attachment
 from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, tree_map
-from ...harness.verdict.decide import LEAST_POWER, SAFETY, Evidence, decide, lost_bits, tightest_eps
+from ...harness.verdict.decide import LEAST_POWER, SAFETY, Evidence, decide, lost_bits
 from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict
 from ..rounding import largest, largest_of, samples_of, settled
 from .aliasing import aliases, excuse
@@ -31,6 +31,9 @@ HAAR_SAMPLES = 4
 #: Relative size of the move that breaks ties: a thousand steps of float32, so that tens of equal values stay different
 #: after rounding.
 JITTER = 1e-4
+#: From this kappa on, what constants explain may be less than half of the bound, so the smallest fault that fails is
+#: smaller than the bound says.
+WIDE = 2.0
 
 
 #: The evidence on one leaf, the index of its worst element, and the verdict.
@@ -73,7 +76,7 @@ def equivariance(
     def judged_at(inputs: Tree) -> tuple[Measured, list[Judged]]:
         measured = measure(subject, elements, inputs, rng)
         judged = [_judge(measured, tally, jitter_passes=False) for tally in measured.tallies]
-        if any(_needs_closer_look(evidence) for evidence, *_ in judged):
+        if any(_needs_closer_look(evidence) or evidence.kappa > WIDE for evidence, *_ in judged):
             look_behind_constants(subject, measured, subject.through(inputs, claim.dtype))
             judged = [_judge(measured, tally, jitter_passes=False) for tally in measured.tallies]
         return measured, judged
@@ -170,10 +173,22 @@ def _judge(measured: Measured, tally: LeafTally, *, jitter_passes: bool) -> tupl
         wrong_unit=1.0,
         precision=largest_of(tally.precision),
         single_unit=float(single[summand]),
+        failing_wrong=_failing_units(measured, tally, torch.maximum(unit, single)),
         **_hidden(tally, measured.defect),
         **common,
     )
     return evidence, g, *decide(evidence)
+
+
+def _failing_units(measured: Measured, tally: LeafTally, unit: torch.Tensor) -> float | None:
+    """W in units of the largest errors that do not fail; None where only ``unit`` limits them.
+
+    The fault of one sample is smaller without its mean over n samples, by (n - 1) / n.
+    """
+    if tally.hidden_kappa is None:
+        return None
+    n = measured.samples
+    return _power_units(tally, torch.minimum(unit, SAFETY * tally.hidden_kappa.to(unit) * n / (n - 1)))
 
 
 def _power_units(tally: LeafTally, unit: torch.Tensor) -> float:
@@ -214,7 +229,7 @@ def _report(measured: Measured, judged: list[tuple[Evidence, int, Verdict, Reaso
             "error": evidence.error if tally.errors else None,
             "error_max": max((e.error_max for e in elements), default=None),
             "bound": kappa_bound if tally.errors else None,
-            "power": evidence.power(tightest_eps(evidence)) if tally.errors else None,
+            "power": evidence.failing_power if tally.errors else None,
             "kappa": evidence.kappa,
             "condition": evidence.condition,
             "seen": largest_of(tally.seen) if tally.seen else None,

@@ -17,7 +17,7 @@ from ...harness.fields.domains import Vector
 from ...harness.fields.field import Field
 from ...harness.fields.spheres import BandLimited
 from ...harness.precisions import EPS, claim_eps
-from ...harness.verdict.decide import SAFETY, Evidence, decide, tightest_eps
+from ...harness.verdict.decide import SAFETY, Evidence, decide
 from ...harness.verdict.result import CheckResult, ElementResult
 from ..rounding import largest_of
 
@@ -79,7 +79,7 @@ def quadrature(claim: Claim) -> CheckResult:
             "samples": SAMPLES,
             "error": evidence.error,
             "bound": bound,
-            "power": evidence.power(tightest_eps(evidence)),
+            "power": evidence.failing_power,
             "kappa": kappa,
             "elements": tuple(
                 ElementResult(element=f"degree {degree}", error=float(r), bound=bound)

@@ -30,7 +30,7 @@ from ...harness.errors import UsageError
 from ...harness.precisions import EPS, claim_eps
 from ...harness.symmetry.groups import Element
 from ...harness.trees import Tree, leaves, tree_map
-from ...harness.verdict.decide import SAFETY, Evidence, decide, tightest_eps
+from ...harness.verdict.decide import SAFETY, Evidence, decide
 from ...harness.verdict.result import Code, ElementResult, Reason, Verdict
 from ..controls import same_action
 from ..rounding import Kappa, largest_of, neighbours, samples_of
@@ -111,7 +111,7 @@ def worst_case(claim: Claim) -> Outcome:
                 "samples": claim.samples,
                 "error": evidence.error,
                 "bound": bound,
-                "power": evidence.power(tightest_eps(evidence)),
+                "power": evidence.failing_power,
                 "kappa": evidence.kappa,
                 "defect": delta,
                 "element": worst.name,

@@ -23,7 +23,7 @@ from ...harness.claim.scale import Scale
 from ...harness.errors import UsageError
 from ...harness.precisions import claim_eps
 from ...harness.trees import Tree, leaves, tree_map
-from ...harness.verdict.decide import SAFETY, Evidence, decide, tightest_eps
+from ...harness.verdict.decide import SAFETY, Evidence, decide
 from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict, worst
 from ..rounding import Add, Kappa, largest, neighbours
 
@@ -107,7 +107,7 @@ def _compare(claim: Claim, backend: str) -> CheckResult:
             "samples": claim.samples,
             "error": evidence.error,
             "bound": bound,
-            "power": evidence.power(tightest_eps(evidence)),
+            "power": evidence.failing_power,
             "kappa": evidence.kappa,
             "leaf": place,
             "elements": tuple(

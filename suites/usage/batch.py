@@ -17,7 +17,7 @@ from ...harness.claim.claim import Claim
 from ...harness.claim.evaluation import Subject
 from ...harness.claim.outcome import Outcome, describe
 from ...harness.precisions import claim_eps
-from ...harness.verdict.decide import decide, tightest_eps
+from ...harness.verdict.decide import decide
 from ...harness.verdict.result import Code, ElementResult, Reason, Verdict
 from .robustness import Trials
 
@@ -74,7 +74,7 @@ def batch(claim: Claim) -> Outcome:
                 "error": evidence.error,
                 "bound": evidence.bound(eps),
                 "kappa": evidence.kappa,
-                "power": evidence.power(tightest_eps(evidence)),
+                "power": evidence.failing_power,
                 "element": name,
                 "elements": rows,
                 "seconds": time.perf_counter() - start,

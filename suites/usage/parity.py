@@ -24,7 +24,7 @@ from ...harness.claim.scale import Scale
 from ...harness.errors import MissingDependencyError, UsageError
 from ...harness.precisions import claim_eps
 from ...harness.trees import Tree, leaves, tree_map
-from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
+from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits
 from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict, worst
 from ..rounding import Kappa, largest, largest_of, neighbours
 
@@ -71,7 +71,7 @@ def _compare(claim: Claim, build: Callable[[], Twin]) -> CheckResult:
             error=e.error,
             bound=e.bound(eps),
             precision=e.precision,
-            power=e.power(tightest_eps(e)),
+            power=e.failing_power,
         )
         for where, e in measured.items()
     )
@@ -80,7 +80,7 @@ def _compare(claim: Claim, build: Callable[[], Twin]) -> CheckResult:
             "samples": claim.samples,
             "error": evidence.error,
             "bound": evidence.bound(eps),
-            "power": evidence.power(tightest_eps(evidence)),
+            "power": evidence.failing_power,
             "kappa": evidence.kappa,
             "precision": evidence.precision,
             "lost_bits": lost_bits(evidence),

@@ -27,7 +27,7 @@ from ...harness.claim.scale import Scale
 from ...harness.errors import UsageError
 from ...harness.precisions import EPS, claim_eps
 from ...harness.trees import Tree, leaves, tree_map
-from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits, tightest_eps
+from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits
 from ...harness.verdict.result import Code, ElementResult, Reason, Verdict
 from ..rounding import Kappa, largest, largest_of, neighbours, perturbed, samples_of, values_of
 
@@ -71,7 +71,7 @@ def robustness(claim: Claim) -> Outcome:
             "error": evidence.error,
             "bound": evidence.bound(eps),
             "kappa": evidence.kappa,
-            "power": evidence.power(tightest_eps(evidence)),
+            "power": evidence.failing_power,
             "precision": evidence.precision,
             "lost_bits": lost_bits(evidence),
         }

@@ -62,6 +62,8 @@ COMPATIBLE = [
 ]
 #: Not ordered but weighed: these are reasons to excuse an error, and two of them are met by one piece of evidence.
 EXCUSED = {("ERROR", b) for b in RULES} | {("ESTIMATED", "HIDDEN"), ("CONSTANTS_IN_SINGLE", "HIDDEN")}
+#: The bound of float32 excuses an error only if it proves something; see the test below.
+EXCUSED |= {("CONSTANTS_IN_SINGLE", "VACUOUS"), ("CONSTANTS_IN_SINGLE", "LOW_POWER")}
 
 
 @pytest.mark.parametrize(("first", "second"), [p for p in COMPATIBLE if p not in EXCUSED])
@@ -84,6 +86,21 @@ def test_an_error_outweighs_vacuity_and_low_power():
 def test_constants_are_blamed_before_ties():
     evidence = {"dtype": "float64", "error": BOUND / 2, "jitter_passes": True}
     assert conclude(**evidence)[1] == "CONSTANTS_IN_SINGLE"
+
+
+@pytest.mark.parametrize("wrong", [0.0, 50 * BOUND])
+def test_float32_excuses_no_error_by_a_bound_that_would_excuse_wrong_actions_too(wrong):
+    assert conclude(dtype="float64", error=BOUND / 2, wrong=wrong) == (Verdict.AMBIGUOUS, "LOW_POWER")
+    assert conclude(dtype="float64", error=BOUND / 2, wrong=101 * BOUND) == (Verdict.IMPRECISE, "CONSTANTS_IN_SINGLE")
+
+
+def test_rounding_inside_widens_the_bound_of_float32_and_only_while_faults_are_seen():
+    beyond = {"dtype": "float64", "error": 4 * BOUND, "wrong_unit": SAFETY}
+    assert conclude(**beyond) == (Verdict.BROKEN, "ERROR")
+    assert conclude(**beyond, single_unit=5 * SAFETY)[1] == "CONSTANTS_IN_SINGLE"
+    assert conclude(**beyond, single_unit=3 * SAFETY) == (Verdict.BROKEN, "ERROR")
+    assert conclude(**beyond, single_unit=5 * SAFETY, wrong=499 * BOUND) == (Verdict.BROKEN, "ERROR")
+    assert conclude(**{**beyond, "dtype": "float32"}, single_unit=5 * SAFETY) == (Verdict.BROKEN, "ERROR")
 
 
 def test_a_tie_is_blamed_before_the_estimate_and_the_conditioning():

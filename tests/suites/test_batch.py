@@ -57,7 +57,7 @@ def test_check_asks_what_is_named():
 
 def test_nan_in_a_batch_of_one_is_a_fault_and_no_lack_of_evidence():
     def standardised(x):
-        return x / x.std(0, keepdim=True)
+        return x / (x - x.mean(0)).square().mean(0).sqrt()
 
     result = run_property("batch", Claim(standardised, "C4", PLANE, PLANE)).result
     assert result.verdict is eh.Verdict.BROKEN, str(result)

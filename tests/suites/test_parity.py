@@ -39,7 +39,8 @@ def claim(*pairs, dtype=torch.float32, name="pair"):
 def test_two_forms_of_a_convolution_are_one_operator_in_every_precision(dtype):
     result = parity(claim((direct, unfolded), dtype=dtype)).result
     assert result.verdict is eh.Verdict.EXACT
-    assert result.power > 1e3
+    # In half precision errors fail beyond the bound of half precision, which is 8,192 or 65,536 times that of float32.
+    assert result.power > (1e3 if dtype in (torch.float32, torch.float64) else 1)
 
 
 def test_the_result_names_output_and_every_gradient():

@@ -105,7 +105,7 @@ def grids(own: Grid, contract: Approximate, output: Callable[[Grid], int]) -> li
         more = math.ceil((needed - coarse) * first.shape[0] / (fine - coarse))
         first = _at_least(first.shape[0] + more, first, odd)
     ratios = (min(b / a, STEP[own.dim]) for a, b in itertools.pairwise(factors))
-    return [_centred(first.resized(r), output) for r in itertools.accumulate(ratios, operator.mul, initial=1.0)]
+    return [centred(first.resized(r), output) for r in itertools.accumulate(ratios, operator.mul, initial=1.0)]
 
 
 def _at_least(points: int, grid: Grid, odd: int) -> Grid:
@@ -113,7 +113,7 @@ def _at_least(points: int, grid: Grid, odd: int) -> Grid:
     return grid if grid.shape[0] >= points else Grid(*[points + (points + odd) % 2] * grid.dim)
 
 
-def _centred(grid: Grid, output: Callable[[Grid], int]) -> Grid:
+def centred(grid: Grid, output: Callable[[Grid], int]) -> Grid:
     """This grid, or the next larger grid with a centred output: with stride s, the size at which the output grows.
 
     An output that is off the centre would be off by a share of a point that changes from grid to grid.

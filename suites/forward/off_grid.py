@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,12 +26,13 @@ from ...harness.fields.field import Field
 from ...harness.symmetry.groups import Element, Group, element_name
 from ...harness.trees import leaves
 from ...harness.verdict.decide import LARGEST_DEFECT
-from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict, by_wavelength
+from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict, WavelengthError, by_wavelength
 from .refinement import refinement
+from .smooth_inputs import round_window
 from .smooth_refinement import refine
 from .wave_errors import Setting, control_error, defect_of, rounding_at, wave_errors
-from .wave_rule import Judged, WaveErrors, judge_waves, wavelengths_of
-from .waves import FixedPixels, Spot, Waves, fitted_grid, moves_with_its_input
+from .wave_rule import Judged, WaveErrors, by_ceiling, judge_waves, stated, wavelengths_of
+from .waves import SIZES, FixedPixels, Spot, Waves, fitted_grid, moves_with_its_input
 
 #: Samples of a first look; where they do not decide, four times as many halve the intervals.
 SAMPLE_STEPS = (32, 128, 512)
@@ -149,25 +150,50 @@ def _judged(claim: Claim, subject: Subject) -> tuple[CheckResult, Any]:
     probe = torch.zeros(2, layer.source.fibre.size, *layer.own.shape, dtype=torch.float64)
     layer.exact = subject.probe_reference(probe.to(claim.device).reshape(layer.source.tensor_shape(2))) is not None
     fitted = fitted_grid(layer)
-
-    def output(grid: Grid) -> int:
-        return layer.size(grid.shape[0])
-
     if fitted is None:
-        plane = refine(subject, elements, contract, output, by_source=True)
-        if plane is not None:
-            return plane
-        text = (
-            "the layer sees the border of its grid from everywhere, and it takes no grid of another size: declare a "
-            "ceiling, Approximate(ceiling=0.05, wavelength=6)."
-        )
-        reason = Reason(code=Code.BORDER, message=text)
-        return describe(claim, "off_grid", Verdict.AMBIGUOUS, reason), None
+        return _seeing_the_border(claim, subject, layer, contract, elements, exact)
     spot = _place(layer, fitted.spots, claim, elements, exact)
     result, judged, rounding, picture = _at_spot(layer, spot, claim, contract, elements, exact)
     if judged.verdict is Verdict.BROKEN or moves_with_its_input(layer, fitted, rounding):
         return result, picture
-    return _beside(claim, subject, layer, fitted.second, contract, elements, exact, result, picture, output)
+    return _beside(claim, subject, layer, fitted.second, contract, elements, exact, result, picture)
+
+
+def _seeing_the_border(
+    claim: Claim,
+    subject: Subject,
+    layer: FixedPixels,
+    contract: Approximate,
+    elements: list[Element],
+    exact: tuple[Element, ...],
+) -> tuple[CheckResult, Any]:
+    """The result of a layer whose every pixel sees the border: inputs that vanish there, and finer and finer grids."""
+    own = max(3, layer.own.shape[0])
+    tried = [n for n in (SIZES[layer.own.dim][-2] - 1 + own % 2, own) if layer.size(n)]
+    shape = (max(tried),) * layer.own.dim
+    middle = layer.size(shape[0]) // 2 if layer.on_grid else 0
+    spot = Spot(shape, (middle,) * layer.own.dim if layer.on_grid else (), (0.0,) * layer.own.dim)
+    setting = replace(
+        _setting(layer, spot, claim, SAMPLE_STEPS[0], exact, wavelengths_of(contract)), window=round_window(shape)
+    )
+    rows = wave_errors(setting, elements)
+    errors = tuple(WavelengthError(pixels=w, error=max(r.error_of_largest(w) for r in rows)) for w in stated(contract))
+    declared = by_ceiling(errors, contract)
+    if declared is not None:
+        return describe(claim, "off_grid", *declared).model_copy(update={"wavelengths": errors}), None
+    plane = refine(subject, elements, contract, _sizes(layer), by_source=True)
+    if plane is not None:
+        return plane[0].model_copy(update={"wavelengths": errors}), plane[1]
+    text = (
+        "the layer sees the border of its grid from everywhere, and it takes no grid of another size: declare a "
+        f"ceiling, Approximate(ceiling=0.05, wavelength=6). Error {by_wavelength(errors)}."
+    )
+    reason = Reason(code=Code.BORDER, message=text)
+    return describe(claim, "off_grid", Verdict.AMBIGUOUS, reason).model_copy(update={"wavelengths": errors}), None
+
+
+def _sizes(layer: FixedPixels) -> Callable[[Grid], int]:
+    return lambda grid: layer.size(grid.shape[0])
 
 
 def _beside(
@@ -180,11 +206,10 @@ def _beside(
     exact: tuple[Element, ...],
     result: CheckResult,
     picture: Any,
-    output: Any,
 ) -> tuple[CheckResult, Any]:
     """The result of a layer that does not move with its input: the plane decides, or the pixel beside the centre."""
     on_plane = replace(contract, ceiling=None, wavelength=None)
-    plane = refine(subject, elements, on_plane, output, by_source=False)
+    plane = refine(subject, elements, on_plane, _sizes(layer), by_source=False)
     if plane is not None and plane[0].verdict is Verdict.BROKEN:
         text = (
             f"the layer depends on the place. On smooth inputs over the whole grid: {plane[0].reason.message} At the "

@@ -67,6 +67,12 @@ class SmoothInput:
         return torch.from_numpy(mixed.reshape(samples, -1, *shape))
 
 
+def round_window(shape: tuple[int, ...]) -> torch.Tensor:
+    """The window of smooth inputs on a grid."""
+    axes = [(np.arange(n) - (n - 1) / 2) / ((n - 1) / 2) for n in shape]
+    return torch.from_numpy(_window(np.sum(np.stack(np.meshgrid(*axes, indexing="ij")) ** 2, axis=0)))
+
+
 def _window(square: NDArray[np.float64]) -> NDArray[np.float64]:
     """A window of squared radii: 1 inside, 0 outside, with three continuous derivatives."""
     t = ((1 - np.sqrt(square)) / (1 - WINDOW)).clip(0, 1)

@@ -32,16 +32,21 @@ class Setting:
     wavelengths: tuple[float, ...]
     group: Group
     exact: tuple[Element, ...]
+    #: A round window over the inputs, for layers that see the border.
+    window: torch.Tensor | None = None
 
     def fields(self, waves: Waves) -> Iterator[torch.Tensor]:
         """The waves on the grid, one batch for each wavelength."""
         q = np.array(self.spot.point)
-        return (waves.sample(self.spot.shape, q, wavelength) for wavelength in self.wavelengths)
+        return (self._inside(waves.sample(self.spot.shape, q, wavelength)) for wavelength in self.wavelengths)
 
     def constants(self, values: Array) -> torch.Tensor:
         """Constant inputs [sample, channel, *grid]."""
         x = torch.from_numpy(values)[(..., *[None] * len(self.spot.shape))]
-        return x.expand(*x.shape[:2], *self.spot.shape).contiguous()
+        return self._inside(x.expand(*x.shape[:2], *self.spot.shape).contiguous())
+
+    def _inside(self, x: torch.Tensor) -> torch.Tensor:
+        return x if self.window is None else x * self.window
 
     def at_pixel(self, inputs: list[torch.Tensor]) -> Array:
         """f - f(0) at the pixel, [batch, sample, channel] for several batches."""

@@ -94,6 +94,15 @@ class WaveErrors:
         worst = np.divide(right, size, out=np.where(right > 0, np.inf, 0.0), where=size > 0).max()
         return float(math.sqrt(worst))
 
+    def error_of_largest(self, wavelength: float) -> float:
+        """E of the worst summand, relative to its largest size at any wavelength; for inputs that end at the border.
+
+        A pool over space gives almost nothing for a short wave, and the relative error of that has no meaning.
+        """
+        size = np.maximum(self.largest, FAINT**2 * self.largest.max())
+        right = self.right[self.at(wavelength)].mean(0)
+        return float(math.sqrt((right / size).max())) if size.max() > 0 else 0.0
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -133,11 +142,10 @@ def judge_waves(rows: Sequence[WaveErrors], rounding: Array, contract: Approxima
         rounding: R [summand], the relative error that rounding explains.
         contract: its ceiling, if it has one, decides; its order is held against that of D.
     """
-    stated = sorted({*STATED, *([_held_at(contract)] if contract.ceiling is not None else [])})
     if not all(np.isfinite(a).all() for r in rows for a in (r.right, r.size, r.wrong, r.constant, r.constant_size)):
         text = "the output has NaN or infinite values where the input is finite."
         return Judged(Verdict.BROKEN, Reason(code=Code.NONFINITE, message=text))
-    errors = tuple(WavelengthError(pixels=w, error=max(r.error(w) for r in rows)) for w in stated)
+    errors = tuple(WavelengthError(pixels=w, error=max(r.error(w) for r in rows)) for w in stated(contract))
     worst = max(rows, key=lambda r: r.error(LONG))
     if max(float(r.largest.max()) for r in rows) == 0:
         text = "the output does not depend on the input: every wrong action would have passed too."
@@ -155,7 +163,7 @@ def judge_waves(rows: Sequence[WaveErrors], rounding: Array, contract: Approxima
     numbers = {
         "errors": errors,
         "limit": float(limits.max()),
-        "separation": _smallest(np.exp(np.stack(acts.middle))),
+        "separation": _smallest(_exp(np.stack(acts.middle))),
         "share": _largest(np.stack(shares)),
         "order": _smallest(np.stack(orders.middle)),
     }
@@ -166,11 +174,9 @@ def judge_waves(rows: Sequence[WaveErrors], rounding: Array, contract: Approxima
 
     told = by_wavelength(errors)
     if contract.ceiling is not None:
-        error = next(e.error for e in errors if e.pixels == _held_at(contract))
+        error = next(e.error for e in errors if e.pixels == held_at(contract))
         good = error <= contract.ceiling
-        text = (
-            f"error {error:.3g} at {_held_at(contract):g} px, declared ceiling {contract.ceiling:.3g}; in all {told}."
-        )
+        text = f"error {error:.3g} at {held_at(contract):g} px, declared ceiling {contract.ceiling:.3g}; in all {told}."
         return result(Verdict.APPROXIMATE if good else Verdict.BROKEN, Code.CEILING, text)
     if not (limits <= rounding).all():
         where = limits / rounding
@@ -221,13 +227,32 @@ def judge_waves(rows: Sequence[WaveErrors], rounding: Array, contract: Approxima
     return result(Verdict.APPROXIMATE, Code.CONVERGES, text)
 
 
-def _held_at(contract: Approximate) -> float:
+def held_at(contract: Approximate) -> float:
+    """The wavelength at which a ceiling is held."""
     return LONG if contract.wavelength is None else float(contract.wavelength)
+
+
+def stated(contract: Approximate) -> list[float]:
+    """The wavelengths whose errors the answer states."""
+    return sorted({*STATED, *([held_at(contract)] if contract.ceiling is not None else [])})
+
+
+def by_ceiling(errors: Sequence[WavelengthError], contract: Approximate) -> tuple[Verdict, Reason] | None:
+    """The verdict of a declared ceiling on the errors by wavelength; None without a ceiling."""
+    if contract.ceiling is None:
+        return None
+    error = next(e.error for e in errors if e.pixels == held_at(contract))
+    text = (
+        f"error {error:.3g} at {held_at(contract):g} px, declared ceiling {contract.ceiling:.3g}; in all "
+        f"{by_wavelength(errors)}."
+    )
+    verdict = Verdict.APPROXIMATE if error <= contract.ceiling else Verdict.BROKEN
+    return verdict, Reason(code=Code.CEILING, message=text)
 
 
 def wavelengths_of(contract: Approximate) -> tuple[float, ...]:
     """The wavelengths to measure: those of the rule, and that of a ceiling."""
-    return tuple(sorted({*WAVELENGTHS, *([_held_at(contract)] if contract.ceiling is not None else [])}))
+    return tuple(sorted({*WAVELENGTHS, *([held_at(contract)] if contract.ceiling is not None else [])}))
 
 
 def _action(row: WaveErrors, floor: Array, sure: float, accusing: float) -> tuple[Array, Array, Array]:
@@ -310,6 +335,12 @@ def student(level: float, freedom: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
     )
     return z + sum(term / freedom ** (k + 1) for k, term in enumerate(terms))
+
+
+def _exp(logs: Array) -> Array:
+    """exp without overflow; infinite logs stay infinite."""
+    found: Array = np.where(np.isposinf(logs), np.inf, np.exp(np.minimum(logs, 700.0)))
+    return found
 
 
 def _smallest(values: Array) -> float | None:

@@ -223,8 +223,8 @@ def fitted_grid(layer: FixedPixels) -> Fitted | None:
     whose output has one size whatever the input's is another layer on every grid: it is judged on the claim's own.
     """
     own = layer.own.shape[0]
-    sizes = [_centred(layer, n - 1 + own % 2) for n in SIZES[layer.own.dim]]
-    sizes = sorted({n for n in (*sizes, _centred(layer, own)) if layer.size(n)})
+    tried = [*(n - 1 + own % 2 for n in SIZES[layer.own.dim]), *([own] if own > 2 else [])]
+    sizes = sorted({n for n in (_centred(layer, n) for n in tried) if layer.size(n)})
     if not sizes:
         layer.output(torch.zeros(2, layer.source.fibre.size, *layer.own.shape, dtype=torch.float64))  # raises
     if layer.on_grid and len(sizes) > 1 and layer.size(sizes[0]) == layer.size(sizes[1]):
@@ -299,7 +299,7 @@ def moves_with_its_input(layer: FixedPixels, fitted: Fitted, rounding: float) ->
     if fitted.shift is None:
         return not layer.on_grid
     step, moved = fitted.shift
-    n = max(fitted.spots[0].shape[0], _centred(layer, layer.own.shape[0]))
+    n = max(fitted.spots[0].shape[0], _centred(layer, max(3, layer.own.shape[0])))
     m, dim = layer.size(n), layer.own.dim
     if m == 0:
         n = fitted.spots[0].shape[0]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from ...harness.claim.claim import LONG, Approximate, Claim, Exact
 from ...harness.claim.diagram import diagram
@@ -63,7 +63,7 @@ def off_grid(claim: Claim) -> Outcome:
     skipped = _not_applicable(claim)
     if skipped:
         return Outcome(describe(claim, "off_grid", Verdict.SKIPPED, Reason(code=Code.NOT_OFF_GRID, message=skipped)))
-    subject = Subject(claim)
+    subject = Subject(claim, shares=False)
     with subject.guarded():
         result, picture = _judged(claim, subject)
     seconds = {"seconds": time.perf_counter() - start, "seconds_in_layer": subject.seconds}
@@ -181,6 +181,9 @@ def _seeing_the_border(
     declared = by_ceiling(errors, contract)
     if declared is not None:
         return describe(claim, "off_grid", *declared).model_copy(update={"wavelengths": errors}), None
+    if layer.has_one_size:
+        text = f"the output has {layer.size(own)} points a side at every resolution of the input: there is no limit."
+        return describe(claim, "off_grid", Verdict.SKIPPED, Reason(code=Code.FIXED_OUTPUT, message=text)), None
     plane = refine(subject, elements, contract, _sizes(layer), by_source=True)
     if plane is not None:
         return plane[0].model_copy(update={"wavelengths": errors}), plane[1]
@@ -208,6 +211,8 @@ def _beside(
     picture: Any,
 ) -> tuple[CheckResult, Any]:
     """The result of a layer that does not move with its input: the plane decides, or the pixel beside the centre."""
+    if layer.has_one_size:
+        return result, picture
     on_plane = replace(contract, ceiling=None, wavelength=None)
     plane = refine(subject, elements, on_plane, _sizes(layer), by_source=False)
     if plane is not None and plane[0].verdict is Verdict.BROKEN:
@@ -288,28 +293,30 @@ def _channels(layer: FixedPixels, spot: Spot) -> int:
 
 def _cost(layer: FixedPixels, spot: Spot) -> float:
     """Products and sums of one sample."""
-    with _Work() as work, torch.no_grad():
+    with _Work() as work:
         layer.output(torch.ones(2, layer.source.fibre.size, *spot.shape, dtype=torch.float64), fresh=True)
     return work.done / 2
 
 
-class _Work(TorchDispatchMode):
+class _Work(TorchFunctionMode):
     """Counts products: of convolutions and matrix products in full, elsewhere one for each value of a result."""
 
     def __init__(self) -> None:
         super().__init__()
         self.done = 0.0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
-        outputs = [v for v in (found if isinstance(found, (tuple, list)) else (found,)) if isinstance(v, torch.Tensor)]
-        name = func.overloadpacket.__name__
-        each = 1
-        if "convolution" in name:
-            each = args[1][0].numel()
-        elif name in ("mm", "bmm", "addmm", "baddbmm"):
-            each = args[-1].shape[-2]
-        self.done += each * sum(v.numel() for v in outputs)
+        name, each = getattr(func, "__name__", ""), 1
+        tensors = [a for a in args if isinstance(a, torch.Tensor)]
+        if len(tensors) > 1 and name.startswith("conv"):
+            each = tensors[1][0].numel()
+        elif len(tensors) > 1 and name == "linear":
+            each = tensors[1].shape[-1]
+        elif len(tensors) > 1 and name in ("matmul", "mm", "bmm", "__matmul__"):
+            each = tensors[0].shape[-1]
+        if isinstance(found, torch.Tensor):
+            self.done += each * found.numel()
         return found
 
 

@@ -151,6 +151,12 @@ class FixedPixels:
             self._sizes[points] = 0 if y is None else int(y.shape[-1])
         return self._sizes[points]
 
+    @property
+    def has_one_size(self) -> bool:
+        """Whether the output is a grid of one size, of more than a point, whatever the size of the input."""
+        n = max(5, self.own.shape[0])
+        return self.on_grid and self.size(n) == self.size(2 * n - n % 2) > 1
+
     def _accepts(self, points: int) -> bool:
         accepted = self._zeros(points) is not None
         self._sizes[points] = points if accepted else 0
@@ -223,21 +229,29 @@ def fitted_grid(layer: FixedPixels) -> Fitted | None:
     whose output has one size whatever the input's is another layer on every grid: it is judged on the claim's own.
     """
     own = layer.own.shape[0]
-    tried = [*(n - 1 + own % 2 for n in SIZES[layer.own.dim]), *([own] if own > 2 else [])]
-    sizes = sorted({n for n in (_centred(layer, n) for n in tried) if layer.size(n)})
-    if not sizes:
-        layer.output(torch.zeros(2, layer.source.fibre.size, *layer.own.shape, dtype=torch.float64))  # raises
-    if layer.on_grid and len(sizes) > 1 and layer.size(sizes[0]) == layer.size(sizes[1]):
-        sizes = [own]
-    alone = None
-    for n in sizes:
-        found = _spots(layer, n)
+    tried = sorted({*(n - 1 + own % 2 for n in SIZES[layer.own.dim]), *([own] if own > 2 else [])})
+    alone, last = None, 0
+    for n in tried:
+        n = _centred(layer, n)
+        if layer.size(n) == 0:
+            continue
+        found, last = _spots(layer, n), layer.size(n)
         if _sees_border(layer, found.spots[0]):
             continue
+        if n != own and layer.has_one_size:
+            return _on_own_grid(layer)
         if found.second is None or not _sees_border(layer, found.second):
             return found
         alone = alone or Fitted(found.spots, None, found.shift, found.reach)
+    if last == 0:
+        layer.output(torch.zeros(2, layer.source.fibre.size, *layer.own.shape, dtype=torch.float64))  # raises
     return alone
+
+
+def _on_own_grid(layer: FixedPixels) -> Fitted | None:
+    """The claim's own grid, for an output of one size; None if its centre sees the border."""
+    found = _spots(layer, layer.own.shape[0])
+    return None if _sees_border(layer, found.spots[0]) else Fitted(found.spots, None, None, found.reach)
 
 
 def _centred(layer: FixedPixels, points: int) -> int:

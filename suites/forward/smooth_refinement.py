@@ -8,6 +8,7 @@ APPROXIMATE if the interval of the extrapolated limit contains zero, and BROKEN(
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -75,12 +76,13 @@ def _told_from_wrong(
     result: CheckResult,
 ) -> CheckResult:
     """The result, if the nearest wrong source action leaves a larger error; where fibres do not move, other inputs."""
-    wrong = np.stack([_wrong(subject, source, inputs, g) for g in elements])
+    wrong = np.stack([_wrong(subject, source, inputs, g, rounding) for g in elements])
     logs = np.log(np.maximum(wrong, 1e-300) / np.maximum(row.errors, 1e-300))
     middle = logs.mean(1)
     high = middle + STUDENT * logs.std(1, ddof=1) / np.sqrt(logs.shape[1])
     worst = int(middle.argmin())
-    update: dict[str, Any] = {"separation": float(np.exp(min(middle[worst], 50.0)))}
+    apart = math.inf if not row.errors.any() else float(np.exp(min(middle[worst], 700.0)))
+    update: dict[str, Any] = {"separation": apart}
     if wrong.mean(1).min() == 0 or rounding.surely_explains(float(wrong.mean(1).min())):
         text = (
             "the layer sees the border of its grid from everywhere, so that only smooth inputs that vanish there can "
@@ -96,8 +98,11 @@ def _told_from_wrong(
     return result.model_copy(update=update)
 
 
-def _wrong(subject: Subject, source: Field, inputs: SmoothInput, g: Element) -> NDArray[np.float64]:
-    """The errors [sample] if the input's fibre is moved by the nearest other element, or if inputs are exchanged."""
+def _wrong(subject: Subject, source: Field, inputs: SmoothInput, g: Element, rounding: Rounding) -> NDArray[np.float64]:
+    """The errors [sample] if the input's fibre is moved by the nearest other element.
+
+    Where no fibre moves, or the layer does not mind, as an invariant of the mean, the inputs are exchanged.
+    """
     shape, layout = _domain(source).shape, source.tensor_shape(SAMPLES)
     device = subject.claim.device
     y = subject.working(inputs.sample(shape).to(device).reshape(layout))
@@ -114,11 +119,13 @@ def _wrong(subject: Subject, source: Field, inputs: SmoothInput, g: Element) -> 
     fibres = [inputs.moved(source, k).values for k in others]
     far = [float(np.abs(values - right.values).max()) for values in fibres]
     candidates = [(d, i) for i, d in enumerate(far) if d > SAME_ACTION * float(np.abs(right.values).max())]
-    if not candidates:
-        return _relative(leaf, plain.roll(1, 0), plain, plain)
-    moved = replace(right, values=fibres[min(candidates)[1]]).sample(shape).to(device).reshape(layout)
-    [(_, u)] = leaves(subject.working(moved))
-    return _relative(leaf, u, leaf.act(g, plain), plain)
+    if candidates:
+        moved = replace(right, values=fibres[min(candidates)[1]]).sample(shape).to(device).reshape(layout)
+        [(_, u)] = leaves(subject.working(moved))
+        errors = _relative(leaf, u, leaf.act(g, plain), plain)
+        if not rounding.surely_explains(float(errors.mean())):
+            return errors
+    return _relative(leaf, plain.roll(1, 0), plain, plain)
 
 
 def _rounding(subject: Subject, x: torch.Tensor) -> Rounding:

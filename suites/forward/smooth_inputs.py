@@ -85,7 +85,7 @@ def grids(own: Grid, contract: Approximate, output: Callable[[Grid], int]) -> li
 
     The coarsest grid resolves the inputs and the outputs, which are interpolated. A Gaussian of width w on a grid of
     spacing h <= w has fallen to exp(-pi^2 / 2) = 0.7% at the grid's highest frequency, pi / h. At h = 2 w it would
-    be 29%, and the error would not follow powers of h. A ceiling refers to the claim's own grid, even if it is coarse.
+    be 29%, and the error would not follow powers of h.
 
     Args:
         own: the claim's grid, square or cubic.
@@ -101,8 +101,6 @@ def grids(own: Grid, contract: Approximate, output: Callable[[Grid], int]) -> li
         [29, 57, 113]
     """
     factors = contract.factors
-    if contract.ceiling is not None:
-        return [own.resized(factor) for factor in factors]
     needed = math.ceil(2 / WIDTH[own.dim]) + 1
     odd = own.shape[0] % 2
     first = _at_least(needed, own.resized(factors[0]), odd)

@@ -42,7 +42,7 @@ def refine(
     Args:
         subject: the layer.
         elements: elements off the grid.
-        contract: its factors are those of the grids.
+        contract: its factors are those of the grids; it has no ceiling.
         output: points on an axis of the output for an input on a grid; 0 if the layer refuses that grid.
         by_source: whether a limit of zero must be told from that of a wrong source action: where it cannot be, the
             verdict is AMBIGUOUS(BORDER).
@@ -61,7 +61,7 @@ def refine(
     x = inputs.sample(chosen[-1].shape).to(subject.claim.device).reshape(finest.tensor_shape(SAMPLES))
     rounding = _rounding(subject, x)
     result = conclude(subject.claim, "off_grid", table, elements, contract, rounding)
-    if by_source and contract.ceiling is None and result.verdict is Verdict.APPROXIMATE:
+    if by_source and result.verdict is Verdict.APPROXIMATE:
         result = _told_from_wrong(subject, finest, inputs, elements, table[-1], rounding, result)
     return result, picture
 

@@ -32,7 +32,7 @@ from .smooth_inputs import round_window
 from .smooth_refinement import refine
 from .wave_errors import Setting, control_error, defect_of, rounding_at, wave_errors
 from .wave_rule import Judged, WaveErrors, by_ceiling, judge_waves, stated, wavelengths_of
-from .waves import SIZES, FixedPixels, Spot, Waves, fitted_grid, moves_with_its_input
+from .waves import SIZES, Beside, FixedPixels, Spot, Waves, beside, central_spots, moves_with_its_input
 
 #: Samples of a first look; where they do not decide, four times as many halve the intervals.
 SAMPLE_STEPS = (32, 128, 512)
@@ -149,14 +149,17 @@ def _judged(claim: Claim, subject: Subject) -> tuple[CheckResult, Any]:
     layer = FixedPixels(subject)
     probe = torch.zeros(2, layer.source.fibre.size, *layer.own.shape, dtype=torch.float64)
     layer.exact = subject.probe_reference(probe.to(claim.device).reshape(layer.source.tensor_shape(2))) is not None
-    fitted = fitted_grid(layer)
-    if fitted is None:
+    spots = central_spots(layer)
+    if not spots:
         return _seeing_the_border(claim, subject, layer, contract, elements, exact)
-    spot = _place(layer, fitted.spots, claim, elements, exact)
+    spot = _place(layer, spots, claim, elements, exact)
     result, judged, rounding, picture = _at_spot(layer, spot, claim, contract, elements, exact)
-    if judged.verdict is Verdict.BROKEN or moves_with_its_input(layer, fitted, rounding):
+    if judged.verdict is Verdict.BROKEN or layer.has_one_size:
         return result, picture
-    return _beside(claim, subject, layer, fitted.second, contract, elements, exact, result, picture)
+    second = beside(layer)
+    if moves_with_its_input(layer, second, rounding):
+        return result, picture
+    return _beside(claim, subject, layer, second, contract, elements, exact, result, picture)
 
 
 def _seeing_the_border(
@@ -203,7 +206,7 @@ def _beside(
     claim: Claim,
     subject: Subject,
     layer: FixedPixels,
-    second: Spot | None,
+    second: Beside | None,
     contract: Approximate,
     elements: list[Element],
     exact: tuple[Element, ...],
@@ -211,8 +214,6 @@ def _beside(
     picture: Any,
 ) -> tuple[CheckResult, Any]:
     """The result of a layer that does not move with its input: the plane decides, or the pixel beside the centre."""
-    if layer.has_one_size:
-        return result, picture
     on_plane = replace(contract, ceiling=None, wavelength=None)
     plane = refine(subject, elements, on_plane, _sizes(layer), by_source=False)
     if plane is not None and plane[0].verdict is Verdict.BROKEN:
@@ -223,7 +224,7 @@ def _beside(
         reason = Reason(code=plane[0].reason.code, message=text)
         return plane[0].model_copy(update={"reason": reason}), plane[1]
     if plane is None and second is not None:
-        other, judged, _, drawn = _at_spot(layer, second, claim, contract, elements, exact)
+        other, judged, _, drawn = _at_spot(layer, second.spot, claim, contract, elements, exact)
         if judged.verdict.severity > result.verdict.severity:
             text = f"the layer depends on the place: two pixels beside the centre, {judged.reason.message}"
             return other.model_copy(update={"reason": Reason(code=judged.reason.code, message=text)}), drawn

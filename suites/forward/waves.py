@@ -7,7 +7,7 @@ is interpolated. The moved input is a sum of waves too, so its values on the gri
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -206,75 +206,81 @@ class Spot:
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """The grid of the comparison.
+class Beside:
+    """The pixel beside the centre, on the smallest grid on which it does not see the border.
 
     Args:
-        spots: the centre, as one candidate or as two; with even outputs and no clear step two places are possible.
-        second: the pixel beside it; None if there is none, or if its place under the output is not known.
-        shift: pixels of the input, and of the output, that a step of the grid moves both by; None if unknown.
-        reach: pixels of the input from the border on which the second pixel does not depend.
+        spot: the pixel.
+        shift: pixels of the input, and of the output, that a step of the grid moves both by.
+        reach: pixels of the input from the border on which the pixel does not depend.
     """
 
-    spots: tuple[Spot, ...]
-    second: Spot | None
-    shift: tuple[int, int] | None
+    spot: Spot
+    shift: tuple[int, int]
     reach: int
 
 
-def fitted_grid(layer: FixedPixels) -> Fitted | None:
-    """The smallest grid whose border the pixels do not see; None if they see it on every grid.
+def central_spots(layer: FixedPixels) -> tuple[Spot, ...]:
+    """The centre of the smallest grid whose border it does not see; empty if it sees it on every grid.
 
-    Sizes have the parity of the claim's grid, and the output is centred, so that strides keep their phase. A layer
+    Sizes have the parity of the claim's grid, and the output is centred, so that strides keep their phase. Even outputs
+    have the pixel beside the centre; where the step of the grid is not clear, two points may lie under it. A layer
     whose output has one size whatever the input's is another layer on every grid: it is judged on the claim's own.
     """
+    if layer.has_one_size:
+        found = _central(layer, layer.own.shape[0])
+        return () if _sees_border(layer, found[0]) else found
+    none = True
+    for n in _grids(layer):
+        none = False
+        found = _central(layer, n)
+        if not _sees_border(layer, found[0]):
+            return found
+    if none:
+        layer.output(torch.zeros(2, layer.source.fibre.size, *layer.own.shape, dtype=torch.float64))  # raises
+    return ()
+
+
+def beside(layer: FixedPixels) -> Beside | None:
+    """The second pixel; None if there is none, or if its place under the output is not known."""
+    for n in _grids(layer) if layer.on_grid else ():
+        step, clear = _step(layer, n)
+        m, dim = layer.size(n), layer.own.dim
+        if not clear:
+            return None
+        aside = ASIDE if m // 2 + ASIDE < m else 1
+        if m // 2 + aside >= m:
+            continue
+        half = 0.0 if m % 2 else 0.5
+        pixel = (m // 2 + aside, *[m // 2] * (dim - 1))
+        spot = Spot((n,) * dim, pixel, ((half + aside) * step, *[half * step] * (dim - 1)))
+        if not _sees_border(layer, spot):
+            shift = (round(ASIDE * step), ASIDE) if step >= 1 else (1, round(1 / step))
+            return Beside(spot, shift, n // 2 - math.ceil(aside * step))
+    return None
+
+
+def _grids(layer: FixedPixels) -> Iterator[int]:
+    """Sizes that the layer takes, smallest first."""
     own = layer.own.shape[0]
     tried = sorted({*(n - 1 + own % 2 for n in SIZES[layer.own.dim]), *([own] if own > 2 else [])})
-    alone, last = None, 0
-    for n in tried:
-        n = _centred(layer, n)
-        if layer.size(n) == 0:
-            continue
-        found, last = _spots(layer, n), layer.size(n)
-        if _sees_border(layer, found.spots[0]):
-            continue
-        if n != own and layer.has_one_size:
-            return _on_own_grid(layer)
-        if found.second is None or not _sees_border(layer, found.second):
-            return found
-        alone = alone or Fitted(found.spots, None, found.shift, found.reach)
-    if last == 0:
-        layer.output(torch.zeros(2, layer.source.fibre.size, *layer.own.shape, dtype=torch.float64))  # raises
-    return alone
-
-
-def _on_own_grid(layer: FixedPixels) -> Fitted | None:
-    """The claim's own grid, for an output of one size; None if its centre sees the border."""
-    found = _spots(layer, layer.own.shape[0])
-    return None if _sees_border(layer, found.spots[0]) else Fitted(found.spots, None, None, found.reach)
+    return (n for n in (_centred(layer, n) for n in tried) if layer.size(n))
 
 
 def _centred(layer: FixedPixels, points: int) -> int:
     return centred(Grid(*[points] * layer.own.dim), lambda grid: layer.size(grid.shape[0])).shape[0]
 
 
-def _spots(layer: FixedPixels, n: int) -> Fitted:
+def _central(layer: FixedPixels, n: int) -> tuple[Spot, ...]:
     dim, m = layer.own.dim, layer.size(n)
     shape = (n,) * dim
     if not layer.on_grid:
-        return Fitted((Spot(shape, (), (0.0,) * dim),), None, None, n)
+        return (Spot(shape, (), (0.0,) * dim),)
+    if m % 2 or n == 1:
+        return (Spot(shape, (m // 2,) * dim, (0.0,) * dim),)
     step, clear = _step(layer, n)
-    middle = m // 2  # the centre, or for even outputs the pixel beside it
-    half = 0.0 if m % 2 else 0.5
-    steps = (step,) if half == 0 or (clear and step >= 1) or n == 1 or m == 1 else (step, (n - 1) / (m - 1))
-    spots = tuple(Spot(shape, (middle,) * dim, (half * s,) * dim) for s in steps)
-    aside = ASIDE if middle + ASIDE < m else 1
-    if not clear or middle + aside >= m:
-        return Fitted(spots, None, None, n)
-    pixel = (middle + aside, *[middle] * (dim - 1))
-    point = ((half + aside) * step, *[half * step] * (dim - 1))
-    shift = (round(ASIDE * step), ASIDE) if step >= 1 else (1, round(1 / step))
-    return Fitted(spots, Spot(shape, pixel, point), shift, n // 2 - math.ceil(aside * step))
+    steps = (step,) if clear and step >= 1 else (step, (n - 1) / (m - 1))
+    return tuple(Spot(shape, (m // 2,) * dim, (0.5 * s,) * dim) for s in steps)
 
 
 def _step(layer: FixedPixels, n: int) -> tuple[float, bool]:
@@ -300,35 +306,33 @@ def _sees_border(layer: FixedPixels, spot: Spot) -> bool:
     return not bool((np.abs(a - b) <= SAME_SAMPLE * eps * np.abs(a).max()).all())
 
 
-def moves_with_its_input(layer: FixedPixels, fitted: Fitted, rounding: float) -> bool:
+def moves_with_its_input(layer: FixedPixels, second: Beside | None, rounding: float) -> bool:
     """Whether the output moves by as much as the input, away from the border; False if its step is not known.
 
     It is asked on the claim's own grid if that is larger: a mask may begin far from the centre.
 
     Args:
         layer: the layer.
-        fitted: the grid of the comparison, whose reach says which pixels the border cannot touch.
+        second: the second pixel, whose reach says which pixels the border cannot touch.
         rounding: the relative difference that rounding explains.
     """
-    if fitted.shift is None:
+    if second is None:
         return not layer.on_grid
-    step, moved = fitted.shift
-    n = max(fitted.spots[0].shape[0], _centred(layer, max(3, layer.own.shape[0])))
+    step, moved = second.shift
+    n = max(second.spot.shape[0], _centred(layer, max(3, layer.own.shape[0])))
+    n = n if layer.size(n) else second.spot.shape[0]
     m, dim = layer.size(n), layer.own.dim
-    if m == 0:
-        n = fitted.spots[0].shape[0]
-        m = layer.size(n)
     generator = torch.Generator().manual_seed(layer.subject.claim.seed)
     x = torch.randn(PROBES, layer.source.fibre.size, *[n] * dim, generator=generator, dtype=torch.float64)
-    keep = math.floor((n // 2 - fitted.reach) * moved / step)  # pixels of the output about the centre, on each side
+    keep = math.floor((n // 2 - second.reach) * moved / step)  # pixels of the output about the centre, on each side
     low, high = max(0, m // 2 - keep), min(m, m // 2 + keep + 1)
+    y = layer.output(x)
     for axis in range(dim):
-        a, b = layer.output(x), layer.output(x.roll(step, 2 + axis))
-        for a_axis in range(2, 2 + dim):
-            shifted = moved if a_axis == 2 + axis else 0
+        a, b = y, layer.output(x.roll(step, 2 + axis))
+        for other in range(2, 2 + dim):
+            shifted = moved if other == 2 + axis else 0
             length = max(1, high - low - shifted)
-            a, b = a.narrow(a_axis, low, length), b.narrow(a_axis, low + shifted, length)
-        size = float(a.square().mean().sqrt())
-        if not bool((a - b).abs().max() <= rounding * max(size, 1e-300) or bool((a == b).all())):
+            a, b = a.narrow(other, low, length), b.narrow(other, low + shifted, length)
+        if not bool((a - b).abs().max() <= rounding * a.square().mean().sqrt()):
             return False
     return True

@@ -27,12 +27,12 @@ from ...harness.symmetry.groups import Element, Group, element_name
 from ...harness.trees import leaves
 from ...harness.verdict.decide import LARGEST_DEFECT
 from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict, WavelengthError, by_wavelength
+from ..waves.fixed_pixels import SIZES, Beside, FixedPixels, Spot, Waves, beside, central_spots, moves_with_its_input
+from ..waves.smooth_inputs import round_window
+from ..waves.wave_errors import Setting, control_error, defect_of, rounding_at, wave_errors
+from ..waves.wave_rule import Judged, WaveErrors, by_ceiling, judge_waves, stated, wavelengths_of
 from .refinement import refinement
-from .smooth_inputs import round_window
 from .smooth_refinement import refine
-from .wave_errors import Setting, control_error, defect_of, rounding_at, wave_errors
-from .wave_rule import Judged, WaveErrors, by_ceiling, judge_waves, stated, wavelengths_of
-from .waves import SIZES, Beside, FixedPixels, Spot, Waves, beside, central_spots, moves_with_its_input
 
 #: Samples of a first look; where they do not decide, four times as many halve the intervals.
 SAMPLE_STEPS = (32, 128, 512)

@@ -25,9 +25,9 @@ from ...harness.symmetry.groups import Element
 from ...harness.trees import leaves, tree_map
 from ...harness.verdict.result import CheckResult, Code, Reason, Verdict
 from ..controls import SAME_ACTION
+from ..waves.smooth_inputs import SmoothInput, grids
+from ..waves.wave_rule import SAME
 from .convergence import SAMPLES, STUDENT, ResolutionErrors, Rounding, conclude, rounding_of
-from .smooth_inputs import SmoothInput, grids
-from .wave_rule import SAME
 
 CONTROL_SAMPLES = 4
 #: Errors are compared inside this disk (half the box is 1): outside, a rotated box and its padding legitimately differ.

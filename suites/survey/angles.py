@@ -18,8 +18,8 @@ from ...harness.claim.evaluation import Subject
 from ...harness.fields.domains import Grid
 from ...harness.fields.field import Field
 from ...harness.symmetry.groups import Element, Group, element_name, group
-from ..forward.smooth_inputs import SmoothInput
 from ..forward.smooth_refinement import measure_at
+from ..waves.smooth_inputs import SmoothInput
 
 SAMPLES = 8
 

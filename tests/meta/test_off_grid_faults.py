@@ -17,7 +17,7 @@ from equiharness.kernels import SteerableConv, SteerableLiftingConv
 from equiharness.suites.forward.convergence import ResolutionErrors, Rounding, judge_convergence
 from equiharness.suites.forward.equivariance import equivariance
 from equiharness.suites.forward.off_grid import off_grid
-from equiharness.suites.forward.wave_rule import WAVELENGTHS, WaveErrors, judge_waves
+from equiharness.suites.waves.wave_rule import WAVELENGTHS, WaveErrors, judge_waves
 
 
 def judged(function, dtype, size=17, seed=0):

@@ -15,8 +15,8 @@ from ...harness.symmetry.groups import Element, Group
 from ...harness.verdict.decide import SAFETY
 from ..controls import SAME_ACTION
 from ..rounding import SAMPLES, Kappa, neighbours, perturbed
+from .fixed_pixels import Array, FixedPixels, Spot, Waves
 from .wave_rule import WaveErrors
-from .waves import Array, FixedPixels, Spot, Waves
 
 #: Width of the filters of an unconstrained layer, the control.
 CONTROL = 5

@@ -263,7 +263,9 @@ def beside(layer: FixedPixels) -> Beside | None:
 def _grids(layer: FixedPixels) -> Iterator[int]:
     """Sizes that the layer takes, smallest first."""
     own = layer.own.shape[0]
-    tried = sorted({*(n - 1 + own % 2 for n in SIZES[layer.own.dim]), *([own] if own > 2 else [])})
+    usual = [n - 1 + own % 2 for n in SIZES[layer.own.dim]]
+    # A smaller grid than the usual ones is taken only by layers that refuse those.
+    tried = [*sorted({*usual, own}), own][own < usual[0] :] if own > 2 else usual
     return (n for n in (_centred(layer, n) for n in tried) if layer.size(n))
 
 

@@ -37,7 +37,7 @@ from .smooth_refinement import refine
 #: Samples of a first look; where they do not decide, four times as many halve the intervals.
 SAMPLE_STEPS = (32, 128, 512)
 #: Products and sums that a next look may cost. It is counted and not timed, so that verdicts are those of any machine.
-LARGEST_LOOK = 2.0**36
+LARGEST_LOOK = 2.0**35
 #: Representatives of the elements off the grid.
 ELEMENTS = 3
 #: Angles of a continuous group: they are farthest from quarter and from eighth turns.

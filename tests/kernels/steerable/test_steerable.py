@@ -104,7 +104,7 @@ def test_off_the_grid_the_error_is_of_third_order(name):
     layer = SteerableConv(name, 1, 1, 5, padding=2, **DOUBLE)
     result = off_grid(claim(layer, 33)).result
     assert result.verdict is eh.Verdict.APPROXIMATE
-    assert result.separation > 100
+    assert result.share < 1e-3
     near, far = (long_wave_error(claim(layer, 33), wavelength) for wavelength in (24, 48))
     assert math.log2(near / far) == pytest.approx(3, abs=0.6)
 

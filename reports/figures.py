@@ -184,7 +184,7 @@ def _elements(result: CheckResult) -> Any:
         x, [e.error if _drawable(e.error) else low for e in result.elements], color=COLOURS[0], s=18, label="error"
     )
     bounds = [e.bound if _drawable(e.bound) else math.nan for e in result.elements]
-    if not result.resolutions:
+    if not (result.resolutions or result.wavelengths):
         axes.scatter(x, bounds, color=COLOURS[4], marker="_", s=60, label="bound")
     step = max(1, len(result.elements) // 12)
     axes.set_xticks(

@@ -117,6 +117,10 @@ def _check(row: Row) -> dict[str, Any]:
         ]
         data["limit"] = [rounded(v) for v in result.limit] if result.limit else None
         data["order"], data["gain"] = rounded(result.order), rounded(result.gain)
+    if result.wavelengths:
+        data["wavelengths"] = [[row.pixels, rounded(row.error)] for row in result.wavelengths]
+        data["separation"], data["share"] = rounded(result.separation), rounded(result.share)
+        data["order"], data["gain"] = rounded(result.order), rounded(result.gain)
     if result.parts:
         data["parts"] = [_part(part) for part in result.parts]
     return data

@@ -20,7 +20,9 @@ from ..harness.fields.field import Field
 from ..harness.trees import Tree, leaves
 from ..harness.verdict.result import CheckResult, Code, Reason, Verdict, worst
 from .attribution import attribute, mode
+from .ceilings import within_ceiling
 from .claims import claim_of
+from .discretised import named_as_discretised
 from .forward.aliasing import may_alias
 from .points.motions import has_reflections, is_system
 from .properties import find
@@ -53,7 +55,9 @@ def run_property(name: str, claim: Claim, **options: Any) -> Outcome:
     checked = find(name)
     try:
         outcome = checked(claim, **options)
-        return replace(outcome, result=attribute(claim, outcome.result, checked))
+        result = within_ceiling(claim, outcome.result)
+        result = named_as_discretised(claim, result, checked)
+        return replace(outcome, result=attribute(claim, result, checked))
     except (UsageError, HarnessError):
         raise
     except Exception as error:

@@ -32,9 +32,10 @@ LEVELS = {
     ),
     "suites": (
         ("properties", "quotients", "rounding", "controls", "claims"),
+        ("waves",),
         ("forward",),
         ("backward", "points", "usage", "survey"),
-        ("attribution",),
+        ("attribution", "ceilings", "discretised"),
         ("check",),
     ),
     "impls": (

@@ -25,20 +25,37 @@ class Exact:
     """Contract: the claim holds up to rounding for every element whose action needs no interpolation."""
 
 
+#: The wavelength, in pixels, at which a ceiling is held if it names none: three times Nyquist's.
+LONG = 6.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Approximate:
-    """Contract: the claim holds in the limit of fine grids, or (``ceiling``) up to a stated error on one grid.
+    """Contract: off the grid, the claim holds in the limit of smooth inputs, or (``ceiling``) up to a stated error.
 
     Args:
-        order: if given, the error must fall at least like h^order. Otherwise it must fall at least like h (like h^0.5
-            for a function with jumps on the sphere).
-        ceiling: if given, an error below this number is accepted at a single resolution.
-        factors: sizes of the grids relative to the claim's own grid; at least three.
+        order: if given, the least order of convergence. Without it, any order that can be told from a plateau will do.
+        ceiling: if given, it decides: the error must be below this number. Without a grid it is held everywhere.
+        wavelength: the wavelength, in pixels, of the inputs on a grid whose error the ceiling bounds; by default 6.
+        factors: for layers with a resolution of their own, for signals on the sphere, and for layers on a grid that
+            see its border from everywhere: at least three sizes, relative to the claim's own.
+
+    Raises:
+        UsageError: a wavelength without a ceiling, or one that no grid can hold.
     """
 
     order: float | None = None
     ceiling: float | None = None
+    wavelength: float | None = None
     factors: tuple[float, ...] = (0.5, 1.0, 2.0)
+
+    def __post_init__(self) -> None:
+        if self.wavelength is not None and self.ceiling is None:
+            raise UsageError(
+                "A wavelength says where a ceiling is held: give both, Approximate(ceiling=0.05, wavelength=6)."
+            )
+        if self.wavelength is not None and not self.wavelength > 2:
+            raise UsageError(f"A grid holds wavelengths above 2 pixels, not {self.wavelength:g}.")
 
 
 Contract = Exact | Approximate

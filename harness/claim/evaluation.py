@@ -29,11 +29,12 @@ class Subject:
 
     Outputs are float64 copies on the claim's device, checked against the target's structure. Spherical signals are
     projected to the band, unless ``whole`` is set. ``seconds`` is the total time in the layer. Outputs at equal inputs
-    are computed once for all properties of a claim, which share ``claim.memo``; ``fresh`` asks for another call.
+    are computed once for all properties of a claim, which share ``claim.memo``; ``fresh`` asks for another call. A
+    property whose inputs no other property has sets ``shares`` to False, which saves finding out what is known.
     """
 
-    def __init__(self, claim: Claim, *, whole: bool = False) -> None:
-        self.claim, self.whole = claim, whole
+    def __init__(self, claim: Claim, *, whole: bool = False, shares: bool = True) -> None:
+        self.claim, self.whole, self.shares = claim, whole, shares
         self.seconds = 0.0
         self._native = (claim.function, "as it is")
         self._double = (claim.reference or claim.function, "as it is" if claim.reference else "float64")
@@ -161,7 +162,7 @@ class Subject:
             working: inputs of ``working``.
             exact: inputs of ``reference``.
         """
-        if self.claim.device != "cpu" or self.claim.call_seed is not None or not self.claim.batched:
+        if self.claim.device != "cpu" or self.claim.call_seed is not None or not (self.claim.batched and self.shares):
             return
         self._together(self._native, self.rounded(x), [self.rounded(v) for v in working])
         if not self._own_reference:
@@ -189,9 +190,9 @@ class Subject:
     def _key(
         self, function: Callable[..., Any], form: str, perturbation: float, seed: int, x: Tree
     ) -> tuple[Any, ...] | None:
-        """What the output depends on; None on a GPU, where finding it out costs more than the call."""
+        """What the output depends on; None where nothing is shared, as on a GPU, where finding it out costs more."""
         claim = self.claim
-        if claim.device != "cpu":
+        if claim.device != "cpu" or not self.shares:
             return None
         state = state_of(claim.modules)
         return id(function), form, perturbation, seed, claim.call_seed, claim.batched, state, digest(x)

@@ -109,13 +109,18 @@ def entry_of(check: str, result: CheckResult) -> Entry | None:
     """The entry of one result; None where nothing was checked."""
     if result.verdict is Verdict.SKIPPED:
         return None
-    seed = result.seed if result.resolutions else None
+    seed = result.seed if _in_a_limit(result) else None
     return Entry(check, result.verdict, result.reason.code, level_of(result), seed)
+
+
+def _in_a_limit(result: CheckResult) -> bool:
+    """Whether the claim was judged in a limit, of fine grids or of long waves, so that its error has no bound."""
+    return bool(result.resolutions or result.wavelengths)
 
 
 def level_of(result: CheckResult) -> float | str | None:
     """The distance of the error from what rounding in float64 explains; None where nothing was measured."""
-    if result.resolutions and result.seen is not None:
+    if _in_a_limit(result) and result.seen is not None:
         return _two_digits(result.seen)
     if result.error is None or result.bound is None:
         return None
@@ -208,7 +213,7 @@ def _cause(entry: Entry, result: CheckResult) -> str:
     if entry.seed is not None and entry.seed != result.seed:
         return ""
     if isinstance(entry.level, float) and isinstance(level, float) and not (level <= GROWTH * entry.level):
-        what = "error" if result.resolutions else "error / bound"
+        what = "error" if _in_a_limit(result) else "error / bound"
         return f"{what} has grown from {entry.level:.1e} to {level:.1e}, more than seeds and machines explain."
     return ""
 

@@ -73,13 +73,16 @@ class Code(StrEnum):
     NONFINITE = "NONFINITE"
     NOT_ROBUST = "NOT_ROBUST"
     ORDER = "ORDER"
+    PLATEAU = "PLATEAU"
     STATEFUL = "STATEFUL"
     #: Precision was lost.
     CONSTANTS_IN_HALF = "CONSTANTS_IN_HALF"
     CONSTANTS_IN_SINGLE = "CONSTANTS_IN_SINGLE"
     PRECISION = "PRECISION"
-    #: Nothing can be concluded.
+    #: The layer, or an action that was given as a function, acts otherwise than the claim says.
     ACTION = "ACTION"
+    #: Nothing can be concluded.
+    BORDER = "BORDER"
     CONTROL = "CONTROL"
     ESTIMATED = "ESTIMATED"
     ILL_CONDITIONED = "ILL_CONDITIONED"

@@ -28,6 +28,7 @@ __all__ = [
     "Reason",
     "Resolution",
     "Verdict",
+    "WavelengthError",
     "explain",
     "headline",
     "ratio",
@@ -80,16 +81,25 @@ class Resolution(Data):
     control: float
 
 
+class WavelengthError(Data):
+    """The error off the grid of inputs of one wavelength, in pixels: E / ||y|| of the worst element and summand."""
+
+    pixels: float
+    error: float
+
+
 class CheckResult(Data):
     """One verdict for (implementation, case, property, dtype, seed), with all the numbers behind it.
 
-    error is E_*, the structural error in float64 relative to the part of the output that depends on the input; bound
-    is the largest error that rounding explains; ratio = error / bound; power = error of the best wrong action / the
+    error is E_*, the structural error in float64 relative to the part of the output that depends on the input; bound is
+    the largest error that rounding explains; ratio = error / bound; power = error of the best wrong action / the
     largest error that does not fail, so 1 / power is the smallest fault that fails; seen is E_p, the error in the
-    working precision; precision is P, the loss of that precision alone. Where the
-    adapter declares a deviation for this check, ``expected_verdict`` is the declared verdict and ``expected`` is the
-    declared reason. seconds is the time of the check, seconds_in_layer its part inside the layer, and seconds_building
-    the time before it in which the claim was built: 0 where an earlier check of the same claim built it.
+    working precision; precision is P, the loss of that precision alone. Off the grid ``wavelengths`` holds the errors
+    at some wavelengths, separation is D, the error under the nearest wrong action over the error under the claimed one,
+    and share is 1/D for the longest waves. Where the adapter declares a deviation for this check, ``expected_verdict``
+    is the declared verdict and ``expected`` is the declared reason. seconds is the time of the check, seconds_in_layer
+    its part inside the layer, and seconds_building the time before it in which the claim was built: 0 where an earlier
+    check of the same claim built it.
     """
 
     property: str
@@ -118,6 +128,9 @@ class CheckResult(Data):
     leaf: str = ""
     elements: tuple[ElementResult, ...] = ()
     resolutions: tuple[Resolution, ...] = ()
+    wavelengths: tuple[WavelengthError, ...] = ()
+    separation: float | None = None
+    share: float | None = None
     limit: tuple[float, float] | None = None
     order: float | None = None
     gain: float | None = None
@@ -252,9 +265,21 @@ def headline(result: CheckResult, *, named: bool = True) -> str:
     text = f"{result.label}  {result.verdict}  {result.property}" + (f" of {subject}" if named else "")
     if result.error is not None and result.bound is not None:
         text += f": error {result.error:.2e}, bound {result.bound:.2e}, ratio {result.ratio:.2g}"
+    elif result.wavelengths:
+        text += f": error {by_wavelength(result.wavelengths)}"
     elif result.limit is not None:
         text += f": error in the limit of fine grids in [{result.limit[0]:.1g}, {result.limit[1]:.1g}]"
     return text
+
+
+def by_wavelength(rows: Iterable[WavelengthError]) -> str:
+    """The errors with their wavelengths, in words.
+
+    Example:
+        >>> by_wavelength([WavelengthError(pixels=3, error=0.19), WavelengthError(pixels=6, error=0.031)])
+        '0.19 at 3 px, 0.031 at 6 px'
+    """
+    return ", ".join(f"{row.error:.2g} at {row.pixels:g} px" for row in rows)
 
 
 def explain(result: CheckResult) -> str:
@@ -296,6 +321,13 @@ def _numbers(result: CheckResult) -> list[str]:
         lines.append(
             f"  size {row.size:<4}error {row.error:.3g}, interpolation floor {row.floor:.1g}, "
             f"unconstrained {row.control:.2g}"
+        )
+    if result.wavelengths:
+        lines.append(f"  error    {by_wavelength(result.wavelengths)}")
+    if result.separation is not None and result.share is not None and math.isfinite(result.separation):
+        lines.append(
+            f"  nearest  the best wrong action leaves {result.separation:.3g} times more; for long waves "
+            f"{result.share:.2g} of its error stays"
         )
     if result.gain is not None:
         lines.append(f"  gain     {result.gain:.3g} times closer than an unconstrained layer")

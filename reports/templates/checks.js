@@ -38,6 +38,15 @@ function resolutionsOf(check) {
     plainTable(["size", "error", "interpolation floor", "unconstrained control"], check.resolutions.map((r) => r.map(show)), "Error over resolutions"),
     resolutionPlot(check)];
 }
+function wavelengthsOf(check) {
+  const words = ["The error of waves at the pixel that the element keeps, relative to the output."];
+  if (check.separation !== null) { words.push("The nearest wrong action leaves " + show(check.separation) + " times more."); }
+  if (check.share !== null) { words.push("Share of its error that stays for long waves: " + show(check.share) + "."); }
+  if (check.order !== null) { words.push("The share falls like wavelength^-" + show(check.order) + "."); }
+  if (check.gain !== null) { words.push("Gain: the error of a layer without the constraint is " + show(check.gain) + " times that of the layer."); }
+  return [make("h3", {}, "Error by wavelength"), make("p", { class: "hint" }, words.join(" ")),
+    plainTable(["wavelength in pixels", "error"], check.wavelengths.map((r) => r.map(show)), "Error by wavelength")];
+}
 function elementsOf(check) {
   const inner = make("details", { class: "inner" }, make("summary", {}, "The same numbers as a table"));
   inner.addEventListener("toggle", () => {
@@ -45,7 +54,7 @@ function elementsOf(check) {
       inner.append(plainTable(["element", "error", "bound", "error in " + check.dtype], check.elements.map((r) => [name(r[0]), show(r[1]), show(r[2]), show(r[3])]), "Errors of the elements"));
     }
   });
-  return [make("h3", {}, check.resolutions ? "Error of each element" : "Error against bound for each element"), elementPlot(check), inner];
+  return [make("h3", {}, check.resolutions || check.wavelengths ? "Error of each element" : "Error against bound for each element"), elementPlot(check), inner];
 }
 function checkView(check, pictures, meanings) {
   const found = check.picture === undefined ? null : pictures[check.picture];
@@ -60,7 +69,8 @@ function checkView(check, pictures, meanings) {
     numbersOf(check),
     check.reproduce ? [make("h3", {}, "Repeat this check"), codeBox(check.reproduce)] : [],
     found ? [diagram(found), stabilised(found)] : [],
-    check.elements ? elementsOf(check) : [], check.resolutions ? resolutionsOf(check) : [], check.parts ? partsOf(check) : []
+    check.elements ? elementsOf(check) : [], check.resolutions ? resolutionsOf(check) : [],
+    check.wavelengths ? wavelengthsOf(check) : [], check.parts ? partsOf(check) : []
   ].flat().filter(Boolean);
 }
 // One implementation: its properties, failures, pictures, errors and costs.

@@ -56,7 +56,7 @@ function points(title, x, values, hover, range, style) {
   return list;
 }
 function elementPlot(check) {
-  const rows = check.elements, approximate = Boolean(check.resolutions);
+  const rows = check.elements, approximate = Boolean(check.resolutions || check.wavelengths);
   return plot("Error and bound of each element; the table below lists the numbers.", (box) => {
     const x = rows.map((_, i) => i), errors = rows.map((r) => r[1]), bounds = rows.map((r) => (approximate ? null : r[2]));
     const range = span([errors, bounds]);

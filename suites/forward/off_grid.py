@@ -1,41 +1,51 @@
-"""Equivariance off the grid: elements that need interpolation, judged in the limit of fine grids.
+"""Equivariance off the grid: elements that would need interpolation, judged by plane waves at the pixel that they keep.
 
-Inputs are smooth and fixed in physical units, so that finer grids sample one function and the moved input is sampled
-exactly; only the moved output is interpolated. The claim is APPROXIMATE if the interval of the extrapolated limit
-contains zero. A single resolution proves nothing unless the claim declares a ceiling. A grid that is too coarse for the
-inputs gives no evidence, so the refinement begins with a grid that resolves the inputs.
+The rule is that of ``wave_rule``. It is about one spot of the output, so a layer must move with its input, or it is
+judged beside the centre and on the whole plane too. A layer that sees the border from everywhere is judged on the plane
+alone, by ``smooth_refinement``; a layer with a resolution of its own by ``refinement``.
 """
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch.overrides import TorchFunctionMode
 
-from ...harness.claim.claim import Approximate, Claim, Exact, refit
+from ...harness.claim.claim import LONG, Approximate, Claim, Exact
 from ...harness.claim.diagram import diagram
 from ...harness.claim.evaluation import Subject
 from ...harness.claim.outcome import Outcome, describe
 from ...harness.fields.domains import Grid
-from ...harness.fields.field import Field, replace_domain
-from ...harness.symmetry.groups import Element
-from ...harness.trees import leaves, tree_map
-from ...harness.verdict.result import Code, Reason, Verdict
-from .convergence import ELEMENTS, SAMPLES, ResolutionErrors, Rounding, conclude, rounding_of
+from ...harness.fields.field import Field
+from ...harness.symmetry.groups import Element, Group, element_name
+from ...harness.trees import leaves
+from ...harness.verdict.decide import LARGEST_DEFECT
+from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict, WavelengthError, by_wavelength
+from ..waves.fixed_pixels import SIZES, Beside, FixedPixels, Spot, Waves, beside, central_spots, moves_with_its_input
+from ..waves.smooth_inputs import round_window
+from ..waves.wave_errors import Setting, control_error, defect_of, rounding_at, wave_errors
+from ..waves.wave_rule import Judged, WaveErrors, by_ceiling, judge_waves, stated, wavelengths_of
 from .refinement import refinement
-from .smooth_inputs import SmoothInput, grids
+from .smooth_refinement import refine
 
-CONTROL_SAMPLES = 4
-#: Errors are compared inside this disk (half the box is 1): outside, a rotated box and its padding legitimately differ.
-DISK = 0.8
+#: Samples of a first look; where they do not decide, four times as many halve the intervals.
+SAMPLE_STEPS = (32, 128, 512)
+#: Products and sums that a next look may cost. It is counted and not timed, so that verdicts are those of any machine.
+LARGEST_LOOK = 2.0**35
+#: Representatives of the elements off the grid.
+ELEMENTS = 3
+#: Angles of a continuous group: they are farthest from quarter and from eighth turns.
+ANGLES = (45.0, 22.5)
 
 
 def off_grid(claim: Claim) -> Outcome:
-    """f(a_g x) against b_g f(x) for elements off the grid, over the resolutions of the claim's contract.
+    """f(a_g x) against b_g f(x) for elements off the grid, in the limit of long waves and against wrong actions.
 
     A claim with resolutions of its own (``refined``) is judged over those resolutions.
 
@@ -43,9 +53,9 @@ def off_grid(claim: Claim) -> Outcome:
         claim: source and target are single fields on square or cubic grids (the target may have lost its domain).
 
     Returns:
-        APPROXIMATE with the fitted order, the interval of the limit and the gain over an unconstrained layer; BROKEN
-        if the limit is not zero; AMBIGUOUS for a single resolution; SKIPPED if there are no such elements, or if the
-        output has the same grid at every resolution.
+        APPROXIMATE with the errors at some wavelengths, the distance D from the nearest wrong action and the order by
+        which it grows; BROKEN(LIMIT, ACTION or PLATEAU); AMBIGUOUS(PLATEAU) if a small part stays, LOW_POWER or BORDER
+        if nothing tells right from wrong; SKIPPED if there are no such elements.
     """
     if claim.refined is not None:
         return refinement(claim)
@@ -53,53 +63,11 @@ def off_grid(claim: Claim) -> Outcome:
     skipped = _not_applicable(claim)
     if skipped:
         return Outcome(describe(claim, "off_grid", Verdict.SKIPPED, Reason(code=Code.NOT_OFF_GRID, message=skipped)))
-    contract = claim.contract
-    assert isinstance(contract, Approximate)
-    rng = np.random.default_rng(claim.seed)
-    elements = _elements(claim, rng)
-    subject = Subject(claim)
-    source: Field = claim.source
-    inputs = SmoothInput.draw(rng, SAMPLES, source.fibre.size, source.group.dim)
-    table, picture = [], None
+    subject = Subject(claim, shares=False)
     with subject.guarded():
-        for grid in grids(_domain(source), contract, lambda grid: _output_size(subject, grid)):
-            finest = replace_domain(source, grid)
-            row, picture = measure_at(subject, finest, inputs, elements)
-            table.append(row)
-    if len(table) > 1 and table[0].output == table[-1].output > 1:
-        text = f"the output has {table[0].output} points a side at every resolution of the input: there is no limit."
-        return Outcome(describe(claim, "off_grid", Verdict.SKIPPED, Reason(code=Code.FIXED_OUTPUT, message=text)))
-    x = inputs.sample(_domain(finest).shape).to(claim.device).reshape(finest.tensor_shape(SAMPLES))
-    rounding = _rounding(subject, x)
-    result = conclude(claim, "off_grid", table, elements, contract, rounding)
+        result, picture = _judged(claim, subject)
     seconds = {"seconds": time.perf_counter() - start, "seconds_in_layer": subject.seconds}
     return Outcome(result.model_copy(update=seconds), picture)
-
-
-def _output_size(subject: Subject, grid: Grid) -> int:
-    """Points on an axis of the output for an input on this grid; 0 if the layer refuses the grid, say as misaligned.
-
-    If the target has no grid, the points of the input are returned.
-    """
-    [(_, leaf)] = leaves(subject.claim.target)
-    if not isinstance(leaf, Field) or not isinstance(leaf.domain, Grid):
-        return grid.shape[0]
-    shape = replace_domain(subject.claim.source, grid).tensor_shape(2)
-    try:
-        [(_, y)] = leaves(subject.working(torch.zeros(shape, dtype=torch.float64, device=subject.claim.device)))
-    except Exception:  # any error of the library; if the layer refuses every grid, the run itself raises
-        return 0
-    return int(y.shape[-1])
-
-
-def _rounding(subject: Subject, x: torch.Tensor) -> Rounding:
-    """The rounding at the finest grid, in the norm of the errors there."""
-
-    def apart(a: Any, b: Any) -> float:
-        target = tree_map(refit, subject.claim.target, b)
-        return float(_relative(target, a, b, b).max())
-
-    return rounding_of(subject, x, apart)
 
 
 def _not_applicable(claim: Claim) -> str:
@@ -108,7 +76,7 @@ def _not_applicable(claim: Claim) -> str:
     if not isinstance(claim.source, Field) or not isinstance(claim.source.domain, Grid):
         return "the source is not a single field on a grid."
     if claim.inputs is not None:
-        return "inputs are given, and refining the grid needs inputs of every size."
+        return "inputs are given, and off the grid they would have to be moved between pixels."
     if not isinstance(claim.target, Field) and len(list(leaves(claim.target))) != 1:
         return "the target is a tree."
     if len(set(claim.source.domain.shape)) > 1:
@@ -118,99 +86,293 @@ def _not_applicable(claim: Claim) -> str:
     return ""
 
 
-def _domain(field: Field) -> Grid:
-    assert isinstance(field.domain, Grid)
-    return field.domain
+def elements_off_grid(claim: Claim) -> tuple[list[Element], tuple[Element, ...]]:
+    """Representatives of the elements off the grid, up to exact ones, and the exact elements H of the group.
 
-
-def _elements(claim: Claim, rng: np.random.Generator) -> list[Element]:
-    if claim.group.order is None:
-        return claim.group.sample(rng, ELEMENTS)
-    off = [g for g in claim.group if not g.is_signed_permutation]
-    return off[:: max(1, len(off) // ELEMENTS)][:ELEMENTS]
-
-
-def measure_at(
-    subject: Subject, source: Field, inputs: SmoothInput, elements: list[Element]
-) -> tuple[ResolutionErrors, Any]:
-    """Measure the errors of all elements at one resolution."""
-    claim = subject.claim
-    shape = _domain(source).shape
-    layout = source.tensor_shape(SAMPLES)
-    x = inputs.sample(shape).to(claim.device).reshape(layout)
-    y = subject.working(x)
-    target = tree_map(refit, claim.target, y)
-    control = _unconstrained(claim, x, y, shape)
-    g = elements[0]  # one element and few samples suffice: an unconstrained layer is equally wrong everywhere
-    few = inputs.moved(source, g).sample(shape).to(claim.device).reshape(layout)[:CONTROL_SAMPLES]
-    control_y = control(x[:CONTROL_SAMPLES])
-    [(_, leaf)] = leaves(target)
-    unconstrained = float(_relative(leaf, control(few), leaf.act(g, control_y), control_y).max())
-    errors, floors, picture = [], [], None
-    for g in elements:
-        moved = inputs.moved(source, g).sample(shape).to(claim.device).reshape(layout)
-        fgx, gfx = subject.working(moved), tree_map(lambda leaf, v, g=g: leaf.act(g, v), target, y)
-        errors.append(_relative(leaf, fgx, gfx, y))
-        rotated = source.act(g, x[:CONTROL_SAMPLES])  # few samples suffice for the error of interpolation
-        floors.append(float(_relative(source, moved[:CONTROL_SAMPLES], rotated, x[:CONTROL_SAMPLES]).max()))
-        picture = picture or diagram(replace(claim, source=source, target=target), g, x, moved, y, gfx, fgx)
-    points = leaf.domain.shape[0] if isinstance(leaf, Field) and isinstance(leaf.domain, Grid) else 1
-    return ResolutionErrors(shape[0], np.stack(errors), max(floors), unconstrained, points), picture
-
-
-def _relative(leaf: Any, a: torch.Tensor, b: torch.Tensor, y: torch.Tensor) -> NDArray[np.float64]:
-    """The error [sample] of the worst fibre summand inside the disk, relative to the deviation of y from its mean.
-
-    The error of a very small summand is relative to a thousandth of the largest summand: smooth inputs give almost no
-    response in high-frequency filters, and the relative error of that response has no meaning.
+    Elements of one coset H g differ by elements that the exact part judges.
     """
-    mask = _disk(leaf, y)
-    rows = leaf.summands((a - b) * mask).norm(dim=-1)
-    deviation = leaf.summands((y - y.mean(0, keepdim=True)) * mask).norm(dim=-1)
-    size = torch.maximum(deviation, 1e-3 * deviation.square().mean(0, keepdim=True).sqrt())
-    size = torch.maximum(size, 1e-3 * size.amax(1, keepdim=True))
-    relative = torch.where(rows == 0, torch.zeros_like(rows), rows / size).amax(1)
-    found: NDArray[np.float64] = relative.cpu().numpy()
-    return found
+    group = claim.group
+    exact = _exact_elements(group)
+    if claim.elements:
+        named = [g for g in claim.elements if not g.is_signed_permutation]
+        return named or _representatives(claim, exact), exact
+    return _representatives(claim, exact), exact
 
 
-def _disk(leaf: Any, y: torch.Tensor) -> torch.Tensor:
-    if not isinstance(leaf, Field) or not isinstance(leaf.domain, Grid):
-        return torch.ones((), dtype=y.dtype, device=y.device)
-    shape = y.shape[-leaf.domain.dim :]
-    axes = [(torch.arange(n, dtype=torch.float64) - (n - 1) / 2) / ((n - 1) / 2) for n in shape]
-    radius = torch.stack(torch.meshgrid(*axes, indexing="ij")).norm(dim=0)
-    mask: torch.Tensor = (radius <= DISK).to(y)
-    return mask
+def _exact_elements(group: Group) -> tuple[Element, ...]:
+    """The elements that map a square or cubic grid onto itself."""
+    if group.order is not None:
+        return tuple(g for g in group if g.is_signed_permutation)
+    found, pending = [group.identity], [group.identity]
+    while pending:
+        g = pending.pop()
+        for h in group.generators:
+            product = np.round(g.matrix @ h.matrix)
+            if all(np.abs(product - k.matrix).max() > 0.5 for k in found):
+                found.append(Element(element_name(product), product))
+                pending.append(found[-1])
+    return tuple(found)
 
 
-def _unconstrained(claim: Claim, x: torch.Tensor, y: torch.Tensor, shape: tuple[int, ...]) -> Any:
-    """A layer without symmetry: a random convolution from the source's to the target's channels and size."""
-    [(_, target)] = leaves(claim.target)
-    dim = len(shape)
-    generator = torch.Generator().manual_seed(claim.seed)
-    channels = target.fibre.size if isinstance(target, Field) else y[0].numel()
-    weight = torch.randn(channels, claim.source.fibre.size, *([5] * dim), generator=generator, dtype=torch.float64).to(
-        x.device
+def _representatives(claim: Claim, exact: Sequence[Element]) -> list[Element]:
+    group = claim.group
+    if group.order is None:
+        turns = [_turn(angle, axis, group.dim) for angle, axis in zip(ANGLES, (2, 0), strict=True)]
+        return [*turns, *group.sample(np.random.default_rng(claim.seed), 1)]
+    known: set[int | None] = set()
+    found = []
+    for g in group:
+        if g.is_signed_permutation or g.index in known:
+            continue
+        found.append(g)
+        known |= {group.compose(h, g).index for h in exact}
+    if claim.whole_group or len(found) <= ELEMENTS:
+        return found
+    return [found[i] for i in np.linspace(0, len(found) - 1, ELEMENTS).round().astype(int)]
+
+
+def _turn(degrees: float, axis: int, dim: int) -> Element:
+    """The rotation by an angle, in space about an axis of the array."""
+    t = math.radians(degrees)
+    plane = np.array([[math.cos(t), -math.sin(t)], [math.sin(t), math.cos(t)]])
+    matrix = np.eye(dim)
+    others = [a for a in range(dim) if dim == 2 or a != axis]
+    matrix[np.ix_(others, others)] = plane
+    return Element(element_name(matrix), matrix)
+
+
+def _judged(claim: Claim, subject: Subject) -> tuple[CheckResult, Any]:
+    """The result and a diagram."""
+    contract = claim.contract
+    assert isinstance(contract, Approximate)
+    elements, exact = elements_off_grid(claim)
+    layer = FixedPixels(subject)
+    probe = torch.zeros(2, layer.source.fibre.size, *layer.own.shape, dtype=torch.float64)
+    layer.exact = subject.probe_reference(probe.to(claim.device).reshape(layer.source.tensor_shape(2))) is not None
+    spots = central_spots(layer)
+    if not spots:
+        return _seeing_the_border(claim, subject, layer, contract, elements, exact)
+    spot = _place(layer, spots, claim, elements, exact)
+    result, judged, rounding, picture = _at_spot(layer, spot, claim, contract, elements, exact)
+    if judged.verdict is Verdict.BROKEN or layer.has_one_size:
+        return result, picture
+    second = beside(layer)
+    if moves_with_its_input(layer, second, rounding):
+        return result, picture
+    return _beside(claim, subject, layer, second, contract, elements, exact, result, picture)
+
+
+def _seeing_the_border(
+    claim: Claim,
+    subject: Subject,
+    layer: FixedPixels,
+    contract: Approximate,
+    elements: list[Element],
+    exact: tuple[Element, ...],
+) -> tuple[CheckResult, Any]:
+    """The result of a layer whose every pixel sees the border: inputs that vanish there, and finer and finer grids."""
+    own = max(3, layer.own.shape[0])
+    tried = [n for n in (SIZES[layer.own.dim][-2] - 1 + own % 2, own) if layer.size(n)]
+    shape = (max(tried),) * layer.own.dim
+    middle = layer.size(shape[0]) // 2 if layer.on_grid else 0
+    spot = Spot(shape, (middle,) * layer.own.dim if layer.on_grid else (), (0.0,) * layer.own.dim)
+    setting = replace(
+        _setting(layer, spot, claim, SAMPLE_STEPS[0], exact, wavelengths_of(contract)), window=round_window(shape)
     )
-    convolve = torch.nn.functional.conv2d if dim == 2 else torch.nn.functional.conv3d
+    rows = wave_errors(setting, elements)
+    errors = tuple(WavelengthError(pixels=w, error=max(r.error_of_largest(w) for r in rows)) for w in stated(contract))
+    declared = by_ceiling(errors, contract)
+    if declared is not None:
+        return describe(claim, "off_grid", *declared).model_copy(update={"wavelengths": errors}), None
+    if layer.has_one_size:
+        text = f"the output has {layer.size(own)} points a side at every resolution of the input: there is no limit."
+        return describe(claim, "off_grid", Verdict.SKIPPED, Reason(code=Code.FIXED_OUTPUT, message=text)), None
+    plane = refine(subject, elements, contract, _sizes(layer), by_source=True)
+    if plane is not None:
+        return plane[0].model_copy(update={"wavelengths": errors}), plane[1]
+    text = (
+        "the layer sees the border of its grid from everywhere, and it takes no grid of another size: declare a "
+        f"ceiling, Approximate(ceiling=0.05, wavelength=6). Error {by_wavelength(errors)}."
+    )
+    reason = Reason(code=Code.BORDER, message=text)
+    return describe(claim, "off_grid", Verdict.AMBIGUOUS, reason).model_copy(update={"wavelengths": errors}), None
 
-    def control(v: torch.Tensor) -> torch.Tensor:
-        z = convolve(v.reshape(len(v), -1, *shape), weight, padding=2)
-        if isinstance(target, Field) and isinstance(target.domain, Grid):
-            size = tuple(y.shape[-dim:])
-            mode = "bilinear" if dim == 2 else "trilinear"
-            z = (
-                z
-                if z.shape[-dim:] == size
-                else torch.nn.functional.interpolate(z, size=size, mode=mode, align_corners=True)
-            )
-            return z.reshape(len(z), *y.shape[1:])
-        return (z * _position(shape).to(z)).flatten(2).mean(-1).reshape(len(z), *y.shape[1:])
 
-    return control
+def _sizes(layer: FixedPixels) -> Callable[[Grid], int]:
+    return lambda grid: layer.size(grid.shape[0])
 
 
-def _position(shape: tuple[int, ...]) -> torch.Tensor:
-    """A ramp, so that a pooled control depends on the position of its input."""
-    return torch.linspace(0, 1, shape[-1], dtype=torch.float64).expand(shape)
+def _beside(
+    claim: Claim,
+    subject: Subject,
+    layer: FixedPixels,
+    second: Beside | None,
+    contract: Approximate,
+    elements: list[Element],
+    exact: tuple[Element, ...],
+    result: CheckResult,
+    picture: Any,
+) -> tuple[CheckResult, Any]:
+    """The result of a layer that does not move with its input: the plane decides, or the pixel beside the centre."""
+    on_plane = replace(contract, ceiling=None, wavelength=None)
+    plane = refine(subject, elements, on_plane, _sizes(layer), by_source=False)
+    if plane is not None and plane[0].verdict is Verdict.BROKEN:
+        text = (
+            f"the layer depends on the place. On smooth inputs over the whole grid: {plane[0].reason.message} At the "
+            f"centre alone the error is {by_wavelength(result.wavelengths)}."
+        )
+        reason = Reason(code=plane[0].reason.code, message=text)
+        return plane[0].model_copy(update={"reason": reason}), plane[1]
+    if plane is None and second is not None:
+        other, judged, _, drawn = _at_spot(layer, second.spot, claim, contract, elements, exact)
+        if judged.verdict.severity > result.verdict.severity:
+            text = f"the layer depends on the place: two pixels beside the centre, {judged.reason.message}"
+            return other.model_copy(update={"reason": Reason(code=judged.reason.code, message=text)}), drawn
+    return result, picture
+
+
+def _place(
+    layer: FixedPixels, spots: tuple[Spot, ...], claim: Claim, elements: list[Element], exact: tuple[Element, ...]
+) -> Spot:
+    """The point under the pixel: of two conventions that a size allows, the one that the layer follows."""
+    if len(spots) == 1:
+        return spots[0]
+
+    def error(spot: Spot) -> float:
+        setting = _setting(layer, spot, claim, SAMPLE_STEPS[0], exact, (LONG, 4 * LONG))
+        rows = wave_errors(setting, elements[:1])
+        return float(rows[0].right[1].sum())
+
+    return min(spots, key=error)
+
+
+def _setting(
+    layer: FixedPixels,
+    spot: Spot,
+    claim: Claim,
+    samples: int,
+    exact: tuple[Element, ...],
+    wavelengths: tuple[float, ...],
+) -> Setting:
+    rng = np.random.default_rng(claim.seed)
+    waves = Waves.draw(rng, samples, layer.source.fibre.size, layer.own.dim)
+    return Setting(layer, spot, waves, wavelengths, claim.group, exact)
+
+
+def _at_spot(
+    layer: FixedPixels,
+    spot: Spot,
+    claim: Claim,
+    contract: Approximate,
+    elements: list[Element],
+    exact: tuple[Element, ...],
+) -> tuple[CheckResult, Judged, float, Any]:
+    """The rule at one pixel: result, verdict, the largest error that rounding explains, and a diagram."""
+    wavelengths = wavelengths_of(contract)
+    cost = None
+    for samples in SAMPLE_STEPS:
+        setting = _setting(layer, spot, claim, samples, exact, wavelengths)
+        rows = wave_errors(setting, elements)
+        channels = _channels(layer, spot)
+        delta = defect_of(setting, elements, channels)
+        if samples == SAMPLE_STEPS[0]:
+            own, single = rounding_at(setting, rows, min(delta, LARGEST_DEFECT))
+        judged = _with_rounding(rows, own, single, contract, claim, delta)
+        if not judged.open or samples == SAMPLE_STEPS[-1]:
+            break
+        cost = _cost(layer, spot) * len(wavelengths) * (len(elements) + 1) if cost is None else cost
+        if cost * 4 * samples > LARGEST_LOOK:
+            break
+    control = control_error(setting, elements, channels)
+    return _report(claim, rows, judged, control, samples), judged, float(own.max()), _picture(setting, judged, elements)
+
+
+def _channels(layer: FixedPixels, spot: Spot) -> int:
+    y = layer.output(torch.zeros(2, layer.source.fibre.size, *spot.shape, dtype=torch.float64))
+    return layer.at(y, spot.pixel).shape[-1]
+
+
+def _cost(layer: FixedPixels, spot: Spot) -> float:
+    """Products and sums of one sample."""
+    with _Work() as work:
+        layer.output(torch.ones(2, layer.source.fibre.size, *spot.shape, dtype=torch.float64), fresh=True)
+    return work.done / 2
+
+
+class _Work(TorchFunctionMode):
+    """Counts products: of convolutions and matrix products in full, elsewhere one for each value of a result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done = 0.0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        name, each = getattr(func, "__name__", ""), 1
+        tensors = [a for a in args if isinstance(a, torch.Tensor)]
+        if len(tensors) > 1 and name.startswith("conv"):
+            each = tensors[1][0].numel()
+        elif len(tensors) > 1 and name == "linear":
+            each = tensors[1].shape[-1]
+        elif len(tensors) > 1 and name in ("matmul", "mm", "bmm", "__matmul__"):
+            each = tensors[0].shape[-1]
+        if isinstance(found, torch.Tensor):
+            self.done += each * found.numel()
+        return found
+
+
+def _with_rounding(
+    rows: list[WaveErrors], own: Any, single: Any, contract: Approximate, claim: Claim, delta: float
+) -> Judged:
+    """The verdict; a float64 claim that holds only up to what float32 explains is IMPRECISE."""
+    if delta > LARGEST_DEFECT:
+        text = f"the fibre's matrices violate the group law by {delta:.1e}: correct the fibre before judging the layer."
+        return Judged(Verdict.BROKEN, Reason(code=Code.ACTION, message=text))
+    judged = judge_waves(rows, own, contract)
+    if claim.dtype is not torch.float64 or judged.verdict is Verdict.APPROXIMATE:
+        return judged
+    in_single = judge_waves(rows, single, contract)
+    if in_single.verdict is not Verdict.APPROXIMATE:
+        # An error of constant inputs that float32 explains is no fault: what else the waves show decides.
+        return in_single if judged.reason.code is Code.LIMIT else judged
+    text = (
+        f"holds to float32 accuracy only: for constant inputs an error of {in_single.limit:.1g} stays, and float64 "
+        f"explains {float(own.max()):.1g}. Some constant or table inside was computed in float32. "
+        f"{in_single.reason.message}"
+    )
+    reason = Reason(code=Code.CONSTANTS_IN_SINGLE, message=text)
+    return replace(in_single, verdict=Verdict.IMPRECISE, reason=reason)
+
+
+def _report(claim: Claim, rows: list[WaveErrors], judged: Judged, control: float, samples: int) -> CheckResult:
+    errors = [ElementResult(element=r.element.name, error=r.error(LONG), bound=math.nan) for r in rows]
+    seen = max(e.error for e in errors)
+    return describe(claim, "off_grid", judged.verdict, judged.reason).model_copy(
+        update={
+            "samples": samples,
+            "element": judged.element.name if judged.element is not None else "",
+            "seen": seen,
+            "elements": tuple(errors),
+            "wavelengths": judged.errors,
+            "separation": judged.separation,
+            "share": judged.share,
+            "order": judged.order if judged.order is not None and math.isfinite(judged.order) else None,
+            "gain": control / seen if seen > 0 else math.inf,
+        }
+    )
+
+
+def _picture(setting: Setting, judged: Judged, elements: list[Element]) -> Any:
+    """The diagram of one wave of 6 px at the worst element, where the output has a grid."""
+    layer, claim = setting.layer, setting.layer.subject.claim
+    if not layer.on_grid or judged.verdict is Verdict.VACUOUS:
+        return None
+    g = judged.element or elements[0]
+    q = np.array(setting.spot.point)
+    one = Waves(setting.waves.directions[:2], setting.waves.values[:2])
+    grid = Grid(*setting.spot.shape)
+    source = Field(grid, layer.source.group, layer.source.fibre)
+    x, gx = (w.sample(grid.shape, q, LONG) for w in (one, one.moved(g, layer.mix_in(g))))
+    y, fgx = layer.output(x), layer.output(gx)
+    target = Field(Grid(*y.shape[2:]), layer.leaf.group, layer.leaf.fibre)
+    return diagram(replace(claim, source=source, target=target), g, x, gx, y, target.act(g, y), fgx)

@@ -1,6 +1,6 @@
 """The error of a layer under rotations, angle by angle, and the gain over a layer without symmetry, at one resolution.
 
-The property ``off_grid`` checks whether the error vanishes on fine grids. Here the grid is fixed, because the error at
+The property ``off_grid`` judges the claim. Here the grid is fixed, because the error at
 the resolution of the signal is the quantity of interest.
 """
 
@@ -18,8 +18,8 @@ from ...harness.claim.evaluation import Subject
 from ...harness.fields.domains import Grid
 from ...harness.fields.field import Field
 from ...harness.symmetry.groups import Element, Group, element_name, group
-from ..forward.off_grid import measure_at
-from ..forward.smooth_inputs import SmoothInput
+from ..forward.smooth_refinement import measure_at
+from ..waves.smooth_inputs import SmoothInput
 
 SAMPLES = 8
 

@@ -1,5 +1,7 @@
 """The blind set off the grid: how many sound layers may be accused, and how many wrong ones may pass."""
 
+from dataclasses import replace
+
 import pytest
 from zoo.off_grid_layers import LAYERS
 from zoo.off_grid_table import counts, judged
@@ -35,10 +37,10 @@ def test_the_blind_set_is_judged_within_its_limits():
 def test_every_eighth_layer_of_the_blind_set_is_judged_rightly():
     """Of the part that an ordinary run judges, none may be wrong; the whole set may hold as many as MOST says."""
     rows = judged_rows([layer for layer in LAYERS if layer.truth != "beside"][::8])
-    assert not excess(rows, 0.0) or set(excess(rows, 0.0)) <= {("wrong", "unsure without a plateau")}, excess(rows, 0.0)
+    assert not excess(rows, 0.0), "\n".join(map(str, rows))
 
 
 def test_a_rule_that_accuses_everything_or_nothing_exceeds_the_limits():
     rows = judged_rows([next(layer for layer in LAYERS if layer.truth == truth) for truth in ("sound", "wrong")])
-    swapped = [type(row)(other.layer, row.result, row.off_grid, 0.0) for row, other in zip(rows, rows[::-1], strict=True)]
+    swapped = [replace(row, layer=other.layer) for row, other in zip(rows, rows[::-1], strict=True)]
     assert set(excess(10 * swapped)) == {("sound", "accused"), ("wrong", "passed")}

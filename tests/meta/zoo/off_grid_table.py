@@ -56,7 +56,7 @@ def judged(layer: Layer) -> Row:
 
 
 def counts(rows):
-    """How many layers of each truth were accused, unsure or passed, and how many wrong ones unsure without a PLATEAU."""
+    """How many layers of each truth were accused, unsure or passed, and how many were unsure without a PLATEAU."""
     found = Counter()
     for row in rows:
         broken = row.result.verdict is Verdict.BROKEN

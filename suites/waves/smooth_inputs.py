@@ -67,6 +67,12 @@ class SmoothInput:
         return torch.from_numpy(mixed.reshape(samples, -1, *shape))
 
 
+def round_window(shape: tuple[int, ...]) -> torch.Tensor:
+    """The window of smooth inputs on a grid."""
+    axes = [(np.arange(n) - (n - 1) / 2) / ((n - 1) / 2) for n in shape]
+    return torch.from_numpy(_window(np.sum(np.stack(np.meshgrid(*axes, indexing="ij")) ** 2, axis=0)))
+
+
 def _window(square: NDArray[np.float64]) -> NDArray[np.float64]:
     """A window of squared radii: 1 inside, 0 outside, with three continuous derivatives."""
     t = ((1 - np.sqrt(square)) / (1 - WINDOW)).clip(0, 1)
@@ -79,7 +85,7 @@ def grids(own: Grid, contract: Approximate, output: Callable[[Grid], int]) -> li
 
     The coarsest grid resolves the inputs and the outputs, which are interpolated. A Gaussian of width w on a grid of
     spacing h <= w has fallen to exp(-pi^2 / 2) = 0.7% at the grid's highest frequency, pi / h. At h = 2 w it would
-    be 29%, and the error would not follow powers of h. A ceiling refers to the claim's own grid, even if it is coarse.
+    be 29%, and the error would not follow powers of h.
 
     Args:
         own: the claim's grid, square or cubic.
@@ -95,8 +101,6 @@ def grids(own: Grid, contract: Approximate, output: Callable[[Grid], int]) -> li
         [29, 57, 113]
     """
     factors = contract.factors
-    if contract.ceiling is not None:
-        return [own.resized(factor) for factor in factors]
     needed = math.ceil(2 / WIDTH[own.dim]) + 1
     odd = own.shape[0] % 2
     first = _at_least(needed, own.resized(factors[0]), odd)
@@ -105,7 +109,7 @@ def grids(own: Grid, contract: Approximate, output: Callable[[Grid], int]) -> li
         more = math.ceil((needed - coarse) * first.shape[0] / (fine - coarse))
         first = _at_least(first.shape[0] + more, first, odd)
     ratios = (min(b / a, STEP[own.dim]) for a, b in itertools.pairwise(factors))
-    return [_centred(first.resized(r), output) for r in itertools.accumulate(ratios, operator.mul, initial=1.0)]
+    return [centred(first.resized(r), output) for r in itertools.accumulate(ratios, operator.mul, initial=1.0)]
 
 
 def _at_least(points: int, grid: Grid, odd: int) -> Grid:
@@ -113,7 +117,7 @@ def _at_least(points: int, grid: Grid, odd: int) -> Grid:
     return grid if grid.shape[0] >= points else Grid(*[points + (points + odd) % 2] * grid.dim)
 
 
-def _centred(grid: Grid, output: Callable[[Grid], int]) -> Grid:
+def centred(grid: Grid, output: Callable[[Grid], int]) -> Grid:
     """This grid, or the next larger grid with a centred output: with stride s, the size at which the output grows.
 
     An output that is off the centre would be off by a share of a point that changes from grid to grid.

@@ -25,7 +25,12 @@ MODULES = (
     "robustness",
     "limits",
     "passes",
+    "strangers",
+    "strangers_gradients",
+    "strangers_batches",
 )
+#: Modules that hold a list SOUND beside the sound set's own.
+SOUND_MODULES = ("strangers", "strangers_gradients", "strangers_batches")
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,22 @@ class Fault:
     verdict: str = "BROKEN"
     code: str = "ERROR"
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound layer: a claim for each precision and seed, and the properties that it must pass."""
+
+    name: str
+    family: str
+    claim: Callable[[torch.dtype, int], Claim]
+    properties: tuple[str, ...] = ("equivariance", "adjoint")
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+
+
+def sounds() -> list[Sound]:
+    """The sound layers of the modules that have some."""
+    return [sound for name in SOUND_MODULES for sound in importlib.import_module(f"{__name__}.{name}").SOUND]
 
 
 def faults() -> list[Fault]:

@@ -28,9 +28,11 @@ MODULES = (
     "strangers",
     "strangers_gradients",
     "strangers_batches",
+    "strangers_points",
+    "strangers_types",
 )
 #: Modules that hold a list SOUND beside the sound set's own.
-SOUND_MODULES = ("strangers", "strangers_gradients", "strangers_batches")
+SOUND_MODULES = ("strangers", "strangers_gradients", "strangers_batches", "strangers_points", "strangers_types")
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,17 @@ class Fault:
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound layer: a claim for each precision and seed, and the properties that it must pass."""
+    """A sound layer: a claim for each precision and seed, and the properties that it must pass.
+
+    ``few`` is for layers that cost more: they get one seed in ten.
+    """
 
     name: str
     family: str
     claim: Callable[[torch.dtype, int], Claim]
     properties: tuple[str, ...] = ("equivariance", "adjoint")
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+    few: bool = False
 
 
 def sounds() -> list[Sound]:

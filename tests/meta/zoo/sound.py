@@ -32,7 +32,7 @@ class Check:
 def checks(seeds) -> Iterator[Check]:
     """Every sound layer by property, precision and seed; layers that cost more get one seed in ten."""
     for sound in SOUND:
-        few = sound.name.startswith(COSTLY)
+        few = sound.few or sound.name.startswith(COSTLY)
         for seed in list(seeds)[:: 10 if few else 1]:
             for dtype in sound.dtypes:
                 for prop in sound.properties:

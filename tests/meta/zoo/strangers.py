@@ -4,6 +4,7 @@ Half of the faults replace a function of an installed library while the layer ru
 """
 
 import functools
+import warnings
 from unittest import mock
 
 import equiharness as eh
@@ -48,7 +49,7 @@ def fault(name, caught, sound, broken, source=PLANE, target=None, **options):
 def sound(name, make, source=PLANE, target=None, properties=("equivariance", "adjoint"), **options):
     """A sound layer from a function that makes it."""
     family, dtypes = options.pop("family", "planar"), options.pop("dtypes", (SINGLE, DOUBLE))
-    return Sound(name, family, claims(make, source, target, **options), properties, dtypes)
+    return Sound(name, family, claims(make, source, target, **options), properties, dtypes, few=True)
 
 
 def the(function):
@@ -138,8 +139,26 @@ def light_in_the_middle(x):
     return vignette(x, 3.0, 3.0)
 
 
-def traced(function):
-    return lambda: torch.jit.trace(function, torch.randn(4, 2, 7, 7), check_trace=False)
+def traced(make):
+    """What ``make`` returns, traced; torch warns of its tracer and of numbers that it freezes."""
+
+    def made():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.jit.trace(make(), torch.randn(4, 2, 7, 7), check_trace=False)
+
+    return made
+
+
+def scripted(make):
+    """What ``make`` returns, scripted."""
+
+    def made():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.jit.script(make())
+
+    return made
 
 
 def cached(key):
@@ -218,14 +237,14 @@ MODELS = [
     fault(
         "a scripted loop that carries each row into the next",
         "equivariance",
-        lambda: torch.jit.script(rows_and_columns_stay),
-        lambda: torch.jit.script(rows_carry_on),
+        scripted(the(rows_and_columns_stay)),
+        scripted(the(rows_carry_on)),
     ),
     fault(
         "a trace that froze where its example was brightest",
         "equivariance",
-        traced(light_in_the_middle),
-        traced(spotlight),
+        traced(the(light_in_the_middle)),
+        traced(the(spotlight)),
     ),
     fault("a cache of pictures under their sums", "equivariance", the(torch.sin), the(sums_of_pictures)),
     fault(
@@ -265,8 +284,8 @@ MODELS = [
 ]
 SOUND_MODELS = [
     sound("DataParallel on one processor", lambda: nn.DataParallel(RoundConv())),
-    sound("a traced convolution", lambda: torch.jit.trace(RoundConv(), torch.randn(2, 2, 7, 7))),
-    sound("a scripted convolution", lambda: torch.jit.script(Lift()), PLANE, REGULAR),
+    sound("a traced convolution", traced(RoundConv)),
+    sound("a scripted convolution", scripted(Lift), PLANE, REGULAR),
     sound("a partial of a function of three arguments", the(functools.partial(vignette, row=3.0, column=3.0))),
     sound(
         "a cache whose key is the whole picture", lambda: cached(by_its_bytes)(torch.tanh), properties=("equivariance",)

@@ -1,10 +1,12 @@
 """Gradients and precisions that authors write by hand: functions of autograd, seeded masks, half precision inside."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .strangers import PLANE, REGULAR, SINGLE, VECTOR, Lift, Patched, RoundConv, Wrapped, fault, sound, the
+from .strangers import DOUBLE, PLANE, REGULAR, SINGLE, VECTOR, Lift, Patched, RoundConv, Wrapped, fault, sound, the
 
 #: Filters of a lifting, in float32 as a wrapper of compiled code keeps them: [2 fields x 4 turns, 2, 3, 3].
 TABLE = torch.randn(2, 2, 3, 3, generator=torch.Generator().manual_seed(5))
@@ -431,5 +433,12 @@ OPEN = [
         sound("second derivatives of a step with recomputation", lambda: Recomputed(), properties=("gradcheck",)),
         "BROKEN(GRADIENT) at second order: what is computed again in the backward pass reads weights that were put back; "
         "torch's gradgradcheck and differences by hand agree with the layer.",
+    ),
+    *(
+        (
+            replace(within, dtypes=(DOUBLE,)),
+            "EXACT, BROKEN(ERROR) or IMPRECISE(CONSTANTS_IN_SINGLE) in float64: there the layer loses half of its digits too.",
+        )
+        for within in HALF[1:]  # autocast leaves float64 alone
     ),
 ]

@@ -11,6 +11,20 @@ from dataclasses import dataclass
 import torch
 from equiharness.harness.claim.claim import Claim
 
+#: Modules that hold lists FAULTS and SOUND, by an author who had read the documents alone.
+STRANGERS = (
+    "strangers",
+    "strangers_inside",
+    "strangers_gradients",
+    "strangers_precision",
+    "strangers_statistics",
+    "strangers_batches",
+    "strangers_ties",
+    "strangers_claims",
+    "strangers_potentials",
+    "strangers_types",
+    "strangers_off_grid",
+)
 #: Modules that hold a list FAULTS; a new one is added here.
 MODULES = (
     "planar",
@@ -25,14 +39,8 @@ MODULES = (
     "robustness",
     "limits",
     "passes",
-    "strangers",
-    "strangers_gradients",
-    "strangers_batches",
-    "strangers_points",
-    "strangers_types",
+    *STRANGERS,
 )
-#: Modules that hold a list SOUND beside the sound set's own.
-SOUND_MODULES = ("strangers", "strangers_gradients", "strangers_batches", "strangers_points", "strangers_types")
 
 
 @dataclass(frozen=True)
@@ -76,8 +84,8 @@ class Sound:
 
 
 def sounds() -> list[Sound]:
-    """The sound layers of the modules that have some."""
-    return [sound for name in SOUND_MODULES for sound in importlib.import_module(f"{__name__}.{name}").SOUND]
+    """The sound layers beside those of the sound set itself."""
+    return [sound for name in STRANGERS for sound in importlib.import_module(f"{__name__}.{name}").SOUND]
 
 
 def faults() -> list[Fault]:

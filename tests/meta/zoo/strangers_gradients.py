@@ -1,12 +1,12 @@
-"""Gradients and precisions that authors write by hand: functions of autograd, seeded masks, half precision inside."""
-
-from dataclasses import replace
+"""Gradients that authors write by hand: functions of autograd, seeded masks, and wrong ones that are equivariant."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .strangers import DOUBLE, PLANE, REGULAR, SINGLE, VECTOR, Lift, Patched, RoundConv, Wrapped, fault, sound, the
+from .strangers import PLANE, REGULAR, Patched, RoundConv, Wrapped, fault, sound, the
+
+BOTH = ("equivariance", "adjoint")
 
 #: Filters of a lifting, in float32 as a wrapper of compiled code keeps them: [2 fields x 4 turns, 2, 3, 3].
 TABLE = torch.randn(2, 2, 3, 3, generator=torch.Generator().manual_seed(5))
@@ -152,8 +152,6 @@ SOUND_FUNCTIONS = [
         "a dropout of channels from the call's seed", lambda: nn.Sequential(RoundConv(), nn.Dropout2d(0.3)), call_seed=1
     ),
 ]
-
-# ---- wrong gradients that are equivariant
 
 
 class Backward(torch.autograd.Function):
@@ -306,139 +304,5 @@ def looked_at(y):
     return y
 
 
-# ---- half precision inside float32
-
-
-class HalfInside(nn.Module):
-    """A round convolution, in another precision between casts."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.layer, self.inner = RoundConv(), inner
-
-    def forward(self, x):
-        if self.inner is None:
-            return torch.sin(self.layer(x))
-        with torch.autocast("cpu", self.inner):
-            return torch.sin(self.layer(x)).to(x.dtype)
-
-
-def attention(inner):
-    """Pixels attend to pixels; scores in another precision."""
-
-    def attend(x):
-        flat = x.flatten(2)
-        cast = flat.to(inner) if inner is not None else flat
-        scores = (cast.transpose(1, 2) @ cast).softmax(-1).to(x.dtype)
-        return (flat @ scores.transpose(1, 2)).view(x.shape)
-
-    return attend
-
-
-def stored(dtype):
-    """Activations stored in another precision for the rest of the way."""
-    return lambda x: torch.sin(F.avg_pool2d(x, 3, 1, 1).to(dtype).to(x.dtype))
-
-
-LOSES = {"verdict": "IMPRECISE", "code": "PRECISION", "dtypes": (SINGLE,)}
-HALF = [
-    fault(
-        "autocast left on around a convolution",
-        "equivariance",
-        lambda: HalfInside(None),
-        lambda: HalfInside(torch.bfloat16),
-        **LOSES,
-    ),
-    fault(
-        "scores of attention in bfloat16", "equivariance", the(attention(None)), the(attention(torch.bfloat16)), **LOSES
-    ),
-    fault(
-        "activations stored in float16", "equivariance", the(stored(torch.float32)), the(stored(torch.float16)), **LOSES
-    ),
-    fault(
-        "a softmax by a layer in bfloat16",
-        "equivariance",
-        lambda: nn.Softmax(dim=1),
-        lambda: Patched(
-            nn.Softmax(dim=1),
-            nn.Softmax,
-            "forward",
-            lambda right: lambda layer, x: right(layer, x.to(torch.bfloat16)).to(x.dtype),
-        ),
-        **LOSES,
-    ),
-    fault(
-        "lengths of vectors by a library in float16",
-        "equivariance",
-        lambda: Wrapped(lambda x: x * torch.linalg.vector_norm(x, dim=-1, keepdim=True).sin()),
-        lambda: Patched(
-            Wrapped(lambda x: x * torch.linalg.vector_norm(x, dim=-1, keepdim=True).sin()),
-            torch.linalg,
-            "vector_norm",
-            lambda right: lambda x, **rest: right(x.half(), **rest).to(x.dtype),
-        ),
-        VECTOR,
-        family="points",
-        **LOSES,
-    ),
-]
-SOUND_HALF = [
-    sound(
-        "an island of float64 inside", the(lambda x: x.double().sin().cumsum(1).flip(1).to(x.dtype)), dtypes=(SINGLE,)
-    ),
-    sound("attention in the precision of its input", the(attention(None))),
-    sound("autocast switched off inside", lambda: SwitchedOff()),
-    sound(
-        "a statistic in float32 of a picture in half precision",
-        the(lambda x: x * (1 + x.float().square().mean((1, 2, 3), keepdim=True)).rsqrt().to(x.dtype)),
-        properties=("equivariance",),
-        dtypes=(torch.bfloat16, torch.float16),
-    ),
-]
-
-
-class SwitchedOff(nn.Module):
-    """Switches autocast off around a layer, as norms do."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = Lift()
-
-    def forward(self, x):
-        with torch.autocast("cpu", enabled=False):
-            return self.layer(x).unflatten(1, (2, 4)).sum(2)
-
-
-FAULTS = FUNCTIONS + BACKWARD + HALF
-SOUND = SOUND_FUNCTIONS + SOUND_BACKWARD + SOUND_HALF
-#: Entries that the product answers otherwise, with what it says; each expectation here is right by float64 arithmetic.
-OPEN = [
-    (
-        fault(
-            "a softmax by a kernel in bfloat16",
-            "equivariance",
-            lambda: nn.Softmax(dim=1),
-            lambda: Patched(
-                nn.Softmax(dim=1),
-                F,
-                "softmax",
-                lambda right: lambda x, dim, **rest: right(x.to(torch.bfloat16), dim).to(x.dtype),
-            ),
-            **LOSES,
-        ),
-        "BROKEN(ERROR): the replaced function is one that torch hands to its overrides whole, so that its cast to bfloat16 "
-        "is not seen, and the float64 reference rounds to bfloat16.",
-    ),
-    (
-        sound("second derivatives of a step with recomputation", lambda: Recomputed(), properties=("gradcheck",)),
-        "BROKEN(GRADIENT) at second order: what is computed again in the backward pass reads weights that were put back; "
-        "torch's gradgradcheck and differences by hand agree with the layer.",
-    ),
-    *(
-        (
-            replace(within, dtypes=(DOUBLE,)),
-            "EXACT, BROKEN(ERROR) or IMPRECISE(CONSTANTS_IN_SINGLE) in float64: there the layer loses half of its digits too.",
-        )
-        for within in HALF[1:]  # autocast leaves float64 alone
-    ),
-]
+FAULTS = FUNCTIONS + BACKWARD
+SOUND = SOUND_FUNCTIONS + SOUND_BACKWARD

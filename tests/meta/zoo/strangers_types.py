@@ -1,6 +1,4 @@
-"""Modules of e3nn, escnn and e2cnn by their own types, and filters off the grid; most faults are patched into them."""
-
-import copy
+"""Modules of e3nn, escnn and e2cnn by their own types; most faults are patched into them."""
 
 import equiharness as eh
 import torch
@@ -15,27 +13,20 @@ from escnn.group import so3_group
 from escnn.nn.modules import rdupsampling
 from torch import nn
 
-from .strangers import DOUBLE, SINGLE, Patched, fault, sound, the
+from .strangers import (
+    DOUBLE,
+    SINGLE,
+    edited,
+    fault,
+    replaced,
+    sound,
+)
 
 BOTH = ("equivariance", "adjoint")
-
-# ---- types of e3nn
 
 
 def irreps(text):
     return eh.Field(eh.Vector(), "O3", o3.Irreps(text))
-
-
-def edited(make, edit):
-    """A layer of a library with something inside it edited once, on this object alone."""
-
-    def made():
-        layer = copy.deepcopy(make())  # escnn shares the tables of equal layers
-        with torch.no_grad():
-            edit(layer)
-        return layer
-
-    return made
 
 
 def buffer_named(layer, end):
@@ -149,10 +140,6 @@ def of_e3nn(name, make, broken, fields, caught="equivariance", **options):
     return fault(f"e3nn: {name}", caught, make, broken, source, target, **{**E3NN, **options})
 
 
-def replaced(make, owner, name, wrong):
-    return lambda: Patched(make(), owner, name, wrong)
-
-
 def dropout():
     return enn.Dropout("2x0e+2x1o", 0.4)
 
@@ -213,7 +200,6 @@ SOUND_E3NN = [
     sound("e3nn: an activation of norms with bias", norm_activation, NORMED, family="points"),
 ]
 
-# ---- types of escnn and e2cnn
 
 QUARTER, MIRRORED, TURNS = gspaces.rot2dOnR2(4), gspaces.flipRot2dOnR2(4), gspaces.no_base_space(so3_group(2))
 ROUND = gspaces.rot2dOnR2(-1, maximum_frequency=3)
@@ -418,137 +404,5 @@ SOUND_ESCNN = [
     sound("escnn: e2cnn's mean", module(older_pool), on(OLDER)),
 ]
 
-# ---- off the grid
-
-EIGHT = eh.Field(eh.Grid(17, 17), "C8", "trivial")
-EIGHTS = eh.Field(eh.Grid(17, 17), "C8", "regular")
-CIRCLE = eh.Field(eh.Grid(17, 17), "SO2", "trivial")
-
-
-def derivative(angles, widths=None):
-    """Derivatives along eight directions, by filters of five pixels."""
-    place = torch.arange(-2, 3, dtype=DOUBLE)
-    y, x = -place[:, None].expand(5, 5), place.expand(5, 5)
-    widths = [1.0] * len(angles) if widths is None else widths
-    r2 = x * x + y * y
-    bank = [
-        (x * torch.cos(a) + y * torch.sin(a)) * torch.exp(-r2 / (2 * w * w))
-        for a, w in zip(angles, widths, strict=True)
-    ]
-    return torch.stack(bank)[:, None]
-
-
-EVENLY = torch.arange(8, dtype=DOUBLE) * torch.pi / 4
-
-
-def correlation(bank):
-    return lambda x: F.conv2d(x, bank.to(x), padding=2)
-
-
-def energies(combine):
-    """A function of the two slopes of a picture."""
-    bank = derivative(EVENLY[[0, 2]])
-
-    def layer(x):
-        right, up = F.conv2d(x, bank.to(x), padding=2).split(1, 1)
-        return combine(right, up)
-
-    return layer
-
-
-def pooled_over(step):
-    bank = derivative(EVENLY)
-    return lambda x: F.conv2d(x, bank.to(x), padding=2)[:, ::step].square().square().square().mean(1, keepdim=True)
-
-
-ODD = torch.arange(8) % 2
-BETWEEN = EVENLY - ODD * torch.pi / 12
-EIGHT_TYPE = typed(gspaces.rot2dOnR2(8), gspaces.rot2dOnR2(8).regular_repr)
-
-
-def eight_elu():
-    return snn.ELU(EIGHT_TYPE)
-
-
-def odd_elements_weaker(right):
-    return lambda x, *rest, **more: right(x, *rest, **more) * (1 - 0.1 * ODD).to(x)[:, None, None]
-
-
-LIMIT = {"code": "LIMIT", "dtypes": (SINGLE,)}
-OFF_GRID = [
-    fault(
-        "filters between quarter turns at 30 degrees in place of 45",
-        "off_grid",
-        the(correlation(derivative(EVENLY))),
-        the(correlation(derivative(BETWEEN))),
-        EIGHT,
-        EIGHTS,
-        **LIMIT,
-    ),
-    fault(
-        "slopes raised to the fourth before they are added",
-        "off_grid",
-        the(energies(lambda a, b: (a * a + b * b).square())),
-        the(energies(lambda a, b: a**4 + b**4)),
-        CIRCLE,
-        **LIMIT,
-    ),
-    fault(
-        "the larger of two slopes as the length of both",
-        "off_grid",
-        the(energies(lambda a, b: a * a + b * b)),
-        the(energies(lambda a, b: torch.maximum(a * a, b * b))),
-        CIRCLE,
-        **LIMIT,
-    ),
-    fault(
-        "a pool over every second element of the group",
-        "off_grid",
-        the(pooled_over(1)),
-        the(pooled_over(2)),
-        EIGHT,
-        **LIMIT,
-    ),
-    fault(
-        "filters between quarter turns that are wider",
-        "off_grid",
-        the(correlation(derivative(EVENLY))),
-        the(correlation(derivative(EVENLY, (1 + 0.2 * ODD).tolist()))),
-        EIGHT,
-        EIGHTS,
-        **LIMIT,
-    ),
-    fault(
-        "escnn: an elu that is weaker between quarter turns",
-        "off_grid",
-        module(eight_elu),
-        replaced(module(eight_elu), F, "elu", odd_elements_weaker),
-        on(EIGHT_TYPE, 17),
-        layer="escnn",
-        **LIMIT,
-    ),
-]
-OFF = ("equivariance", "off_grid")
-SOUND_OFF_GRID = [
-    sound(
-        "escnn: derivatives along eight directions",
-        the(correlation(derivative(EVENLY))),
-        EIGHT,
-        EIGHTS,
-        OFF,
-        dtypes=(SINGLE,),
-    ),
-    sound(
-        "escnn: a squared slope under all rotations",
-        the(energies(lambda a, b: a * a + b * b)),
-        CIRCLE,
-        None,
-        OFF,
-        dtypes=(SINGLE,),
-    ),
-    sound("escnn: a pool of powers over eight directions", the(pooled_over(1)), EIGHT, None, OFF, dtypes=(SINGLE,)),
-    sound("escnn: an elu under eight rotations", module(eight_elu), on(EIGHT_TYPE, 17), None, OFF, dtypes=(SINGLE,)),
-]
-
-FAULTS = E3NN_TYPES + ESCNN_TYPES + OFF_GRID
-SOUND = SOUND_E3NN + SOUND_ESCNN + SOUND_OFF_GRID
+FAULTS = E3NN_TYPES + ESCNN_TYPES
+SOUND = SOUND_E3NN + SOUND_ESCNN

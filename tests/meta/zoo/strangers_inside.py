@@ -1,10 +1,11 @@
 """Models that differentiate inside, work in place or view, by an author who has read the documents alone."""
 
+import equiharness as eh
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .strangers import SCALAR, TWO, VECTOR, Patched, Wrapped, fault, sound, the
+from .strangers import PLANE, SCALAR, TWO, VECTOR, Patched, RoundConv, Wrapped, fault, replaced, sound, the
 
 BOTH = ("equivariance", "adjoint")
 
@@ -151,5 +152,82 @@ SOUND_INSIDE = [
     sound("a curl by derivatives", the(curl_of_a_swirl), TWO, VECTOR, family="points"),
 ]
 
-FAULTS = INSIDE
-SOUND = SOUND_INSIDE
+
+# ---- paths that depend on how a model is run
+
+SIDE = torch.linspace(0.9, 1.1, 7, dtype=torch.float64)
+
+
+def brighter(x):
+    """Brighter on one side."""
+    return x.sin() * SIDE.to(x)
+
+
+def without_gradients(x):
+    """A fast path for inference, which is wrong."""
+    return x.sin() if torch.is_grad_enabled() else brighter(x)
+
+
+def with_gradients(x):
+    """A path for training, which is wrong."""
+    return brighter(x) if torch.is_grad_enabled() else x.sin()
+
+
+def hooked(change):
+    """A round convolution with a hook on its output, which analyses left behind."""
+
+    def made():
+        layer = RoundConv()
+        layer.register_forward_hook(lambda layer, inputs, output: change(output))
+        return layer
+
+    return made
+
+
+def heads_exchanged(right):
+    """Mixes heads and pixels: a view where a permutation was meant."""
+    return lambda q, k, v, *rest, **more: right(q, k, v.transpose(-1, -2).reshape(v.shape), *rest, **more)
+
+
+class Attends(nn.Module):
+    """Attention of pixels to pixels by torch's function."""
+
+    def forward(self, x):
+        tokens = x.flatten(2).transpose(1, 2)
+        return F.scaled_dot_product_attention(tokens, tokens, tokens).transpose(1, 2).reshape(x.shape)
+
+
+PATHS = [
+    fault("a path without gradients, brighter on one side", "equivariance", the(torch.sin), the(without_gradients)),
+    fault("a path with gradients, brighter on one side", "adjoint", the(torch.sin), the(with_gradients)),
+    fault("a hook that brightens one side", "equivariance", hooked(torch.sin), hooked(brighter)),
+    fault(
+        "a library's attention whose values are viewed across channels",
+        "equivariance",
+        Attends,
+        replaced(Attends, F, "scaled_dot_product_attention", heads_exchanged),
+    ),
+    fault(
+        "a layer's average that adds a part of the pixel before",
+        "equivariance",
+        lambda: nn.AvgPool2d(3, 1, 1),
+        replaced(
+            lambda: nn.AvgPool2d(3, 1, 1),
+            nn.AvgPool2d,
+            "forward",
+            lambda right: (
+                lambda layer, x: (
+                    F.avg_pool2d(F.pad(x, (1, 1, 1, 1), "replicate"), 3, 1) + 0.1 * F.pad(x, (1, 0))[..., :-1]
+                )
+            ),
+        ),
+    ),
+]
+SOUND_PATHS = [
+    sound("a hook that takes the sine", hooked(torch.sin)),
+    sound("attention of pixels by torch's function", Attends, properties=("equivariance", "adjoint", "batch")),
+    sound("class labels of a mean", the(lambda x: x.mean((2, 3)).argmax(1)), PLANE, eh.Invariant(), ("equivariance",)),
+]
+
+FAULTS = INSIDE + PATHS
+SOUND = SOUND_INSIDE + SOUND_PATHS

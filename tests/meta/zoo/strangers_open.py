@@ -14,6 +14,7 @@ from torch import nn
 
 from .strangers import DOUBLE, PLANE, SINGLE, Patched, fault, sound, the
 from .strangers_gradients import Recomputed
+from .strangers_inside import brighter
 from .strangers_potentials import Potential, exactly, morse, potential, twelve_six
 from .strangers_precision import HALF, LOSES
 from .strangers_statistics import norm_in_evaluation
@@ -255,6 +256,36 @@ BATCHES = [
     ),
 ]
 
+# ---- paths of one precision, and a declared ceiling
+
+
+def wrong_in_float32(x):
+    """A kernel for float32 that is wrong by its whole size, beside a fallback for other precisions."""
+    return x.sin() * (1 + torch.linspace(-1, 1, 7)) if x.dtype == SINGLE else x.sin()
+
+
+PATHS = [
+    (
+        fault(
+            "a kernel for float32 alone that is wrong",
+            "equivariance",
+            the(torch.sin),
+            the(wrong_in_float32),
+            dtypes=(SINGLE,),
+        ),
+        "IMPRECISE(PRECISION), true in an assert: 'structure holds, but float32 loses 22.7 bits'; the error is 1.6",
+    ),
+    (
+        sound(
+            "a picture brighter on one side, within a declared ceiling",
+            the(brighter),
+            properties=("equivariance",),
+            contract=eh.Approximate(ceiling=0.5),
+        ),
+        "BROKEN(ERROR): the error 0.2 is below the ceiling, which elements on the grid do not get",
+    ),
+]
+
 # ---- sizes
 
 SIZES = [
@@ -306,4 +337,4 @@ LIMITS = [
     for order in ([1, 0, 2], [5, 4, 3, 2, 1, 0])
 ]
 
-OPEN = DIGITS + REFERENCES + CALLS + BATCHES + SIZES + LIMITS
+OPEN = DIGITS + REFERENCES + CALLS + BATCHES + PATHS + SIZES + LIMITS

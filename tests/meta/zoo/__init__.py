@@ -24,6 +24,7 @@ STRANGERS = (
     "strangers_potentials",
     "strangers_types",
     "strangers_off_grid",
+    "strangers_patched",
 )
 #: Modules that hold a list FAULTS; a new one is added here.
 MODULES = (

@@ -15,6 +15,7 @@ from torch import nn
 from .strangers import DOUBLE, PLANE, SINGLE, Patched, fault, sound, the
 from .strangers_gradients import Recomputed
 from .strangers_inside import brighter
+from .strangers_patched import TORCH
 from .strangers_potentials import Potential, exactly, morse, potential, twelve_six
 from .strangers_precision import HALF, LOSES
 from .strangers_statistics import norm_in_evaluation
@@ -139,6 +140,10 @@ REFERENCES = [
             dtypes=(DOUBLE,),
         ),
         "CRASHED in float64: under torch's overrides the function is called with keywords; called alone it runs",
+    ),
+    (
+        replace(next(f for f in TORCH if "takes rows for columns" in f.name), dtypes=(SINGLE,)),
+        "IMPRECISE(PRECISION), true in an assert: the reference turns rows and columns twice; the error is 2.1",
     ),
     (
         sound("spectral norm in training after its iteration has settled", lambda: settled(), dtypes=(SINGLE,)),

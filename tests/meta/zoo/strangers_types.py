@@ -90,12 +90,8 @@ def harmonics():
 
 def negated_component(layer):
     right = layer.sph_func
-
-    def wrong(*x):
-        y = right(*x)
-        return y * torch.tensor([1, 1, 1, 1, 1, -1, 1, 1, 1]).to(y)
-
-    layer.sph_func = wrong
+    signs = torch.tensor([1, 1, 1, 1, 1, -1, 1, 1, 1])
+    layer.sph_func = lambda *x: right(*x) * signs.to(x[-1])
 
 
 def normalised_by_detached(right):
@@ -202,7 +198,6 @@ SOUND_E3NN = [
 
 
 QUARTER, MIRRORED, TURNS = gspaces.rot2dOnR2(4), gspaces.flipRot2dOnR2(4), gspaces.no_base_space(so3_group(2))
-ROUND = gspaces.rot2dOnR2(-1, maximum_frequency=3)
 
 
 class Steerable(nn.Module):
@@ -229,7 +224,6 @@ def typed(space, *representations):
 REGULAR = typed(QUARTER, *[QUARTER.regular_repr] * 2)
 SCALARS = typed(QUARTER, *[QUARTER.trivial_repr] * 2)
 VECTORS = typed(MIRRORED, *[MIRRORED.irrep(1, 1)] * 2)
-GATES = typed(MIRRORED, *[MIRRORED.trivial_repr] * 2, *[MIRRORED.irrep(1, 1)] * 2)
 HARMONIC = typed(TURNS, *[TURNS.irrep(d) for d in (0, 1, 2)])
 OLDER_SPACE = older_spaces.Rot2dOnR2(4)
 OLDER = older.FieldType(OLDER_SPACE, [OLDER_SPACE.regular_repr] * 2)
@@ -316,10 +310,6 @@ def one_sided(right):
     return lambda x, *rest, **more: right(x, *rest, **more) + 1e-3 * x.cumsum(-1)
 
 
-def induced():
-    return snn.VectorFieldNonLinearity(REGULAR)
-
-
 def of_library(name, make, broken, source, target=None, layer="escnn", **options):
     family = "points" if isinstance(source.domain, eh.Vector) else "planar"
     return fault(
@@ -395,7 +385,7 @@ SOUND_ESCNN = [
     sound("escnn: an upsampling of scalars", module(upsampling), on(SCALARS), on(SCALARS, 10)),
     sound(
         "escnn: vectors of regular fields",
-        module(induced),
+        module(lambda: snn.VectorFieldNonLinearity(REGULAR)),
         on(REGULAR),
         on(snn.VectorFieldNonLinearity(REGULAR).out_type),
         dtypes=(SINGLE,),

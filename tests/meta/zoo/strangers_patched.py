@@ -91,15 +91,7 @@ def padded_on_one_side(right):
 
 
 TORCH = [
-    patched(
-        "a padding that puts two columns on one side",
-        lambda: nn.ReplicationPad2d(1),
-        F,
-        "pad",
-        padded_on_one_side,
-        PLANE,
-        LARGER,
-    ),
+    patched("two columns padded on one side", lambda: nn.ReplicationPad2d(1), F, "pad", padded_on_one_side, PLANE, LARGER),
     patched(
         "a mean of a picture without its last row",
         of(lambda x: x - F.adaptive_avg_pool2d(x, 1)),
@@ -107,13 +99,7 @@ TORCH = [
         "adaptive_avg_pool2d",
         last_row_left_out,
     ),
-    patched(
-        "a group norm of each row by itself",
-        lambda: nn.GroupNorm(1, 2),
-        nn.GroupNorm,
-        "forward",
-        each_row_by_itself,
-    ),
+    patched("a norm of each row by itself", lambda: nn.GroupNorm(1, 2), nn.GroupNorm, "forward", each_row_by_itself),
     patched(
         "a transposed convolution one pixel late", of(spread), F, "conv_transpose2d", one_pixel_late, PLANE, DOUBLED
     ),

@@ -91,7 +91,7 @@ def padded_on_one_side(right):
 
 
 TORCH = [
-    patched("two columns padded on one side", lambda: nn.ReplicationPad2d(1), F, "pad", padded_on_one_side, PLANE, LARGER),
+    patched("two columns padded at left", lambda: nn.ReplicationPad2d(1), F, "pad", padded_on_one_side, PLANE, LARGER),
     patched(
         "a mean of a picture without its last row",
         of(lambda x: x - F.adaptive_avg_pool2d(x, 1)),

@@ -11,6 +11,21 @@ from dataclasses import dataclass
 import torch
 from equiharness.harness.claim.claim import Claim
 
+#: Modules that hold lists FAULTS and SOUND, by an author who had read the documents alone.
+STRANGERS = (
+    "strangers",
+    "strangers_inside",
+    "strangers_gradients",
+    "strangers_precision",
+    "strangers_statistics",
+    "strangers_batches",
+    "strangers_ties",
+    "strangers_claims",
+    "strangers_potentials",
+    "strangers_types",
+    "strangers_off_grid",
+    "strangers_patched",
+)
 #: Modules that hold a list FAULTS; a new one is added here.
 MODULES = (
     "planar",
@@ -25,6 +40,7 @@ MODULES = (
     "robustness",
     "limits",
     "passes",
+    *STRANGERS,
 )
 
 
@@ -51,6 +67,26 @@ class Fault:
     verdict: str = "BROKEN"
     code: str = "ERROR"
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound layer: a claim for each precision and seed, and the properties that it must pass.
+
+    ``few`` is for layers that cost more: they get one seed in ten.
+    """
+
+    name: str
+    family: str
+    claim: Callable[[torch.dtype, int], Claim]
+    properties: tuple[str, ...] = ("equivariance", "adjoint")
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+    few: bool = False
+
+
+def sounds() -> list[Sound]:
+    """The sound layers beside those of the sound set itself."""
+    return [sound for name in STRANGERS for sound in importlib.import_module(f"{__name__}.{name}").SOUND]
 
 
 def faults() -> list[Fault]:

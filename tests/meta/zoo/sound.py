@@ -1,6 +1,6 @@
 """The sound set: right layers of every family, awkward ones first, on which no property may raise an alarm."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import equiharness as eh
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from equiharness import kernels as k
 from equiharness.harness.claim.claim import Claim
 
-from . import irreps, steerable
+from . import Sound, irreps, sounds, steerable
 from .plain import AffineNone, Attention, Symmetric
 from .planar import pair_forces
 
@@ -17,17 +17,6 @@ SINGLE, DOUBLE = torch.float32, torch.float64
 FULL = (SINGLE, DOUBLE)
 EVERY = (*FULL, torch.bfloat16, torch.float16)
 FORWARD, BOTH = ("equivariance",), ("equivariance", "adjoint")
-
-
-@dataclass(frozen=True)
-class Sound:
-    """A sound layer: a claim for each precision and seed, and the properties that it must pass."""
-
-    name: str
-    family: str
-    claim: Callable[[torch.dtype, int], Claim]
-    properties: tuple[str, ...] = BOTH
-    dtypes: tuple[torch.dtype, ...] = FULL
 
 
 @dataclass(frozen=True)
@@ -43,7 +32,7 @@ class Check:
 def checks(seeds) -> Iterator[Check]:
     """Every sound layer by property, precision and seed; layers that cost more get one seed in ten."""
     for sound in SOUND:
-        few = sound.name.startswith(COSTLY)
+        few = sound.few or sound.name.startswith(COSTLY)
         for seed in list(seeds)[:: 10 if few else 1]:
             for dtype in sound.dtypes:
                 for prop in sound.properties:
@@ -276,4 +265,5 @@ SOUND = [
         "points",
         lambda dtype, seed: irreps.built(irreps.adapters.SphericalHarmonics, dtype, seed, **irreps.HARMONICS),
     ),
+    *sounds(),
 ]

@@ -136,8 +136,8 @@ class FixedPixels:
 
     def at(self, y: torch.Tensor, pixel: tuple[int, ...]) -> Array:
         """The values [sample, channel] of an output at a pixel."""
-        found: Array = (y[(..., *pixel)] if self.on_grid else y).numpy()
-        return found
+        values: Array = y.numpy()
+        return values[(..., *pixel)] if self.on_grid else values
 
     def size(self, points: int) -> int:
         """Points on an axis of the output for an input of this size; 0 if the layer refuses it.

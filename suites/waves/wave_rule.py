@@ -199,11 +199,9 @@ def judge_waves(rows: Sequence[WaveErrors], rounding: Array, contract: Approxima
     stays = np.nan_to_num(fall, nan=np.inf) < LEAST_ORDER
     if stays.any():
         where = np.where(stays, np.stack(shares), 0.0)
-        share = float(where.max())
-        text = (
-            f"a part of {share:.2g} of what a wrong action leaves stays wrong however smooth the input. Error {told}."
-        )
-        if share >= FAULT:
+        part = float(where.max())
+        text = f"a part of {part:.2g} of what a wrong action leaves stays wrong however smooth the input. Error {told}."
+        if part >= FAULT:
             return result(Verdict.BROKEN, Code.PLATEAU, text, where, more=True)
         text += (
             " 3x3 filters of frequency 2 do that, and so do filters at a wrong angle: "
@@ -334,7 +332,8 @@ def student(level: float, freedom: int) -> float:
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
     )
-    return z + sum(term / freedom ** (k + 1) for k, term in enumerate(terms))
+    found: float = z + sum(term / freedom ** (k + 1) for k, term in enumerate(terms))
+    return found
 
 
 def _exp(logs: Array) -> Array:

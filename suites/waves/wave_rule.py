@@ -266,7 +266,7 @@ def _action(row: WaveErrors, floor: Array, sure: float, accusing: float) -> tupl
         middle = np.where(row.right[i].mean(0) <= floor, np.inf, middle)
         found.append((middle, middle - sure * error, middle + accusing * error))
     stacks = [np.stack([f[n] for f in found]) for n in range(3)]
-    middle, low, high = (np.where(np.isnan(s).all(0), np.nan, np.nan_to_num(s, nan=-np.inf).max(0)) for s in stacks)
+    middle, low, high = (np.where(np.isnan(s).all(0), np.nan, np.where(np.isnan(s), -np.inf, s).max(0)) for s in stacks)
     return middle, low, high
 
 

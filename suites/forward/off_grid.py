@@ -289,14 +289,14 @@ def _at_spot(
 
 def _channels(layer: FixedPixels, spot: Spot) -> int:
     y = layer.output(torch.zeros(2, layer.source.fibre.size, *spot.shape, dtype=torch.float64))
-    return layer.at(y, spot.pixel).shape[-1]
+    return int(layer.at(y, spot.pixel).shape[-1])
 
 
 def _cost(layer: FixedPixels, spot: Spot) -> float:
     """Products and sums of one sample."""
     with _Work() as work:
         layer.output(torch.ones(2, layer.source.fibre.size, *spot.shape, dtype=torch.float64), fresh=True)
-    return work.done / 2
+    return float(work.done) / 2
 
 
 class _Work(TorchFunctionMode):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -136,7 +137,8 @@ class FixedPixels:
 
     def at(self, y: torch.Tensor, pixel: tuple[int, ...]) -> Array:
         """The values [sample, channel] of an output at a pixel."""
-        found: Array = (y[(..., *pixel)] if self.on_grid else y).numpy()
+        index: Any = (..., *pixel) if self.on_grid else ...
+        found: Array = y.numpy()[index]
         return found
 
     def size(self, points: int) -> int:

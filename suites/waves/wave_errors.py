@@ -157,7 +157,7 @@ def rounding_at(setting: Setting, rows: Sequence[WaveErrors], delta: float) -> t
     y = layer.output(x)
     if layer.exact:
         for moved, add in neighbours(layer.output, x, subject.claim.seed):
-            add(kappa, apart(moved, y))  # type: ignore[arg-type]
+            add(kappa, apart(moved, y))
         rounded = x.float().double()
         try:
             kappa.add_loss(apart(layer.variant(subject.single, rounded), layer.output(rounded)))
@@ -168,7 +168,7 @@ def rounding_at(setting: Setting, rows: Sequence[WaveErrors], delta: float) -> t
     else:
         kappa.add_floor(torch.full((1,), EPS[dtype], dtype=torch.float64), claim_eps(dtype))
         for moved in perturbed(x, subject.claim.seed, EPS[dtype]):
-            kappa.add_floor(apart(layer.output(moved), y), claim_eps(dtype))  # type: ignore[arg-type]
+            kappa.add_floor(apart(layer.output(moved), y), claim_eps(dtype))
     value = np.broadcast_to(kappa.value.numpy(), size.shape)
     own, single = (SAFETY * value * (eps + delta) for eps in (claim_eps(dtype), EPS["float32"]))
     return tuple(np.where(r < 1, r, SAFETY * e) for r, e in ((own, claim_eps(dtype)), (single, EPS["float32"])))  # type: ignore[return-value]

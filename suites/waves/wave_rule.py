@@ -199,11 +199,9 @@ def judge_waves(rows: Sequence[WaveErrors], rounding: Array, contract: Approxima
     stays = np.nan_to_num(fall, nan=np.inf) < LEAST_ORDER
     if stays.any():
         where = np.where(stays, np.stack(shares), 0.0)
-        share = float(where.max())
-        text = (
-            f"a part of {share:.2g} of what a wrong action leaves stays wrong however smooth the input. Error {told}."
-        )
-        if share >= FAULT:
+        part = float(where.max())
+        text = f"a part of {part:.2g} of what a wrong action leaves stays wrong however smooth the input. Error {told}."
+        if part >= FAULT:
             return result(Verdict.BROKEN, Code.PLATEAU, text, where, more=True)
         text += (
             " 3x3 filters of frequency 2 do that, and so do filters at a wrong angle: "
@@ -268,7 +266,7 @@ def _action(row: WaveErrors, floor: Array, sure: float, accusing: float) -> tupl
         middle = np.where(row.right[i].mean(0) <= floor, np.inf, middle)
         found.append((middle, middle - sure * error, middle + accusing * error))
     stacks = [np.stack([f[n] for f in found]) for n in range(3)]
-    middle, low, high = (np.where(np.isnan(s).all(0), np.nan, np.nan_to_num(s, nan=-np.inf).max(0)) for s in stacks)
+    middle, low, high = (np.where(np.isnan(s).all(0), np.nan, np.where(np.isnan(s), -np.inf, s).max(0)) for s in stacks)
     return middle, low, high
 
 
@@ -334,7 +332,8 @@ def student(level: float, freedom: int) -> float:
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
     )
-    return z + sum(term / freedom ** (k + 1) for k, term in enumerate(terms))
+    found: float = z + sum(term / freedom ** (k + 1) for k, term in enumerate(terms))
+    return found
 
 
 def _exp(logs: Array) -> Array:

@@ -135,7 +135,8 @@ class Scheme:
         self._last = distance
         if last is None:
             return torch.zeros_like(explained)
-        return explained | (LEAST_SHRINKING ** (self.power / 2) * distance <= last)
+        least: float = LEAST_SHRINKING ** (self.power / 2)
+        return explained | (least * distance <= last)
 
 
 def extrapolate(values: Sequence[torch.Tensor], rounding: Sequence[torch.Tensor], power: int) -> Limit:

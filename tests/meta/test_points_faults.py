@@ -11,14 +11,14 @@ TURNING = {"reflections", "adjoint"}
 ALSO = {
     "a box along the axes": TURNING,
     "a box of its own": TURNING,
-    "a cell that is not turned": {*TURNING, "forces"},
+    "a cell that is not turned": {*TURNING, "forces", "gradcheck"},  # it detaches its positions
     "handedness": {"permutations", "adjoint"},
-    "an energy of nothing": {*TURNING, "rotations", "translations", "permutations", "smoothness"},
+    "an energy of nothing": {"reflections", "rotations", "translations", "permutations", "smoothness"},
     "a term without forces": {"gradcheck"},
 }
 
 
-PARTS = {*ALSO["an energy of nothing"], "homomorphism", "forces", "gradcheck", "batch"}
+PARTS = {*ALSO["an energy of nothing"], "adjoint", "homomorphism", "forces", "gradcheck", "batch"}
 
 
 def checked(model, **options):

@@ -81,9 +81,7 @@ def test_layers_on_grids(prop, size):
 
     claim = Claim(function, "C4", PLANE, PLANE, dtype=torch.float64, modules=(layer,))
     result = run_property(prop, claim).result
-    if size and prop == "training":  # of a layer that does not hold, nothing is asked of its training
-        assert result.reason.code == "BROKEN_UNTRAINED", str(result)
-    elif size and prop in ("equivariance", "worst_case", "adjoint"):
+    if size and prop in ("equivariance", "worst_case", "adjoint"):  # training asks a sound layer first
         assert result.verdict is eh.Verdict.BROKEN, str(result)
     else:
         assert not result.verdict.fails, str(result)

@@ -96,3 +96,19 @@ def test_a_slope_lost_in_the_rounding_of_a_large_constant_is_not_held_against_th
 
 def test_forward_only_functions_are_skipped():
     assert checked(lambda x: x.detach() * 2).reason.code == "NOT_DIFFERENTIABLE"
+
+
+@pytest.mark.parametrize("size", [1e-2, 1e-3, 1e-4, 1e-5])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_small_fault_of_a_backward_is_broken_whatever_the_rounding_of_differences(size, seed):
+    class Scaled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return nn.functional.avg_pool2d(x, 3, 1, 1)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return (1 + size) * nn.functional.avg_pool2d(gradient, 3, 1, 1)
+
+    result = gradcheck(Claim(Scaled.apply, "C4", PLANE, PLANE, seed=seed), orders=1).result
+    assert (result.verdict, result.reason.code) == (eh.Verdict.BROKEN, "GRADIENT"), str(result)

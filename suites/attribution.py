@@ -10,15 +10,14 @@ Each experiment is an equivariance check of its own. The experiments run only if
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from ..harness.claim.claim import Claim
-from ..harness.claim.evaluation import Subject
+from ..harness.claim.evaluation import Subject, mode
 from ..harness.claim.outcome import Outcome
 from ..harness.fields.atoms import Cell
 from ..harness.fields.field import Field
@@ -185,16 +184,3 @@ def _depends_on_mode(claim: Claim) -> bool:
     except Exception:  # a model that fails in a mode depends on the mode
         return True
     return not all(torch.equal(u, v) for (_, u), (_, v) in zip(leaves(before), leaves(after), strict=True))
-
-
-@contextlib.contextmanager
-def mode(claim: Claim, *, training: bool) -> Iterator[None]:
-    """Put every module of the claim in one mode, and restore the modes afterwards."""
-    saved = [(m, m.training) for module in claim.modules for m in module.modules()]
-    try:
-        for module in claim.modules:
-            module.train(training)
-        yield
-    finally:
-        for m, flag in saved:
-            m.training = flag

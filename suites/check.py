@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..harness.claim.claim import Approximate, Claim, Contract
+from ..harness.claim.evaluation import mode
 from ..harness.claim.outcome import Outcome, describe
 from ..harness.errors import HarnessError, UsageError, unknown
 from ..harness.fields.atoms import Energy, Forces
@@ -19,7 +20,7 @@ from ..harness.fields.domains import Grid, Vector
 from ..harness.fields.field import Field
 from ..harness.trees import Tree, leaves
 from ..harness.verdict.result import CheckResult, Code, Reason, Verdict, worst
-from .attribution import attribute, mode
+from .attribution import attribute
 from .ceilings import within_ceiling
 from .claims import claim_of
 from .discretised import named_as_discretised

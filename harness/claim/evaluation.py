@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 from ..errors import UsageError
 from ..fields.field import Field
+from ..precisions import EPS
 from ..trees import Tree, leaves, tree_map
 from .claim import Claim
 from .memo import digest, parts_of, state_of
@@ -20,6 +22,10 @@ from .recast import recast
 LARGEST_BATCH = 2**20
 #: Outputs of one sample in two batches agree to this number of steps of their dtype, or samples are not independent.
 SAME_SAMPLE = 2**6
+#: Two evaluations of one function in float64 differ by less, relative to the output.
+SAME_FUNCTION = 2.0**10 * EPS["float64"]
+#: What rounding to bfloat16 inside explains: the margin of all bounds times its epsilon.
+COARSEST = 2.0**4 * EPS["bfloat16"]
 #: Part of autograd's message where a graph is needed inside no_grad().
 NO_GRAPH = "does not require grad"
 
@@ -30,10 +36,11 @@ class Subject:
     Outputs are float64 copies on the claim's device, checked against the target's structure. Spherical signals are
     projected to the band, unless ``whole`` is set. ``seconds`` is the total time in the layer. Outputs at equal inputs
     are computed once for all properties of a claim, which share ``claim.memo``; ``fresh`` asks for another call. A
-    property whose inputs no other property has sets ``shares`` to False, which saves finding out what is known.
+    property whose inputs no other property has sets ``shares`` to False, which saves finding out what is known. With
+    ``as_it_is`` a float64 function is its own reference even where it rounds to a lower precision inside.
     """
 
-    def __init__(self, claim: Claim, *, whole: bool = False, shares: bool = True) -> None:
+    def __init__(self, claim: Claim, *, whole: bool = False, shares: bool = True, as_it_is: bool = False) -> None:
         self.claim, self.whole, self.shares = claim, whole, shares
         self.seconds = 0.0
         self._native = (claim.function, "as it is")
@@ -41,8 +48,9 @@ class Subject:
         self._single = (claim.function, "float32")
         self.has_reference = True
         self._differentiates = False
-        #: A float64 claim is its own reference, unless its function returns a lower precision.
+        #: A float64 claim is its own reference, unless its function returns a lower precision or rounds to one inside.
         self._own_reference = claim.dtype is torch.float64 and claim.reference is None
+        self._rounds: bool | None = False if as_it_is else None
 
     def working(self, x: Tree, *, fresh: bool = False) -> Tree:
         """f_p(x) for float64 values x, which are first rounded to the working precision."""
@@ -58,10 +66,25 @@ class Subject:
         """f_*(x), float64 throughout."""
         if self._own_reference:
             y = self.working(x, fresh=fresh)
-            if self._was_double:
+            if self._was_double and not self._rounds_inside(x, y):
                 return y
             self._own_reference = False
         return self._call(*self._double, x, fresh=fresh)
+
+    def _rounds_inside(self, x: Tree, y: Tree) -> bool:
+        """Whether a float64 function rounds to a lower precision inside: computed in float64 throughout, it differs.
+
+        A difference larger than rounding to the coarsest dtype explains is no rounding: the recast computes another
+        function, and the function as it is stays its own reference. Found at the first input, for all others.
+        """
+        if self._rounds is None:
+            try:
+                exact = self._call(*self._double, x)
+            except Exception:  # a function that cannot be computed otherwise is its own reference
+                exact = y
+            apart = max((_apart(a, b) for (_, a), (_, b) in zip(leaves(y), leaves(exact), strict=True)), default=0.0)
+            self._rounds = SAME_FUNCTION < apart <= COARSEST
+        return self._rounds
 
     @property
     def own_reference(self) -> bool:
@@ -257,6 +280,19 @@ class Stopwatch:
 
 
 @contextlib.contextmanager
+def mode(claim: Claim, *, training: bool) -> Iterator[None]:
+    """Put every module of the claim in one mode, and restore the modes afterwards."""
+    saved = [(m, m.training) for module in claim.modules for m in module.modules()]
+    try:
+        for module in claim.modules:
+            module.train(training)
+        yield
+    finally:
+        for m, flag in saved:
+            m.training = flag
+
+
+@contextlib.contextmanager
 def seeded(seed: int | None, device: str) -> Iterator[None]:
     """Context in which torch's generators start from ``seed``. At its end their former state is restored."""
     if seed is None:
@@ -287,6 +323,12 @@ def handed_over(x: Tree) -> Tree:
     Where a gradient is wanted the copies belong to the graph and are no leaves, so in-place layers work there too.
     """
     return tree_map(lambda v: v.clone(memory_format=torch.contiguous_format), x)
+
+
+def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The difference of two outputs relative to the size of the second; 0 where it is not a number."""
+    found = float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b).clamp(min=1e-300))
+    return 0.0 if math.isnan(found) else found
 
 
 def _alike(trees: Sequence[Tree]) -> bool:

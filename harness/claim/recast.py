@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
+from .claim import find_modules
 from .memo import parts_of
 
 _COMPLEX = {torch.float64: torch.complex128, torch.float32: torch.complex64}
@@ -63,7 +64,7 @@ class Recast(TorchFunctionMode):
         self.dtype = dtype
         self._perturbation = perturbation
         self._generator = torch.Generator().manual_seed(seed)
-        self._converted: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._converted: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor, int]] = {}
         self._targets = {kind: dtype if kind.is_floating_point else _COMPLEX.get(dtype) for kind in _INEXACT}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -98,7 +99,8 @@ class Recast(TorchFunctionMode):
             return place.copy_(func(place.detach().to(self._own), *args[1:], **kwargs))
         low = [_as(v, self._own) for v in args], {k: _as(v, self._own) for k, v in kwargs.items()}
         if name not in _DROPOUTS:
-            drawn = func(*low[0], **low[1])
+            with _default_dtype(self._default):
+                drawn = func(*low[0], **low[1])
             return self._tensor(drawn) if isinstance(drawn, torch.Tensor) else drawn
         x = self._convert(args[0] if args else kwargs["input"])
         ones = torch.ones(x.shape, dtype=self._own, device=x.device)
@@ -129,8 +131,17 @@ class Recast(TorchFunctionMode):
         # is kept with its copy, so that no new tensor can get the source's id while the copy exists.
         key = (id(value), value._version)
         if key not in self._converted:
-            self._converted[key] = (value, self._perturbed(value.to(target)))
+            copy = self._perturbed(value.to(target))
+            self._converted[key] = (value, copy, copy._version)
         return self._converted[key][1]
+
+    def close(self) -> None:
+        """End a call: what the function wrote into copies of its buffers and tables, it wrote into these themselves."""
+        for value, copied, version in self._converted.values():
+            if copied._version != version and not self._perturbation and not value.requires_grad:
+                with torch.no_grad():
+                    value.copy_(copied)
+        self._converted.clear()
 
     def _perturbed(self, value: torch.Tensor) -> torch.Tensor:
         """The value with a relative perturbation of random sign, as rounding to a lower precision could cause."""
@@ -163,6 +174,24 @@ def _holding(modules: Sequence[torch.nn.Module], stand_ins: Mapping[torch.Tensor
     finally:
         for held, name, parameter in places:
             held[name] = parameter
+
+
+@contextlib.contextmanager
+def _buffers_held(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
+    """Context at whose end a buffer that was replaced by one of another dtype is itself again, with the new values.
+
+    A function computed in another precision may assign what it computed to a buffer, as a power iteration does.
+    """
+    saved = [(part._buffers, name, b) for part in parts_of(modules) for name, b in part._buffers.items()]
+    try:
+        yield
+    finally:
+        for buffers, name, buffer in saved:
+            now = buffers.get(name)
+            if buffer is not None and now is not None and now.dtype is not buffer.dtype and now.shape == buffer.shape:
+                with torch.no_grad():
+                    buffer.copy_(now)
+                buffers[name] = buffer
 
 
 def recast(
@@ -200,14 +229,20 @@ def recast(
     if isinstance(function, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
         return _scripted(function, dtype)
     called = uncompiled(function)
+    inside = tuple(modules) or tuple(find_modules(called))
 
     def run(*args: Any, **kwargs: Any) -> Any:
         held = _holding(modules, stand_ins or {})
-        with held, Recast(dtype, perturbation, seed, stand_ins, own) as mode, _default_dtype(dtype):
+        with (
+            held,
+            _buffers_held(inside),
+            Recast(dtype, perturbation, seed, stand_ins, own) as mode,
+            _default_dtype(dtype),
+        ):
             try:
                 return called(*args, **kwargs)
             finally:
-                mode._converted.clear()
+                mode.close()
 
     # A caller that reads the names of parameters gets those of the function itself.
     run.forward = getattr(function, "forward", function)  # type: ignore[attr-defined]

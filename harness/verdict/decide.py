@@ -61,6 +61,11 @@ class Evidence(Data):
             return False
         return self.power(EPS["float32"]) * self.unit_bound >= LEAST_POWER * unit
 
+    @property
+    def coarsest(self) -> float:
+        """The largest loss of precision that rounding to the coarsest dtype inside explains: S C eps of bfloat16."""
+        return SAFETY * max(1.0, self.condition) * EPS["bfloat16"]
+
     def power(self, eps: float) -> float:
         """W / bound, both at the fibre summand where the wrong action is most visible."""
         unit = self.wrong_unit if self.wrong_unit is not None else self.unit_bound
@@ -144,6 +149,13 @@ def decide(evidence: Evidence) -> tuple[Verdict, Reason]:
         return Verdict.AMBIGUOUS, _low_power(power)
     allowed = evidence.allowed_lost_bits
     allowed = LOST_BITS[evidence.dtype] + math.log2(max(1.0, evidence.condition)) if allowed is None else allowed
+    if evidence.dtype == "float32" and evidence.precision > evidence.coarsest:
+        return Verdict.BROKEN, Reason(
+            code=Code.ERROR,
+            message=f"float32 computes another function: it differs from float64 by {evidence.precision:.2g} of the "
+            f"output, and rounding to bfloat16 inside explains {evidence.coarsest:.2g}. Look for a branch on the "
+            "dtype, a kernel of this precision alone, or cancellation.",
+        )
     if lost_bits(evidence) > allowed:
         return Verdict.IMPRECISE, Reason(
             code=Code.PRECISION,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from ...harness.verdict.decide import LEAST_POWER, SAFETY, Evidence, decide, los
 from ...harness.verdict.result import CheckResult, Code, ElementResult, Reason, Verdict
 from ..rounding import largest, largest_of, samples_of, settled
 from .aliasing import aliases, excuse
-from .measurement import LeafTally, Measured, look_behind_constants, measure, unfit
+from .measurement import LeafTally, Measured, look_behind_constants, measure, still_repeats, unfit
 
 #: Elements drawn from a continuous group.
 HAAR_SAMPLES = 4
@@ -82,6 +83,10 @@ def equivariance(
         return measured, judged
 
     measured, judged = judged_at(x)
+    doubtful = any(r.code == Code.ERROR or _lost_in_jumps(evidence, verdict, r) for evidence, _, verdict, r in judged)
+    if doubtful and not still_repeats(subject, measured, x):
+        measured = replace(measured, repeatable=False)
+        judged = [_judge(measured, tally, jitter_passes=False) for tally in measured.tallies]
     if jitter and any(verdict is Verdict.BROKEN and r.code == Code.ERROR for _, _, verdict, r in judged):
         _, again = judged_at(settled(claim, jittered(x, claim.seed)))
         passes = all(verdict is Verdict.EXACT or r.code == Code.PRECISION for _, _, verdict, r in again)

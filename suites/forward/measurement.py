@@ -18,6 +18,7 @@ import torch
 from ...harness.claim.claim import Claim
 from ...harness.claim.diagram import ROTATED_VIEWS, diagram
 from ...harness.claim.evaluation import Subject
+from ...harness.claim.memo import state_of
 from ...harness.claim.scale import Scale
 from ...harness.errors import HarnessError, UsageError
 from ...harness.fields.field import Field
@@ -319,14 +320,33 @@ def repeats(subject: Subject, x: Tree, y: Tree, again: Tree) -> tuple[bool, floa
     if same_values(y, again) or not (is_finite(y) and is_finite(again)):
         return True, 0.0
     seen = _apart(y, again)
+    eps = EPS[str(subject.claim.dtype).removeprefix("torch.")]
+    if seen > SCATTERED_BITS * eps and _moves_buffers(subject, x):
+        return False, seen
     if subject.claim.dtype is torch.float64:
         fine, coarse = seen, _apart(subject.single(x), subject.single(x, fresh=True))
     else:
         if not subject.has_reference:
-            eps = EPS[str(subject.claim.dtype).removeprefix("torch.")]
             return seen <= SCATTERED_BITS * eps, seen
         fine, coarse = _apart(subject.reference(x), subject.reference(x, fresh=True)), seen
     return fine <= max(LARGEST_DEFECT, coarse / SCATTERS_LESS), seen
+
+
+def _moves_buffers(subject: Subject, x: Tree) -> bool:
+    """Whether a call changes the tensors of the claim's modules, so that the next call may differ for that reason."""
+    before = state_of(subject.claim.modules)
+    subject.working(x, fresh=True)
+    return state_of(subject.claim.modules) != before
+
+
+def still_repeats(subject: Subject, measured: Measured, x: Tree) -> bool:
+    """Whether the layer says of x what it said before all the other calls, up to the scatter of its calls."""
+    if not (measured.finite and measured.repeatable):
+        return True
+    with subject.guarded():
+        first, now = subject.working(x), subject.working(x, fresh=True)
+    eps = EPS[str(subject.claim.dtype).removeprefix("torch.")]
+    return _apart(first, now) <= max(SCATTERED_BITS * eps, 2 * measured.scatter)
 
 
 def _apart(a: Tree, b: Tree) -> float:

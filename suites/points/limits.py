@@ -79,7 +79,8 @@ class Model:
             raise UsageError(
                 "Forces and cutoffs need exactly one leaf of positions in the source: eh.Positions(n, group)."
             )
-        subject = Subject(claim)
+        # Forces are the gradient of the energy as it is computed, with all its rounding.
+        subject = Subject(claim, as_it_is=True)
         x = subject.through(claim.draw(claim.samples, wrap=wrap), torch.float32)
         with subject.guarded():
             subject.working(x)

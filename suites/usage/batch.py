@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import time
 
-import torch
-
 from ...harness.claim.claim import Claim
-from ...harness.claim.evaluation import Subject
+from ...harness.claim.evaluation import Subject, mode
+from ...harness.claim.memo import parts_of
 from ...harness.claim.outcome import Outcome, describe
 from ...harness.precisions import claim_eps
 from ...harness.verdict.decide import decide
 from ...harness.verdict.result import Code, ElementResult, Reason, Verdict
-from .robustness import Trials
+from .robustness import OtherShapeError, Trials
 
 
 def batch(claim: Claim) -> Outcome:
@@ -29,10 +28,23 @@ def batch(claim: Claim) -> Outcome:
         claim: its function takes batches.
 
     Returns:
-        EXACT, or BROKEN(LEAK) with the statement that fails. SKIPPED(SHARED_STATISTICS) for norms in training mode,
-        which normalise by their batch; SKIPPED(NOT_AVAILABLE) where there are no batches, where a seed is set before
-        each call, or where the layer refuses a batch of one.
+        EXACT, or BROKEN(LEAK) with the statement that fails. SKIPPED(SHARED_STATISTICS) if the statements fail in
+        training mode alone, as norms do that normalise by their batch; SKIPPED(NOT_AVAILABLE) where there are no
+        batches, where a seed is set before each call, or where the layer refuses a batch of one.
     """
+    outcome = _asked(claim)
+    trained = any(part.training for part in parts_of(claim.modules))
+    if outcome.result.verdict is not Verdict.BROKEN or not trained:
+        return outcome
+    with mode(claim, training=False):
+        again = _asked(claim).result
+    if again.verdict is not Verdict.EXACT:
+        return outcome
+    text = "batch statistics: samples influence each other in training mode alone; in eval() each stands for itself."
+    return Outcome(describe(claim, "batch", Verdict.SKIPPED, Reason(code=Code.SHARED_STATISTICS, message=text)))
+
+
+def _asked(claim: Claim) -> Outcome:
     start = time.perf_counter()
 
     def skipped(code: Code, message: str) -> Outcome:
@@ -42,15 +54,6 @@ def batch(claim: Claim) -> Outcome:
         return skipped(Code.NOT_AVAILABLE, "the model takes one sample at a time.")
     if claim.call_seed is not None:
         return skipped(Code.NOT_AVAILABLE, "a seed is set before each call, and what is drawn depends on the batch.")
-    norms = [
-        part
-        for module in claim.modules
-        for part in module.modules()
-        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.training
-    ]
-    if norms:
-        text = "the layer is in training mode, in which its norms normalise each sample by its batch."
-        return skipped(Code.SHARED_STATISTICS, text)
     subject = Subject(claim, whole=True)
     with subject.guarded():
         trials = Trials(subject)
@@ -58,6 +61,9 @@ def batch(claim: Claim) -> Outcome:
             return skipped(Code.NOT_AVAILABLE, "the output is not finite on ordinary inputs.")
         try:
             found = {"a sample alone": trials.alone(), "samples in another order": trials.reordered()}
+        except OtherShapeError as error:
+            text = f"{error} The layer drops the axis of a batch of one: name the axes that it reduces or squeezes."
+            return Outcome(describe(claim, "batch", Verdict.BROKEN, Reason(code=Code.LEAK, message=text)))
         except Exception as error:  # a layer may be written for one size of the batch
             return skipped(Code.NOT_AVAILABLE, f"the layer refuses other batches: {type(error).__name__}: {error}")
     judged = [(name, evidence, *decide(evidence)) for name, evidence in found.items()]

@@ -24,7 +24,7 @@ from ...harness.claim.claim import Claim
 from ...harness.claim.evaluation import Subject
 from ...harness.claim.outcome import Outcome, describe
 from ...harness.claim.scale import Scale
-from ...harness.errors import UsageError
+from ...harness.errors import EquiharnessError, UsageError
 from ...harness.precisions import EPS, claim_eps
 from ...harness.trees import Tree, leaves, tree_map
 from ...harness.verdict.decide import SAFETY, Evidence, decide, lost_bits
@@ -110,6 +110,10 @@ def _ratio(evidence: Evidence | None) -> float:
     return math.inf if evidence is None else evidence.error / evidence.bound(claim_eps(evidence.dtype))
 
 
+class OtherShapeError(EquiharnessError):
+    """A sample alone has an output of another shape than in the batch."""
+
+
 class Trials:
     """Runs the layer on one batch for each statement."""
 
@@ -152,6 +156,11 @@ class Trials:
         form = self.subject.reference if self.subject.has_reference else self.subject.working
         alone = [values_of(form(tree_map(lambda v, i=i: v[i : i + 1], self.x))) for i in range(self.claim.samples)]
         together = self.reference if self.subject.has_reference else self.working
+        for v, w in zip(alone[0], together, strict=True):
+            if v.shape != w[:1].shape:
+                raise OtherShapeError(
+                    f"a sample alone has the output {list(v.shape)}, and the first of the batch {list(w[:1].shape)}."
+                )
         return self._compare([torch.cat(rows) for rows in zip(*alone, strict=True)], together)
 
     def reordered(self) -> Evidence:

@@ -25,6 +25,7 @@ STRANGERS = (
     "strangers_types",
     "strangers_off_grid",
     "strangers_patched",
+    "strangers_found",
 )
 #: Modules that hold a list FAULTS; a new one is added here.
 MODULES = (

@@ -1,6 +1,6 @@
-"""Entries of the strangers that the product answers otherwise, each with what it says.
+"""Entries of the strangers that the product answered otherwise when they were written, each with what it said then.
 
-Every expectation here is right by float64 arithmetic. An entry moves to the list of its kind when the product agrees.
+Every expectation here is right by float64 arithmetic. OPEN names the entries that it still answers otherwise.
 """
 
 from dataclasses import replace
@@ -12,6 +12,7 @@ from escnn import gspaces
 from escnn import nn as snn
 from torch import nn
 
+from . import Fault, Sound
 from .strangers import DOUBLE, PLANE, SINGLE, Patched, fault, sound, the
 from .strangers_gradients import Recomputed
 from .strangers_inside import brighter
@@ -332,7 +333,7 @@ LIMITS = [
             exchanged(list(range(len(order)))),
             exchanged(order),
             *lifted(len(order)),
-            code="LIMIT",
+            code="ACTION",
             dtypes=(SINGLE,),
             layer="escnn",
         ),
@@ -342,4 +343,18 @@ LIMITS = [
     for order in ([1, 0, 2], [5, 4, 3, 2, 1, 0])
 ]
 
-OPEN = DIGITS + REFERENCES + CALLS + BATCHES + PATHS + SIZES + LIMITS
+FOUND = DIGITS + REFERENCES + CALLS + BATCHES + PATHS + SIZES + LIMITS
+#: Parts of the names of entries that are open. In float64, activations stored in float32 are imprecise too, so the
+#: sound twin of those stored in float16 is none there.
+OPEN = (
+    "activations stored in float16",
+    "a library's softmax in bfloat16",
+    "a library's maximum whose window",
+    "a library's batch norm by position",
+    "second derivatives of a step with recomputation",
+    "a scale of 1e",
+    "e3nn: a batch norm in training",
+)
+MENDED = [entry for entry, _ in FOUND if not entry.name.startswith(OPEN)]
+FAULTS = [entry for entry in MENDED if isinstance(entry, Fault)]
+SOUND = [entry for entry in MENDED if isinstance(entry, Sound)]

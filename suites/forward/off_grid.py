@@ -21,6 +21,7 @@ from ...harness.claim.claim import LONG, Approximate, Claim, Exact
 from ...harness.claim.diagram import diagram
 from ...harness.claim.evaluation import Subject
 from ...harness.claim.outcome import Outcome, describe
+from ...harness.errors import UsageError
 from ...harness.fields.domains import Grid
 from ...harness.fields.field import Field
 from ...harness.symmetry.groups import Element, Group, element_name
@@ -118,7 +119,9 @@ def _representatives(claim: Claim, exact: Sequence[Element]) -> list[Element]:
     group = claim.group
     if group.order is None:
         turns = [_turn(angle, axis, group.dim) for angle, axis in zip(ANGLES, (2, 0), strict=True)]
-        return [*turns, *group.sample(np.random.default_rng(claim.seed), 1)]
+        inside = [g for g in turns if _contains(group, g)]  # a group about one axis has no others
+        drawn = group.sample(np.random.default_rng(claim.seed), ELEMENTS - len(inside))
+        return [*inside, *(g for g in drawn if not g.is_signed_permutation)]
     known: set[int | None] = set()
     found = []
     for g in group:
@@ -129,6 +132,14 @@ def _representatives(claim: Claim, exact: Sequence[Element]) -> list[Element]:
     if claim.whole_group or len(found) <= ELEMENTS:
         return found
     return [found[i] for i in np.linspace(0, len(found) - 1, ELEMENTS).round().astype(int)]
+
+
+def _contains(group: Group, g: Element) -> bool:
+    try:
+        group.element(g.matrix)
+    except UsageError:
+        return False
+    return True
 
 
 def _turn(degrees: float, axis: int, dim: int) -> Element:

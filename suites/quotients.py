@@ -185,8 +185,9 @@ def derivative(
             ends = function(h), function(-h)
             difference = ends[0] - ends[1]
             eps = torch.maximum(noise, EPS["float64"] * torch.maximum(ends[0].abs(), ends[1].abs()))
-            # Equal values at both ends after unequal ones: the step is below what the values resolve.
-            rounding = torch.where(moved & (difference == 0), torch.inf, eps / h)
+            # Equal values at both ends after unequal ones: the step is below what the values resolve. They say nothing
+            # against a claimed slope; of a function that is constant between jumps they confirm the claimed zero.
+            rounding = torch.where(moved & (difference == 0) & (claimed != 0), torch.inf, eps / h)
             moved = moved | (difference != 0)
             last, bent = bent, (ends[0] + ends[1] - 2 * here).abs()
             smooth = (LEAST_SHRINKING * bent <= last) | (bent <= WITHIN_ROUNDING * 4 * eps)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from equiharness.harness.claim.claim import Claim
 from equiharness.suites.points.forces import forces
+from equiharness.suites.quotients import derivative
 
 N, CUTOFF = 5, 5.0
 SOURCE = {"pos": eh.Positions(N, "O3", spacing=2.0)}
@@ -110,3 +111,16 @@ def test_smooth_forces_cost_few_calls():
     result = checked(counted)
     assert len(calls) <= 14, calls
     assert result.power > 1e6
+
+
+def test_a_function_that_is_constant_between_jumps_has_the_slope_zero_and_no_other():
+    """So is the gradient of a maximum: steps that cross no jump confirm a claimed zero and say nothing of a slope."""
+    steps = [torch.tensor([2.0**-k]).double() for k in range(15, 25)]
+    one = torch.ones(1).double()
+
+    def stairs(t):
+        return torch.floor((t + 2.0**-16) * 2.0**15)  # a jump within the first step alone
+
+    for claimed, holds in ((0.0, True), (1.0, False)):
+        found = derivative(stairs, [steps], 0 * one, claimed=claimed * one, enough=0 * one)
+        assert bool(found.agrees(claimed * one)) is holds

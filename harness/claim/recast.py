@@ -177,10 +177,11 @@ def _holding(modules: Sequence[torch.nn.Module], stand_ins: Mapping[torch.Tensor
 
 
 @contextlib.contextmanager
-def _buffers_held(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
+def _buffers_held(modules: Iterable[torch.nn.Module], *, perturbed: bool) -> Iterator[None]:
     """Context at whose end a buffer that was replaced by one of another dtype is itself again, with the new values.
 
-    A function computed in another precision may assign what it computed to a buffer, as a power iteration does.
+    A function computed in another precision may assign what it computed to a buffer, as a power iteration does. Of
+    constants that are ``perturbed`` the values stay what they were.
     """
     saved = [(part._buffers, name, b) for part in parts_of(modules) for name, b in part._buffers.items()]
     try:
@@ -188,10 +189,15 @@ def _buffers_held(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
     finally:
         for buffers, name, buffer in saved:
             now = buffers.get(name)
-            if buffer is not None and now is not None and now.dtype is not buffer.dtype and now.shape == buffer.shape:
+            if buffer is None or now is None or now.dtype is buffer.dtype or now.shape != buffer.shape:
+                continue
+            coarser = min(now.dtype, buffer.dtype, key=lambda kind: kind.itemsize)
+            if not perturbed and not torch.equal(
+                now.to(coarser), buffer.to(coarser)
+            ):  # more than a conversion of its dtype
                 with torch.no_grad():
                     buffer.copy_(now)
-                buffers[name] = buffer
+            buffers[name] = buffer
 
 
 def recast(
@@ -219,7 +225,8 @@ def recast(
             rounded to the parameters' own precision.
         modules: the modules that hold these parameters. During a call the modules hold the stand-ins. The mode cannot
             replace the argument of an autograd function, so the gradient would otherwise not reach the stand-in.
-        own: the function's own precision, in which it draws random numbers; by default ``dtype``.
+        own: the function's own precision, in which it draws random numbers; by default ``dtype``. If it is given and is
+            ``dtype``, constants that the function makes in torch's default dtype keep their values.
 
     Example:
         >>> low = torch.tensor([0.1])
@@ -233,14 +240,12 @@ def recast(
 
     def run(*args: Any, **kwargs: Any) -> Any:
         held = _holding(modules, stand_ins or {})
-        with (
-            held,
-            _buffers_held(inside),
-            Recast(dtype, perturbation, seed, stand_ins, own) as mode,
-            _default_dtype(dtype),
-        ):
+        mode = Recast(dtype, perturbation, seed, stand_ins, own)
+        default = _default_dtype(torch.get_default_dtype() if own is dtype else dtype)
+        with held, _buffers_held(inside, perturbed=perturbation > 0):
             try:
-                return called(*args, **kwargs)
+                with mode, default:
+                    return called(*args, **kwargs)
             finally:
                 mode.close()
 

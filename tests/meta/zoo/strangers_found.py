@@ -355,6 +355,6 @@ OPEN = (
     "a scale of 1e",
     "e3nn: a batch norm in training",
 )
-MENDED = [entry for entry, _ in FOUND if not entry.name.startswith(OPEN)]
+MENDED = [replace(entry, name=f"{entry.name}, found") for entry, _ in FOUND if not entry.name.startswith(OPEN)]
 FAULTS = [entry for entry in MENDED if isinstance(entry, Fault)]
 SOUND = [entry for entry in MENDED if isinstance(entry, Sound)]

@@ -72,18 +72,24 @@ class Subject:
         return self._call(*self._double, x, fresh=fresh)
 
     def _rounds_inside(self, x: Tree, y: Tree) -> bool:
-        """Whether a float64 function rounds to a lower precision inside: computed in float64 throughout, it differs.
+        """Whether a float64 function rounds what it computes to a lower precision: in float64 throughout, it differs.
 
         A difference larger than rounding to the coarsest dtype explains is no rounding: the recast computes another
-        function, and the function as it is stays its own reference. Found at the first input, for all others.
+        function, and the function as it is stays its own reference. So it does if constants alone were computed in a
+        lower precision: then both forms change alike when the input changes by less than float32 resolves. Found at
+        the first input, for all others.
         """
         if self._rounds is None:
+            self._rounds = False  # while it is found out
             try:
                 exact = self._call(*self._double, x)
+                if SAME_FUNCTION < _largest_apart(y, exact) <= COARSEST:
+                    near = _nearby(x)
+                    moved, exactly = self._call(*self._native, near), self._call(*self._double, near)
+                    change = tree_map(lambda a, b, c, d: (a - b) - (c - d) + d, moved, y, exactly, exact)
+                    self._rounds = _largest_apart(change, exact) > SAME_FUNCTION
             except Exception:  # a function that cannot be computed otherwise is its own reference
-                exact = y
-            apart = max((_apart(a, b) for (_, a), (_, b) in zip(leaves(y), leaves(exact), strict=True)), default=0.0)
-            self._rounds = SAME_FUNCTION < apart <= COARSEST
+                self._rounds = False
         return self._rounds
 
     @property
@@ -323,6 +329,23 @@ def handed_over(x: Tree) -> Tree:
     Where a gradient is wanted the copies belong to the graph and are no leaves, so in-place layers work there too.
     """
     return tree_map(lambda v: v.clone(memory_format=torch.contiguous_format), x)
+
+
+def _largest_apart(first: Tree, second: Tree) -> float:
+    return max((_apart(a, b) for (_, a), (_, b) in zip(leaves(first), leaves(second), strict=True)), default=0.0)
+
+
+def _nearby(x: Tree) -> Tree:
+    """An input so near to x that float32 hardly resolves the difference."""
+    generator = torch.Generator().manual_seed(0)
+
+    def moved(v: torch.Tensor) -> torch.Tensor:
+        if not v.is_floating_point():
+            return v
+        signs = torch.randint(0, 2, v.shape, generator=generator).to(v) * 2 - 1
+        return v * (1 + EPS["float32"] / 4 * signs)
+
+    return tree_map(moved, x)
 
 
 def _apart(a: torch.Tensor, b: torch.Tensor) -> float:

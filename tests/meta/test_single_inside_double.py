@@ -114,3 +114,15 @@ def test_float32_at_the_end_of_an_energy_is_imprecise_and_wrong_forces_beside_it
 
         result = run_property("forces", Claim(function, "O3", SOURCE, TARGET, dtype=torch.float64)).result
         assert result.verdict is verdict, str(result)
+
+
+def test_a_table_of_single_constants_is_no_rounding_of_what_is_computed():
+    """Frequencies that torch computes in float32 are constants of the layer: it computes in float64 with them."""
+
+    def smooth(x):
+        k = torch.fft.fftfreq(5).square().to(x)
+        return torch.fft.ifft2(torch.fft.fft2(x) / (1 + 20 * (k[:, None] + k))).real
+
+    for layer, verdict in ((smooth, "EXACT"), (lambda x: smooth(x).float().to(x), "IMPRECISE")):
+        claim = Claim(layer, "C4", PLANE, PLANE, dtype=torch.float64)
+        assert run_property("equivariance", claim).result.verdict == verdict

@@ -9,7 +9,7 @@ from ..harness.records.lines import Run
 from .numbers import fixed, number, seconds
 from .overview import Fault, faults_of
 from .proof import committed_proof
-from .rows import SIGNS, Row, Summary, attention, declared, environment_rows, matrix_of, rows_of, summary_of
+from .rows import SIGNS, Row, attention, declared, environment_rows, matrix_of, rows_of, summary_of
 from .since import Past, onsets
 
 #: Code hosts refuse comments of 65,536 characters; the difference leaves room for a heading around the report.
@@ -62,12 +62,6 @@ def render_markdown(run: Run, pasts: Iterable[Past] = ()) -> str:
     lines += ["| | |", "|---|---|", *_within(ENVIRONMENT, table, len(facts), "entries")]
     text = "\n".join(lines).rstrip() + "\n"
     return text if len(text) <= LIMIT else text[: LIMIT - 20] + "\n\n(cut here)\n"
-
-
-def _overhead(summary: Summary) -> str:
-    if summary.overhead is None:
-        return ""
-    return f" (checks and building take {fixed(summary.overhead, 2)} times that)"
 
 
 def _broke(fault: Fault) -> str:

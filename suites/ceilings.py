@@ -27,8 +27,11 @@ def within_ceiling(claim: Claim, result: CheckResult) -> CheckResult:
     if not isinstance(contract, Approximate) or contract.ceiling is None or result.property not in ABOUT_ELEMENTS:
         return result
     faulty = result.verdict is Verdict.BROKEN and result.reason.code == Code.ERROR
-    if not faulty or result.error is None or not result.error <= contract.ceiling:
+    if not faulty or result.error is None or result.bound is None or not result.error > result.bound:
+        return result  # another fault than an error of the claim, or none that a ceiling is about
+    largest = max([result.error, *(row.error for row in result.elements)])
+    if not largest <= contract.ceiling:
         return result
-    text = f"error {result.error:.3g}, declared ceiling {contract.ceiling:.3g}; rounding explains {result.bound:.1g}."
+    text = f"error {largest:.3g}, declared ceiling {contract.ceiling:.3g}; rounding explains {result.bound:.1g}."
     reason = Reason(code=Code.CEILING, message=text)
     return result.model_copy(update={"verdict": Verdict.APPROXIMATE, "reason": reason})

@@ -224,13 +224,12 @@ def check_claim(claim: Claim) -> CheckResult:
 
 
 def _composed(outcomes: Sequence[Outcome]) -> Outcome:
-    parts = [outcome.result for outcome in outcomes]
+    parts = [outcome.result.with_exception(outcome.error) for outcome in outcomes]
     decisive = worst(parts)
+    chosen = next(outcome for outcome, part in zip(outcomes, parts, strict=True) if part is decisive)
     seconds = {"seconds": sum(p.seconds for p in parts), "seconds_in_layer": sum(p.seconds_in_layer for p in parts)}
-    picture = next((outcome.picture for outcome in outcomes if outcome.result is decisive), None)
-    error = next((outcome.error for outcome in outcomes if outcome.result is decisive), None)
     result = decisive.model_copy(update={**seconds, "parts": tuple(parts)})
-    return Outcome(result.with_exception(error), picture, error)
+    return Outcome(result.with_exception(chosen.error), chosen.picture, chosen.error)
 
 
 def applicable(claim: Claim) -> list[str]:

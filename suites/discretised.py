@@ -45,8 +45,9 @@ def named_as_discretised(claim: Claim, result: CheckResult, property_: Callable[
         return result
     text = (
         f"the error {result.error:.2g} falls to {smaller:.2g} for inputs {1 / SMALLER:g} times smaller, as that of a "
-        "nonlinearity on samples of a sphere or of a group does: the layer is discretised. Declare the error that you "
-        "accept, Approximate(ceiling=0.05), or give its resolutions, Claim(refined=...)."
+        "nonlinearity does that acts on samples of a sphere or of a group, or on components of a vector. On samples: "
+        "the layer is discretised, so declare the error that you accept, Approximate(ceiling=0.05), or give its "
+        "resolutions, Claim(refined=...). On components: apply it to norms or scalars."
     )
     if broken:
         text = f"{result.reason.message} {text[0].upper()}{text[1:]}"

@@ -202,18 +202,20 @@ class Subject:
         first = self._key(*run, 0.0, 0, x)
         keyed = {self._key(*run, 0.0, 0, v): v for v in others}
         wanted = {key: v for key, v in keyed.items() if key not in memo}  # which leaves out x itself
-        inputs = [x, *wanted.values()]
+        # x comes first and last: what samples say of each other may go one way, as in a running sum.
+        inputs = [x, *wanted.values(), x]
         values = sum(v.numel() for tree in inputs for _, v in leaves(tree))
-        if first not in memo or len(inputs) < 3 or values > LARGEST_BATCH or not _alike(inputs):
+        if first not in memo or len(inputs) < 4 or values > LARGEST_BATCH or not _alike(inputs):
             return
         try:
             y = self._evaluated(*run, tree_map(lambda *rows: torch.cat(rows), *inputs))
             parts = _cut(y, len(inputs))
         except Exception:  # a layer may take batches of one size only; the calls that follow are single ones
             return
-        if self._key(*run, 0.0, 0, x) != first or not _close(parts[0], memo.known(first)[0]):
+        known = memo.known(first)[0]
+        if self._key(*run, 0.0, 0, x) != first or not (_close(parts[0], known) and _close(parts[-1], known)):
             return
-        for key, part in zip(wanted, parts[1:], strict=True):
+        for key, part in zip(wanted, parts[1:-1], strict=True):
             memo.put(key, (part, function))
 
     def _key(
@@ -224,7 +226,8 @@ class Subject:
         if claim.device != "cpu" or not self.shares:
             return None
         state = state_of(claim.modules)
-        return id(function), form, perturbation, seed, claim.call_seed, claim.batched, state, digest(x)
+        precision = claim.dtype, torch.get_default_dtype()
+        return id(function), form, perturbation, seed, claim.call_seed, claim.batched, precision, state, digest(x)
 
     def _without_graph(self, function: Callable[[Tree], Tree], x: Tree) -> Tree:
         """One call without autograd, or with autograd for models that need it inside (forces from an energy)."""
@@ -265,8 +268,12 @@ class Subject:
             yield changed
         finally:
             for part, name, buffer, before in saved:
-                if not torch.equal(torch.nan_to_num(buffer), torch.nan_to_num(before)):
+                now = part._buffers[name] if name in part._buffers else None  # noqa: SIM401 - scripted ones lack get
+                if now is None or not _equal(now, before):
                     changed.append(self._name_of(part, name))
+                if now is not None and now is not buffer:  # a layer may assign another tensor
+                    part._buffers[name] = buffer
+                if not _equal(buffer, before):
                     with torch.no_grad():
                         buffer.copy_(before)
 
@@ -288,12 +295,16 @@ class Stopwatch:
 @contextlib.contextmanager
 def mode(claim: Claim, *, training: bool) -> Iterator[None]:
     """Put every module of the claim in one mode, and restore the modes afterwards."""
-    saved = [(m, m.training) for module in claim.modules for m in module.modules()]
+    saved = [(m, m.training) for m in parts_of(claim.modules)]
+    before = [(module, module.training) for module in claim.modules]
     try:
         for module in claim.modules:
             module.train(training)
         yield
     finally:
+        # By train() too: some modules expand their filters, or merge their weights, when the mode changes.
+        for module, flag in before:
+            module.train(flag)
         for m, flag in saved:
             m.training = flag
 
@@ -329,6 +340,14 @@ def handed_over(x: Tree) -> Tree:
     Where a gradient is wanted the copies belong to the graph and are no leaves, so in-place layers work there too.
     """
     return tree_map(lambda v: v.clone(memory_format=torch.contiguous_format), x)
+
+
+def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors hold the same values; NaN equals NaN."""
+    if a.shape != b.shape or a.dtype is not b.dtype:
+        return False
+    a, b = (v if v.layout is torch.strided else v.to_dense() for v in (a, b))
+    return torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
 
 
 def _largest_apart(first: Tree, second: Tree) -> float:

@@ -76,8 +76,13 @@ def state_of(modules: Iterable[torch.nn.Module]) -> tuple[Any, ...]:
     for part in parts_of(modules):
         found.append(part.training)
         for tensors in (part._parameters, part._buffers):
-            found += [(id(t), t._version, t.data_ptr()) for t in tensors.values() if t is not None]
+            found += [(id(t), t._version, _place(t)) for t in tensors.values() if t is not None]
     return tuple(found)
+
+
+def _place(t: torch.Tensor) -> int:
+    """Where the values of a tensor lie; 0 of a sparse tensor, and of a parameter that the first call will make."""
+    return 0 if t.layout is not torch.strided or torch.nn.parameter.is_lazy(t) else t.data_ptr()
 
 
 def parts_of(modules: Iterable[torch.nn.Module]) -> list[torch.nn.Module]:

@@ -188,7 +188,7 @@ def _buffers_held(modules: Iterable[torch.nn.Module], *, perturbed: bool) -> Ite
         yield
     finally:
         for buffers, name, buffer in saved:
-            now = buffers.get(name)
+            now = buffers[name] if name in buffers else None  # noqa: SIM401 - buffers of scripted modules lack get
             if buffer is None or now is None or now.dtype is buffer.dtype or now.shape != buffer.shape:
                 continue
             coarser = min(now.dtype, buffer.dtype, key=lambda kind: kind.itemsize)

@@ -133,11 +133,16 @@ def _lost_in_jumps(evidence: Evidence, verdict: Verdict, reason: Reason) -> bool
 
 
 def _hidden(tally: LeafTally, delta: float) -> dict[str, Any]:
-    """Error and bound of the input-dependent part at its worst element and summand, if they were measured."""
+    """Error and bound of the input-dependent part at its worst element and summand, if they were measured.
+
+    What rounding in float64 explains hides nothing: so the error of a summand that is zero but for rounding.
+    """
     if tally.hidden_kappa is None:
         return {}
     bound = SAFETY * tally.hidden_kappa * (EPS["float32"] + delta)
-    errors = torch.stack(tally.centred)
+    whole = torch.stack(tally.errors)
+    explained = whole <= SAFETY * tally.kappa.value.to(whole) * (EPS["float64"] + delta)
+    errors = torch.where(explained, 0.0, torch.stack(tally.centred))
     where = int((errors / bound).argmax())
     g, summand = divmod(where, errors.shape[1])
     return {"hidden_error": float(errors[g, summand]), "hidden_bound": float(bound[summand])}
@@ -211,7 +216,9 @@ def _over(errors: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
 
 def _report(measured: Measured, judged: list[tuple[Evidence, int, Verdict, Reason]], name: str) -> CheckResult:
     """The result, with the verdict and the numbers of the worst leaf."""
-    index = max(range(len(judged)), key=lambda i: (judged[i][2].severity, _ratio(judged[i][0])))
+    # Among leaves that fail, one that fails otherwise than by its error comes first: no declared error excuses it.
+    order = [(verdict.severity, r.code != Code.ERROR, _ratio(evidence)) for evidence, _, verdict, r in judged]
+    index = order.index(max(order))
     evidence, g, verdict, reason = judged[index]
     tally = measured.tallies[index]
     eps = claim_eps(evidence.dtype)
@@ -219,8 +226,8 @@ def _report(measured: Measured, judged: list[tuple[Evidence, int, Verdict, Reaso
     elements = [
         ElementResult(
             element=element.name,
-            error=largest(tally.errors[i]),
-            error_max=largest(tally.errors_max[i]),
+            error=largest_of(largest(t.errors[i]) for t in measured.tallies if i < len(t.errors)),
+            error_max=largest_of(largest(t.errors_max[i]) for t in measured.tallies if i < len(t.errors_max)),
             bound=kappa_bound,
             seen=tally.seen[i],
             precision=tally.precision[i + 1] if len(tally.precision) > i + 1 else 0.0,

@@ -112,7 +112,7 @@ class _Action:
 
 
 def homomorphism(claim: Claim, outputs: Tree | None = None) -> Outcome:
-    """Every exact element against the generators, on source and target, judged at 1e-12 and 8 sqrt(n) eps.
+    """Every exact element against the generators, on source and target, judged at 1e-12.
 
     Args:
         claim: its fields are tested; its function is called only if ``act_out`` needs an output.

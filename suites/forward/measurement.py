@@ -78,6 +78,8 @@ class Measured:
     estimated: bool
     samples: int
     picture: Attachment | None
+    #: f_p(x) of the first call.
+    first: Tree
     #: (g, g x, f(g x)) of the first sample at the first elements, for the stabilised view.
     rotated: tuple[tuple[Element, Tree, Tree], ...] = ()
 
@@ -118,6 +120,7 @@ def measure(subject: Subject, elements: Sequence[Element], x: Tree, rng: np.rand
         estimated=estimated,
         samples=claim.samples,
         picture=loop.picture,
+        first=y_p,
         rotated=tuple(loop.rotated),
     )
 
@@ -344,9 +347,9 @@ def still_repeats(subject: Subject, measured: Measured, x: Tree) -> bool:
     if not (measured.finite and measured.repeatable):
         return True
     with subject.guarded():
-        first, now = subject.working(x), subject.working(x, fresh=True)
+        now = subject.working(x, fresh=True)
     eps = EPS[str(subject.claim.dtype).removeprefix("torch.")]
-    return _apart(first, now) <= max(SCATTERED_BITS * eps, 2 * measured.scatter)
+    return _apart(measured.first, now) <= max(SCATTERED_BITS * eps, 2 * measured.scatter)
 
 
 def _apart(a: Tree, b: Tree) -> float:

@@ -561,9 +561,9 @@ def test_samples_and_properties_are_accepted_wherever_checks_are_made(project):
     assert "failed" not in outcomes
     assert outcomes["passed"] >= 5 + 1
     refused = project(
-        LAYERS + '@parametrize_with_checks([(torch.tanh, "C4", FIELD, FIELD)], sampels=5)\ndef f(check): ...\n'
+        LAYERS + '@parametrize_with_checks([(torch.tanh, "C4", FIELD, FIELD)], sample=5)\ndef f(check): ...\n'
     )
-    refused.stdout.fnmatch_lines(["*Unknown option of check 'sampels'. Did you mean samples?*"])
+    refused.stdout.fnmatch_lines(["*Unknown option of check 'sample'. Did you mean samples?*"])
 
 
 def test_tests_of_single_properties_agree_with_check(project):

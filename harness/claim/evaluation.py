@@ -21,7 +21,9 @@ from .recast import recast
 #: Values of inputs that are evaluated in one call; more would save no time and cost memory.
 LARGEST_BATCH = 2**20
 #: Outputs of one sample in two batches agree to this number of steps of their dtype, or samples are not independent.
-SAME_SAMPLE = 2**6
+#: Sums in another order differ by about one step. A norm over a batch that holds only copies of its samples differs by
+#: tens, and no bound has a term for that.
+SAME_SAMPLE = 2
 #: Two evaluations of one function in float64 differ by less, relative to the output.
 SAME_FUNCTION = 2.0**10 * EPS["float64"]
 #: What rounding to bfloat16 inside explains: the margin of all bounds times its epsilon.

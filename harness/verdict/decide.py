@@ -25,7 +25,8 @@ class Evidence(Data):
     rest of the output. ``single_unit`` is S kappa as float32 inside the layer shows it, if it was measured: from the
     change of the output when the input changes by float32's epsilon. ``wrong`` is W: the error that a wrong target
     action would have given, the smallest over elements; ``failing_wrong`` is W in units of the largest errors that do
-    not fail, of an epsilon of float32 each, if they are known for each summand.
+    not fail, of an epsilon of float32 each, if they are known for each summand. ``forward`` is whether outputs are
+    compared, and not gradients, which jump wherever rounding crosses a kink.
     """
 
     dtype: str
@@ -47,6 +48,7 @@ class Evidence(Data):
     single_unit: float = 0.0
     failing_wrong: float | None = None
     precision: float = 0.0
+    forward: bool = False
     allowed_lost_bits: float | None = None
 
     def bound(self, eps: float) -> float:
@@ -149,7 +151,8 @@ def decide(evidence: Evidence) -> tuple[Verdict, Reason]:
         return Verdict.AMBIGUOUS, _low_power(power)
     allowed = evidence.allowed_lost_bits
     allowed = LOST_BITS[evidence.dtype] + math.log2(max(1.0, evidence.condition)) if allowed is None else allowed
-    if evidence.dtype == "float32" and evidence.precision > evidence.coarsest:
+    other = evidence.forward and not evidence.jitter_passes and evidence.precision > evidence.coarsest
+    if other and evidence.dtype == "float32":
         return Verdict.BROKEN, Reason(
             code=Code.ERROR,
             message=f"float32 computes another function: it differs from float64 by {evidence.precision:.2g} of the "

@@ -160,6 +160,7 @@ def _judge(measured: Measured, tally: LeafTally, *, jitter_passes: bool) -> tupl
         "estimated": measured.estimated,
         "jitter_passes": jitter_passes,
         "defect": measured.defect,
+        "forward": True,
     }
     if not tally.errors:
         evidence = Evidence(error=0.0, unit_bound=SAFETY, kappa=1.0, **common)

@@ -276,7 +276,9 @@ def test_every_code_of_the_list_is_used_and_every_code_that_is_used_is_in_the_li
 def test_a_loss_that_no_precision_explains_is_a_fault_of_float32_alone():
     """Rounding to bfloat16 inside explains S C eps; float64 has no lower precision that is another function."""
     for size, verdict, code in ((0.12, "IMPRECISE", "PRECISION"), (0.13, "BROKEN", "ERROR")):
-        evidence = Evidence(dtype="float32", error=0.0, unit_bound=16, kappa=1, wrong=1.0, precision=size)
+        found = {"dtype": "float32", "error": 0.0, "unit_bound": 16, "kappa": 1, "wrong": 1.0, "precision": size}
+        evidence = Evidence(**found, forward=True)
         assert (decide(evidence)[0], decide(evidence)[1].code) == (verdict, code)
-        assert decide(evidence.model_copy(update={"condition": 1e3}))[0] == "IMPRECISE"
+        for excuse in ({"condition": 1e3}, {"forward": False}, {"jitter_passes": True}):
+            assert decide(evidence.model_copy(update=excuse))[0] == "IMPRECISE"
         assert decide(evidence.model_copy(update={"dtype": "float64"}))[0] == "IMPRECISE"

@@ -109,7 +109,7 @@ TORCH = [
         F,
         "grid_sample",
         rows_for_columns,
-        dtypes=(DOUBLE,),  # strangers_open has it in float32
+        dtypes=(DOUBLE,),  # strangers_found has it in float32
     ),
     patched("a Fourier transform along one axis where two are undone", of(low_pass), torch.fft, "fft2", one_axis_alone),
     patched("a hyperbolic tangent that is steeper at the right", lambda: nn.Tanh(), torch, "tanh", along_rows(1e-3)),
